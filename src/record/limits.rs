@@ -1,0 +1,42 @@
+//! Every limit of a record, in one place, each with its source. Limits of a request as bytes on a
+//! socket belong to `http`, limits of the log to `wal`.
+
+/// Most records one batch, or one `WriteRecords` request, may carry.
+/// Source: Timestream developer guide, "Quotas".
+pub const RECORDS_PER_REQUEST_MAX: usize = 100;
+
+/// Most dimensions of one record. Source: Timestream developer guide, "Quotas".
+pub const DIMENSIONS_MAX: usize = 128;
+
+/// Most attributes of one record in a relaxed table. Timestream's own limit is 256; agents that
+/// send line protocol write wider records.
+pub const ATTRIBUTES_MAX: usize = 1024;
+
+/// Longest database or table name, in bytes. Source: Timestream developer guide, "Quotas".
+pub const TABLE_NAME_BYTES_MAX: usize = 256;
+
+/// Longest measurement, key or tag value of line protocol, in bytes.
+/// Source: `InfluxDB` documentation, "Line protocol", limits.
+pub const NAME_BYTES_MAX: usize = 65_536;
+
+/// Longest string value, in bytes. Source: `InfluxDB` 3 documentation, "Line protocol", limits.
+pub const VARCHAR_BYTES_MAX: usize = 1 << 20;
+
+/// Longest line of line protocol, or text of one JSON record, in bytes.
+pub const LINE_BYTES_MAX: usize = 4 << 20;
+
+/// Earliest time of a record. Source: `InfluxDB` 1.12, `models.MinNanoTime`.
+pub const TIME_NS_MIN: i64 = i64::MIN + 2;
+
+/// Latest time of a record. Source: `InfluxDB` 1.12, `models.MaxNanoTime`.
+pub const TIME_NS_MAX: i64 = i64::MAX - 1;
+
+/// Most refusals that one reply names; the rest is counted. Source: `InfluxDB` Cloud documentation,
+/// "Troubleshoot issues writing data".
+pub const REFUSALS_NAMED_MAX: usize = 100;
+
+/// Most bytes of a refused line that a reply quotes.
+pub const REFUSED_TEXT_QUOTED_BYTES_MAX: usize = 256;
+
+const _: () = assert!(VARCHAR_BYTES_MAX < LINE_BYTES_MAX);
+const _: () = assert!(NAME_BYTES_MAX < LINE_BYTES_MAX);
