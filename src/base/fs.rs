@@ -16,8 +16,7 @@ pub const TEMPORARY_SUFFIX: &str = ".tmp";
 /// failed; then either may be found after a crash.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary_beside(path);
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).open(&temporary)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&temporary)?;
     file.write_all(bytes)?;
     // The bytes first: a name that points at bytes that were never synced reads as zeros.
     file.sync_all()?;
@@ -32,7 +31,10 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// When the rename or the directory's sync fails; in the second case either name may be found after
 /// a crash.
-#[expect(clippy::disallowed_methods, reason = "the one place that renames, and it syncs the directory")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that renames, and it syncs the directory"
+)]
 pub fn publish(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)?;
     sync_dir(parent_of(to))

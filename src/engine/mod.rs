@@ -1,1 +1,185 @@
-//! To come.
+//! Floor 2: the table engine, which holds the records and the version rule.
+//!
+//! A shard gives its engine one [`WriteRequest`] after another and hears one [`Outcome`] a record.
+//! [`embedded`] is the engine of one machine: a memory store of typed columns over a magnetic store
+//! of Parquet files. The [`catalog`] of databases and tables serves every engine, since payloads name
+//! tables by its numbers; [`upsert`] is the version rule, one pure function for all of them.
+//!
+//! # How far an engine got
+//!
+//! The log keeps a frame until every record in it is stored outside the log. An engine says how far
+//! that is with [`TableEngine::checkpoint`]. It remembers durably, per [`Bucket`], the last frame
+//! whose records are all in its own files, and says so with [`TableEngine::stored`]; a replay skips
+//! those, since executing a frame twice is not harmless: an old version that was once stored would
+//! be rejected the second time.
+
+use std::fmt::Debug;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::base::class::Class;
+use crate::base::lsn::Lsn;
+use crate::record::codec::{Bucket, CodecError};
+use crate::record::request::{Outcome, WriteRequest};
+use crate::record::{MeasureKind, TableId, Value};
+
+/// One writer thread's number, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(pub u16);
+
+/// Holds records and the version rule.
+pub trait TableEngine: Debug + Send + Sync {
+    /// Writes a batch for `shard` and appends one outcome a record, in order, to `outcomes`.
+    ///
+    /// A shard calls this from its own thread only, with records of its own buckets. May block while
+    /// the engine pushes back.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`]: which records of the batch were written is unknown, and the caller may give
+    /// the same batch again: a record that was written is then unchanged.
+    fn write(
+        &self,
+        shard: ShardId,
+        request: &WriteRequest<'_>,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), EngineError>;
+
+    /// Hears that `shard` has written everything of its own up to frame `lsn`, and that what was
+    /// rejected is in the reject sink. The engine may begin a flush here.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`] when the engine cannot go on.
+    fn commit(&self, shard: ShardId, lsn: Lsn) -> Result<(), EngineError>;
+
+    /// Hears that all shards have written everything up to frame `lsn`; an idle shard's part of the
+    /// checkpoint follows it.
+    fn applied(&self, lsn: Lsn);
+
+    /// The last frame up to which every record is stored durably outside the log.
+    fn checkpoint(&self) -> Lsn;
+
+    /// The last frame up to which every record of `bucket` is stored durably outside the log.
+    fn stored(&self, bucket: Bucket) -> Lsn;
+
+    /// Stores everything committed so far durably outside the log, and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`] when it could not; nothing is lost, the log still has it.
+    fn flush(&self) -> Result<(), EngineError>;
+
+    /// Shows the records of a table that were measured from `range.from_ns` to before
+    /// `range.to_ns`, in order of time and, at one time, of series; one visible row a key, as they
+    /// stood at one moment after the call. Ends early when `each` breaks.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`] when a file cannot be read; `each` may have seen records by then.
+    fn scan(
+        &self,
+        table: TableId,
+        range: TimeRange,
+        each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
+    ) -> Result<(), EngineError>;
+
+    /// What the engine holds, for `/health` and metrics.
+    fn state(&self) -> EngineState;
+
+    /// Flushes and ends the engine's threads. Nothing may be written afterwards.
+    fn close(&self);
+}
+
+/// A half-open stretch of time, ns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeRange {
+    /// The first nanosecond in it.
+    pub from_ns: i64,
+    /// The first nanosecond after it; `i64::MAX` for no end, then included.
+    pub to_ns: i64,
+}
+
+impl TimeRange {
+    /// All of time.
+    pub const ALL: Self = Self { from_ns: i64::MIN, to_ns: i64::MAX };
+}
+
+/// One record as it stands in the engine.
+#[derive(Debug, Clone)]
+pub struct Row<'a> {
+    /// The name of what was measured.
+    pub measure_name: &'a str,
+    /// The dimensions, sorted by name.
+    pub dimensions: &'a [(&'a str, &'a str)],
+    /// Whether it is one value or several.
+    pub kind: MeasureKind,
+    /// The attributes, sorted by name.
+    pub attributes: &'a [(&'a str, Value<'a>)],
+    /// When it was measured, ns.
+    pub time_ns: i64,
+    /// Its version.
+    pub version: i64,
+}
+
+/// What an engine holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineState {
+    /// Series known in memory.
+    pub series: u64,
+    /// Rows in memory.
+    pub memory_rows: u64,
+    /// Bytes of memory that the rows and series take.
+    pub memory_bytes: u64,
+    /// Bytes of memory that it may take.
+    pub memory_bytes_max: u64,
+    /// Files of the magnetic store.
+    pub files: u64,
+    /// Their bytes.
+    pub file_bytes: u64,
+    /// What is wrong, if anything.
+    pub fault: Option<String>,
+}
+
+/// Why an engine could not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum EngineError {
+    /// It cannot take more now; the same call succeeds later.
+    #[error("the engine is busy: {what}")]
+    Busy {
+        /// With what.
+        what: String,
+    },
+    /// A file could not be written or read.
+    #[error("cannot {what} {path}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On which file.
+        path: String,
+        /// What the system said.
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// A record could not be read out of its payload.
+    #[error("a record cannot be read")]
+    Codec(#[from] CodecError),
+    /// What is on disk is not what was written.
+    #[error("{path} is damaged: {what}")]
+    Corrupt {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl EngineError {
+    /// Who must act.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Busy { .. } => Class::Busy,
+            Self::Io { .. } | Self::Codec(_) | Self::Corrupt { .. } => Class::Fault,
+        }
+    }
+}
