@@ -1,0 +1,144 @@
+//! The table of all metrics: `tidegate_<module>_<noun>_<unit>[_total]`, base units, bounded labels.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use super::latency::Latency;
+use crate::record::Reason;
+
+macro_rules! catalog {
+    ($($field:ident: $kind:ident $(($($label:literal),+))? = $name:literal, $help:literal;)+) => {
+        /// Every metric of the process.
+        #[derive(Debug, Clone)]
+        pub struct Metrics {
+            pub(super) registry: Registry,
+            $(#[doc = $help] pub $field: $kind,)+
+        }
+
+        impl Metrics {
+            /// All metrics at zero, registered.
+            ///
+            /// # Errors
+            ///
+            /// Only when the table above is wrong, which its test excludes.
+            pub fn new() -> Result<Self, prometheus::Error> {
+                let registry = Registry::new();
+                $(
+                    let $field = make!($kind, $name, $help $(, $($label),+)?)?;
+                    registry.register(Box::new($field.clone()))?;
+                )+
+                let metrics = Self { registry, $($field,)+ };
+                metrics.start_at_zero();
+                Ok(metrics)
+            }
+        }
+    };
+}
+
+macro_rules! make {
+    (Latency, $name:literal, $help:literal) => {
+        Latency::new($name, $help)
+    };
+    ($kind:ident, $name:literal, $help:literal) => {
+        $kind::with_opts(Opts::new($name, $help))
+    };
+    ($kind:ident, $name:literal, $help:literal, $($label:literal),+) => {
+        $kind::new(Opts::new($name, $help), &[$($label),+])
+    };
+}
+
+catalog! {
+    build_info: IntGaugeVec("version") = "tidegate_build_info", "1, with the version as a label";
+    start_time_seconds: IntGauge = "tidegate_start_time_seconds", "When the process started, seconds since 1970";
+    http_requests: IntCounterVec("endpoint", "code") = "tidegate_http_requests_total", "Requests answered, by endpoint and status";
+    http_request_duration: Latency = "tidegate_http_request_duration_seconds", "From a request's header to its answer";
+    http_body_bytes: IntCounter = "tidegate_http_request_body_bytes_total", "Bytes of request bodies on the wire";
+    http_inflated_bytes: IntCounter = "tidegate_http_inflated_body_bytes_total", "Bytes of request bodies after decompression";
+    http_connections: IntGauge = "tidegate_http_connections", "Open connections";
+    http_in_flight: IntGauge = "tidegate_http_requests_in_flight", "Requests being answered";
+    ingest_records: IntCounterVec("protocol") = "tidegate_ingest_records_total", "Records accepted, by protocol";
+    ingest_refused: IntCounterVec("reason") = "tidegate_ingest_refused_records_total", "Records refused before the log, by reason";
+    ingest_ack_duration: Latency = "tidegate_ingest_ack_duration_seconds", "From a decoded request to its acknowledgement";
+    ingest_in_flight_bytes: IntGauge = "tidegate_ingest_in_flight_bytes", "Bytes of requests admitted and not yet acknowledged";
+    ingest_busy: IntCounterVec("cause") = "tidegate_ingest_busy_total", "Requests answered 503, by what was full";
+    wal_appended_lsn: IntGauge = "tidegate_wal_appended_lsn", "Last frame appended";
+    wal_durable_lsn: IntGauge = "tidegate_wal_durable_lsn", "Last frame synced";
+    wal_applied_lsn: IntGauge = "tidegate_wal_applied_lsn", "Last frame that the engine has executed";
+    wal_checkpoint_lsn: IntGauge = "tidegate_wal_checkpoint_lsn", "Last frame that is stored outside the log";
+    wal_size_bytes: IntGauge = "tidegate_wal_size_bytes", "Bytes of segments that hold unstored frames";
+    wal_limit_bytes: IntGauge = "tidegate_wal_limit_bytes", "Most bytes that such segments may take";
+    wal_segments: IntGauge = "tidegate_wal_segments", "Segments that hold unstored frames";
+    wal_frames: IntCounter = "tidegate_wal_frames_total", "Frames committed";
+    wal_frame_bytes: IntCounter = "tidegate_wal_frame_bytes_total", "Bytes of frames committed";
+    wal_syncs: IntCounter = "tidegate_wal_syncs_total", "Syncs of the log";
+    wal_sync_duration: Latency = "tidegate_wal_sync_duration_seconds", "One sync of the log";
+    wal_poisoned: IntGauge = "tidegate_wal_poisoned", "1 after a failed sync, until the restart";
+    shard_queue_frames: IntGaugeVec("shard") = "tidegate_shard_queue_frames", "Frames waiting for a shard";
+    shard_records: IntCounterVec("shard") = "tidegate_shard_records_total", "Records that a shard has written";
+    shard_retries: IntCounter = "tidegate_shard_retries_total", "Engine calls that were tried again";
+    shard_visible_delay: Latency = "tidegate_shard_visible_delay_seconds", "From a request's receipt until its records are in the engine";
+    batch_batches: IntCounterVec("cause") = "tidegate_batch_batches_total", "Batches given to the engine, by what closed them";
+    batch_records: IntCounter = "tidegate_batch_records_total", "Records in them";
+    batch_saved_bytes: IntCounter = "tidegate_batch_common_attributes_saved_bytes_total", "Bytes of names and values said once a batch instead of once a record";
+    engine_outcomes: IntCounterVec("outcome") = "tidegate_engine_outcomes_total", "Records by what the engine did with them";
+    engine_memory_bytes: IntGauge = "tidegate_engine_memory_bytes", "Bytes of the memory store";
+    engine_memory_limit_bytes: IntGauge = "tidegate_engine_memory_limit_bytes", "Most bytes that the memory store may take";
+    engine_memory_rows: IntGauge = "tidegate_engine_memory_rows", "Rows in the memory store";
+    engine_series: IntGauge = "tidegate_engine_series", "Series known in memory";
+    engine_files: IntGauge = "tidegate_engine_files", "Files of the magnetic store";
+    engine_file_bytes: IntGauge = "tidegate_engine_file_bytes", "Their bytes";
+    reject_records: IntCounterVec("reason") = "tidegate_reject_records_total", "Records and lines reported to the reject sink, by reason";
+    reject_reports: IntCounter = "tidegate_reject_reports_total", "Reports written";
+    reject_retries: IntCounter = "tidegate_reject_retries_total", "Reports that had to be tried again";
+}
+
+/// Who sent a record.
+pub const PROTOCOLS: [&str; 4] = ["line", "json", "timestream", "datazone"];
+
+/// What can be full.
+pub const BUSY_CAUSES: [&str; 4] = ["memory", "wal", "starting", "stopping"];
+
+/// What an engine does with a record.
+pub const OUTCOMES: [&str; 4] = ["stored", "updated", "unchanged", "rejected"];
+
+/// What closes a batch.
+pub const BATCH_CAUSES: [&str; 2] = ["full", "drained"];
+
+impl Metrics {
+    /// Makes every label that can occur, so that a rate sees the first event.
+    fn start_at_zero(&self) {
+        self.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        for (family, labels) in [
+            (&self.ingest_records, &PROTOCOLS[..]),
+            (&self.ingest_busy, &BUSY_CAUSES),
+            (&self.engine_outcomes, &OUTCOMES),
+            (&self.batch_batches, &BATCH_CAUSES),
+        ] {
+            for label in labels {
+                family.with_label_values(&[*label]).reset();
+            }
+        }
+        for reason in Reason::ALL {
+            self.ingest_refused.with_label_values(&[reason.code()]).reset();
+            self.reject_records.with_label_values(&[reason.code()]).reset();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_printed_and_named_by_the_rule() {
+        let metrics = Metrics::new().unwrap();
+        let text = metrics.text().unwrap();
+        for family in metrics.registry.gather() {
+            let name = family.name();
+            assert!(name.starts_with("tidegate_"), "{name}");
+            let is_counter = family.get_field_type() == prometheus::proto::MetricType::COUNTER;
+            assert_eq!(name.ends_with("_total"), is_counter, "{name}");
+            assert!(text.contains(&format!("# HELP {name} ")), "{name}");
+        }
+        assert!(text.contains("tidegate_reject_records_total{reason=\"version_conflict\"} 0"));
+    }
+}
