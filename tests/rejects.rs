@@ -1,0 +1,156 @@
+//! Promise: what cannot be stored is kept in the reject sink, with its reason, as it came, and where
+//! it came from; once, whatever crashes. What says nothing new is a success, and makes no report.
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+
+use common::gateway::{Gateway, Place};
+use common::rows::{Key, Row, Value};
+use common::wait_for;
+
+/// Longest time until a report is written, on a busy machine.
+const REPORT_MAX: Duration = Duration::from_secs(30);
+
+const TIME_NS: i64 = 1_793_491_200_000_000_001;
+
+/// All reports in the sink, by path.
+fn reports(place: &Place, kind: &str) -> BTreeMap<PathBuf, Json> {
+    let read = |path: PathBuf| {
+        let bytes = std::fs::read(&path).expect("a report can be read");
+        let report = serde_json::from_slice(&bytes).expect("a report is JSON");
+        (path, report)
+    };
+    place.files(&format!("rejects/{kind}"), ".json").into_iter().map(read).collect()
+}
+
+/// Waits until there are as many reports, and returns them.
+fn wait_for_reports(place: &Place, kind: &str, count: usize) -> Vec<Json> {
+    let what = format!("{count} reports of {kind}");
+    wait_for(&what, REPORT_MAX, || {
+        let found = reports(place, kind);
+        (found.len() >= count).then(|| found.into_values().collect())
+    })
+}
+
+/// Writes a line that is executed by the engine when this returns; gives its LSN.
+fn apply(server: &Gateway, line: &str) -> u64 {
+    let headers = [("X-Tidegate-Durability", "applied")];
+    let mut client = server.client();
+    let reply = client.post("/api/v2/write?bucket=iot&precision=ns", &headers, line.as_bytes());
+    let reply = reply.expect("a write is answered");
+    assert_eq!(reply.status, 204, "{}", reply.text());
+    reply.header("x-tidegate-lsn").and_then(|lsn| lsn.parse().ok()).expect("an LSN")
+}
+
+fn now_ns() -> i64 {
+    use tidegate::base::clock::{Clock, SystemClock};
+    SystemClock::new().wall_ns()
+}
+
+#[test]
+fn another_value_at_the_same_version_is_kept_as_it_came() {
+    let place = Place::new("");
+    let server = place.start();
+    let begin_ns = now_ns();
+    apply(&server, &format!("weather,site=a,hall=7 t=21.5,n=3i {TIME_NS}"));
+    let lsn = apply(&server, &format!("weather,site=a,hall=7 t=22.5,n=3i {TIME_NS}"));
+    let report = &wait_for_reports(&place, "records", 1)[0];
+    assert_eq!((&report["database"], &report["table"]), (&json!("iot"), &json!("weather")));
+    assert_eq!(report["lsn"], lsn);
+    let received = report["received"].as_str().unwrap();
+    let received_ns = received.parse::<jiff::Timestamp>().unwrap().as_nanosecond();
+    assert!((i128::from(begin_ns)..=i128::from(now_ns())).contains(&received_ns), "{received}");
+    let rejected = &report["records"][0];
+    assert_eq!(report["records"].as_array().unwrap().len(), 1);
+    assert_eq!(rejected["reason"], "version_conflict");
+    assert_eq!(rejected["existing_version"], 1);
+    assert!(rejected["message"].as_str().unwrap().contains("higher record version"), "{rejected}");
+    let record = json!({
+        "Dimensions": [{"Name": "hall", "Value": "7"}, {"Name": "site", "Value": "a"}],
+        "MeasureName": "weather",
+        "MeasureValueType": "MULTI",
+        "MeasureValues": [
+            {"Name": "t", "Value": "22.5", "Type": "DOUBLE"},
+            {"Name": "n", "Value": "3", "Type": "BIGINT"},
+        ],
+        "Time": TIME_NS.to_string(),
+        "TimeUnit": "NANOSECONDS",
+        "Version": 1,
+    });
+    assert_eq!(rejected["record"], record);
+    let key = Key {
+        measurement: "weather".to_owned(),
+        tags: [("hall".to_owned(), "7".to_owned()), ("site".to_owned(), "a".to_owned())].into(),
+        time_ns: TIME_NS,
+    };
+    let fields = [("n".to_owned(), Value::Bigint(3)), ("t".to_owned(), Value::Double(21.5))].into();
+    assert_eq!(server.export("iot", "weather"), [(key, Row { version: 1, fields })].into());
+}
+
+#[test]
+fn an_identical_repeat_is_a_success_and_makes_no_report() {
+    let place = Place::new("");
+    let server = place.start();
+    for _ in 0..3 {
+        apply(&server, &format!("weather,site=a t=21.5,n=3i {TIME_NS}"));
+    }
+    // Another attribute at the same version is not another value.
+    apply(&server, &format!("weather,site=a humidity=55i {TIME_NS}"));
+    let rows = server.export("iot", "weather");
+    assert_eq!(rows.values().map(|row| row.fields.len()).collect::<Vec<_>>(), [3]);
+    assert_eq!(server.metric("tidegate_reject_records_total").to_bits(), 0.0_f64.to_bits());
+    server.stop();
+    assert!(reports(&place, "").is_empty());
+}
+
+#[test]
+fn refused_lines_are_kept_with_their_reasons_beside_the_good_ones() {
+    let place = Place::new("");
+    let server = place.start();
+    let body = format!("weather,site=a t=1 {TIME_NS}\nweather,site=a\nweather t=abc {TIME_NS}\n");
+    let mut client = server.client();
+    let reply = client.post("/write?db=iot", &[], body.as_bytes()).unwrap();
+    assert_eq!(reply.status, 400, "{}", reply.text());
+    assert_eq!(server.metric("tidegate_ingest_records_total").to_bits(), 1.0_f64.to_bits());
+    let report = &wait_for_reports(&place, "lines", 1)[0];
+    assert_eq!(report["database"], "iot");
+    assert_eq!(report["lsn"], reply.header("x-tidegate-lsn").unwrap().parse::<u64>().unwrap());
+    assert!(report["received"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
+    let lines = report["lines"].as_array().unwrap();
+    let told: Vec<_> = lines.iter().map(|line| (&line["number"], &line["line"])).collect();
+    let bad = [(2, "weather,site=a".to_owned()), (3, format!("weather t=abc {TIME_NS}"))];
+    let bad = bad.map(|(number, line)| (json!(number), json!(line)));
+    assert_eq!(told, [(&bad[0].0, &bad[0].1), (&bad[1].0, &bad[1].1)]);
+    assert_eq!(lines[0]["reason"], "no_measure");
+    assert!(lines.iter().all(|line| !line["message"].as_str().unwrap().is_empty()));
+}
+
+#[test]
+fn a_crash_loses_no_report_and_doubles_none() {
+    let place = Place::new("[shards]\ncount = 2");
+    let server = place.start();
+    for site in 0..20 {
+        apply(&server, &format!("weather,site={site} t=1 {TIME_NS}"));
+        apply(&server, &format!("weather,site={site} t=2 {TIME_NS}"));
+    }
+    let reply = server.client().post("/write?db=iot", &[], b"broken").unwrap();
+    assert_eq!(reply.status, 400);
+    // The last conflict is acknowledged by the log alone: nothing waits for its report.
+    server.write("iot", &format!("weather,site=0 t=3 {TIME_NS}"));
+    server.kill();
+    let server = place.start();
+    assert_eq!(wait_for_reports(&place, "records", 21).len(), 21);
+    let before = reports(&place, "");
+    assert_eq!(before.len(), 22);
+    server.kill();
+    let server = place.start();
+    assert_eq!(server.export("iot", "weather").len(), 20);
+    server.stop();
+    assert_eq!(reports(&place, ""), before, "a replay writes the same reports again, or none");
+}
