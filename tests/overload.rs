@@ -1,0 +1,244 @@
+//! Promise: memory stays bounded. Overload ends in 503 with a `Retry-After` of whole seconds, never
+//! in growth; afterwards the server takes writes again, and what it acknowledged meanwhile is there.
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tidegate::base::clock::{Clock, SystemClock};
+
+use common::client::{Client, Reply};
+use common::gateway::{Gateway, Place};
+use common::{tell, wait_for};
+
+const MIB: u64 = 1 << 20;
+
+/// How long the overload lasts.
+const OVERLOAD: Duration = Duration::from_secs(6);
+
+/// Longest time until the server takes writes again.
+const RECOVERY_MAX: Duration = Duration::from_secs(60);
+
+/// Connections that send as fast as they can.
+const CONNECTIONS: usize = 32;
+
+/// Memory for requests, as set below.
+const REQUESTS_BYTES: u64 = 16 * MIB;
+
+/// Memory for records, as set below.
+const RECORDS_BYTES: u64 = 32 * MIB;
+
+/// What the process may take beside what its settings allow: code, stacks, a flush (about 100 MiB by
+/// the engine's own word), caches of the allocator, payloads being packed.
+const BESIDE_BYTES: u64 = 192 * MIB;
+
+const SMALL_MEMORY: &str = r#"
+    [server]
+    body_bytes_max = "8 MiB"
+    inflated_bytes_max = "8 MiB"
+
+    [ingest]
+    memory_bytes_max = "16 MiB"
+    admit_wait = "50ms"
+
+    [wal]
+    segment_bytes = "49 MiB"
+    bytes_max = "147 MiB"
+
+    [engine.embedded]
+    memory_bytes_max = "32 MiB"
+    flush_bytes = "8 MiB"
+    flush_interval = "1s"
+    cache_bytes_max = "8 MiB"
+"#;
+
+/// What a load came to.
+#[derive(Debug, Default)]
+struct Tally {
+    taken: AtomicU64,
+    busy: AtomicU64,
+    broken: AtomicU64,
+    sent_bytes: AtomicU64,
+    /// First and last time of each acknowledged request, ns.
+    acknowledged: Mutex<Vec<(i64, i64)>>,
+}
+
+impl Tally {
+    /// Sends one body of records from `first_ns` on, and notes what became of it.
+    fn send(&self, client: &mut Client, first_ns: i64, body: &(String, i64)) {
+        let (text, records) = body;
+        let sent = client.post("/write?db=load", &[], text.as_bytes());
+        self.sent_bytes.fetch_add(text.len() as u64, Ordering::Relaxed);
+        match sent {
+            Ok(reply) if reply.status == 204 => {
+                self.taken.fetch_add(1, Ordering::Relaxed);
+                let range = (first_ns, first_ns + records - 1);
+                self.acknowledged.lock().expect("nobody panicked").push(range);
+            }
+            Ok(reply) => {
+                assert_busy(&reply);
+                self.busy.fetch_add(1, Ordering::Relaxed);
+            }
+            // A server that answers before it has read the body may close on who still sends.
+            Err(_broken) => {
+                self.broken.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn assert_busy(reply: &Reply) {
+    assert_eq!(reply.status, 503, "{}", reply.text());
+    let retry_after = reply.header("retry-after").unwrap_or_default();
+    let seconds: u64 = retry_after.parse().unwrap_or_default();
+    assert!(seconds >= 1, "Retry-After: {retry_after:?}");
+}
+
+/// Lines of one series a connection, one a nanosecond from `first_ns` on; their number behind them.
+fn body(connection: usize, first_ns: i64, bytes: usize) -> (String, i64) {
+    let mut text = String::with_capacity(bytes + 256);
+    let mut time_ns = first_ns;
+    while text.len() < bytes {
+        let value = time_ns.wrapping_mul(7_919);
+        writeln!(text, "load,connection=c{connection} a={value}i,b={value}i {time_ns}")
+            .expect("a string takes all");
+        time_ns += 1;
+    }
+    (text, time_ns - first_ns)
+}
+
+/// Loads the server from many connections; returns the most private memory that was seen in the
+/// first and in the second half.
+fn overload(server: &Gateway, tally: &Tally) -> [u64; 2] {
+    let clock = SystemClock::new();
+    let is_over = AtomicBool::new(false);
+    let mut most = [0, 0];
+    std::thread::scope(|scope| {
+        for connection in 0..CONNECTIONS {
+            let is_over = &is_over;
+            scope.spawn(move || {
+                let mut client = server.client();
+                let mut first_ns = i64::try_from(connection).expect("small") << 40;
+                while !is_over.load(Ordering::Relaxed) {
+                    let body = body(connection, first_ns, 3 << 20);
+                    tally.send(&mut client, first_ns, &body);
+                    first_ns += body.1;
+                }
+            });
+        }
+        while clock.monotonic() < OVERLOAD {
+            let half = usize::from(clock.monotonic() > OVERLOAD / 2);
+            most[half] = most[half].max(server.private_bytes());
+            clock.sleep(Duration::from_millis(10));
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    most
+}
+
+/// Waits until a small write is taken, and reads it back.
+fn assert_recovers(server: &Gateway) {
+    let headers = [("X-Tidegate-Durability", "applied")];
+    wait_for("a write to be taken again", RECOVERY_MAX, || {
+        let reply = server.client().post("/write?db=after", &headers, b"calm,site=a t=1 1").ok()?;
+        if reply.status != 204 {
+            assert_busy(&reply);
+        }
+        (reply.status == 204).then_some(())
+    });
+    assert_eq!(server.export("after", "calm").len(), 1);
+}
+
+/// Every acknowledged record stands: counts lines between the first and last time of each request,
+/// since the export of all would take longer than all the rest.
+fn assert_all_there(server: &Gateway, tally: &Tally) -> u64 {
+    let mut client = server.client();
+    let mut records = 0;
+    for (first_ns, last_ns) in tally.acknowledged.lock().expect("nobody panicked").iter() {
+        let (from, to) = (first_ns, last_ns + 1);
+        let target = format!("/api/v1/export?db=load&table=load&from={from}&to={to}&format=line");
+        let reply = client.get(&target).expect("an export is answered");
+        let found = reply.body.iter().filter(|byte| **byte == b'\n').count();
+        assert_eq!(i64::try_from(found), Ok(to - from), "records from {from} to {to}");
+        records += found as u64;
+    }
+    records
+}
+
+#[test]
+fn sustained_overload_ends_in_503_and_never_in_growth() {
+    let place = Place::new(SMALL_MEMORY);
+    let server = place.start();
+    let before = server.private_bytes();
+    let tally = Tally::default();
+    let [first, second] = overload(&server, &tally);
+    assert_recovers(&server);
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let (taken, busy, broken) = (count(&tally.taken), count(&tally.busy), count(&tally.broken));
+    let sent = count(&tally.sent_bytes);
+    let records = assert_all_there(&server, &tally);
+    tell(format!(
+        "overload: {} MiB sent on {CONNECTIONS} connections, {taken} requests taken ({records} \
+         records read back), {busy} busy, {broken} broken off; private memory {} MiB idle, at most \
+         {} and {} MiB in the halves of the load, peak with the mapped log {} MiB",
+        sent / MIB,
+        before / MIB,
+        first / MIB,
+        second / MIB,
+        server.peak_bytes() / MIB
+    ));
+    assert!(taken > 0, "nothing was taken, so nothing was proved");
+    assert!(busy > 0, "the load was too small to prove anything");
+    let bound = REQUESTS_BYTES + RECORDS_BYTES + BESIDE_BYTES;
+    assert!(sent > 2 * bound, "the load was too small to prove anything: {sent} bytes");
+    assert!(first.max(second) < bound, "{} bytes of memory, bound {bound}", first.max(second));
+    server.stop();
+}
+
+#[test]
+fn a_full_log_is_503_until_the_sink_is_back_and_loses_nothing() {
+    let place = Place::new(SMALL_MEMORY);
+    let server = place.start();
+    let mut client = server.client();
+    let headers = [("X-Tidegate-Durability", "applied")];
+    let reply = client.post("/write?db=load", &headers, b"load,connection=c a=1i -1").unwrap();
+    assert_eq!(reply.status, 204);
+    // The sink is away: a file is where its folder has to be. A conflict then holds the log.
+    let sink = place.data().join("rejects/records");
+    std::fs::create_dir_all(sink.parent().unwrap()).unwrap();
+    std::fs::write(&sink, b"").unwrap();
+    server.write("load", "load,connection=c a=2i -1");
+    let tally = Tally::default();
+    let mut first_ns = 0;
+    wait_for("the log to be full", RECOVERY_MAX, || {
+        let body = body(0, first_ns, 3 << 20);
+        tally.send(&mut client, first_ns, &body);
+        first_ns += body.1;
+        (tally.busy.load(Ordering::Relaxed) > 0).then_some(())
+    });
+    let taken = tally.taken.load(Ordering::Relaxed);
+    assert!(taken > 0, "the log was full before anything was in it");
+    assert_eq!(client.get("/health").unwrap().status, 200, "a full log is no fault");
+    std::fs::remove_file(&sink).unwrap();
+    assert_recovers(&server);
+    let records = assert_all_there(&server, &tally);
+    assert_eq!(place.files("rejects/records", ".json").len(), 1, "the conflict was reported");
+    tell(format!("full log: {taken} requests, {records} records, all there after the sink was"));
+    server.stop();
+}
+
+#[test]
+fn a_request_larger_than_all_memory_is_refused_and_not_kept_waiting() {
+    let place = Place::new(SMALL_MEMORY);
+    let server = place.start();
+    let (text, _) = body(0, 0, 9 << 20);
+    // The answer may come before the body was sent, and the connection end with it.
+    if let Ok(reply) = server.client().post("/write?db=load", &[], text.as_bytes()) {
+        assert_eq!(reply.status, 413, "{}", reply.text());
+    }
+    assert_recovers(&server);
+}
