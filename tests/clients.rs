@@ -59,6 +59,7 @@ fn rows(records: &[(Key, Row)]) -> Rows {
 
 /// Reads a table back on every way there is, the server being stopped in between.
 fn assert_reads_back(place: &Place, server: Gateway, expected: &[(&str, Rows)]) {
+    server.settle();
     for (table, rows) in expected {
         let wrong = differences(rows, &server.export(DATABASE, table));
         assert!(wrong.is_empty(), "GET /api/v1/export, {table}:\n{}", wrong.join("\n"));

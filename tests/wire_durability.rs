@@ -73,6 +73,7 @@ fn a_family_may_ask_in_its_own_words_and_a_wrong_word_is_refused() {
     let reply = post(&server, "/write?db=iot", &wrong, "weather,site=a t=1 3");
     assert_eq!(reply.status, 400);
     assert!(reply.text().contains("memory, interval, sync or applied"), "{}", reply.text());
+    server.settle();
     assert_eq!(server.export("iot", "weather").len(), 2, "the third was not taken");
 }
 

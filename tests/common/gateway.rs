@@ -120,6 +120,13 @@ impl Place {
         rows::parse(&output.stdout).expect("an export can be read back")
     }
 
+    /// How often a server of this folder logged `event`.
+    pub(crate) fn logged(&self, event: &str) -> usize {
+        let logs = files_below(self.dir.path(), ".log");
+        let texts = logs.iter().map(|log| fs::read_to_string(log).unwrap_or_default());
+        texts.map(|text| text.matches(event).count()).sum()
+    }
+
     /// All files below the data folder whose names end in `ending`, sorted.
     pub(crate) fn files(&self, below: &str, ending: &str) -> Vec<PathBuf> {
         files_below(&self.data().join(below), ending)
@@ -148,6 +155,15 @@ impl Gateway {
             self.client().post(&target, &[], lines.as_bytes()).expect("a write is answered");
         assert_eq!(reply.status, 204, "{}", reply.text());
         reply
+    }
+
+    /// Waits until everything that was acknowledged so far is executed, and can be read: frames are
+    /// executed in their order, so a write that is applied has all before it applied.
+    pub(crate) fn settle(&self) {
+        let headers = [("X-Tidegate-Durability", "applied")];
+        let reply = self.client().post("/write?db=settled", &headers, b"settled,by=test is=true 1");
+        let reply = reply.expect("a write is answered");
+        assert_eq!(reply.status, 204, "{}", reply.text());
     }
 
     /// The records of a table as they stand; none where there is no such table.
