@@ -1,0 +1,306 @@
+//! Walking over the frames of a segment whose bytes nobody vouches for, with `pread`.
+//!
+//! [`Scan`] is what recovery walks with; [`read_only`] is for tools beside a running server.
+
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use super::disk::{Disk, DiskFile, RealDisk};
+use super::frame::{self, HEADER_BYTES, Header, HeaderBytes, Kind, Seed};
+use super::segment::{self, HEADER_PAGE_BYTES, HeaderPage};
+use super::{WalError, checkpoint};
+use crate::base::lsn::Lsn;
+
+/// Bytes read at once.
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// Walks over one segment's frames.
+#[derive(Debug)]
+pub(super) struct Scan {
+    seed: Seed,
+    /// The segment ends here.
+    bytes: u64,
+    /// Where the next frame should begin.
+    offset: u64,
+    /// The number it should have.
+    expected: Lsn,
+    window: Window,
+}
+
+/// What stands at the next frame's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// A valid frame.
+    Frame(Header),
+    /// No valid frame: the end, or damage.
+    End(End),
+}
+
+/// Why there is no valid frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The segment has no room for one.
+    Room,
+    /// The mark behind the last frame.
+    Mark,
+    /// No valid header, or one of another frame.
+    Header,
+    /// The frame's header; its payload is not what it heads.
+    Payload(Header),
+}
+
+/// What stands behind a place without a valid frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Behind {
+    /// The largest durable mark in a valid header.
+    pub(super) durable: Lsn,
+    /// Valid headers of frames.
+    pub(super) frames: u64,
+    /// Where the last of these frames ends, or 0.
+    pub(super) end: u64,
+}
+
+impl Scan {
+    /// Walks over the frames of the segment with this header. Each call is given the segment's file.
+    pub(super) fn new(header: &segment::Header) -> Self {
+        Self {
+            seed: header.seed(),
+            bytes: header.bytes,
+            offset: HEADER_PAGE_BYTES,
+            expected: header.first,
+            window: Window::default(),
+        }
+    }
+
+    /// Where the next frame should begin.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The number it should have.
+    pub(super) fn expected(&self) -> Lsn {
+        self.expected
+    }
+
+    /// Reads anew what is read next: the file may have changed.
+    fn refresh(&mut self) {
+        self.window.bytes.clear();
+    }
+
+    /// The next frame, or why there is none; then the scan stays where it is.
+    pub(super) fn step(&mut self, file: &dyn DiskFile) -> io::Result<Step> {
+        let start = self.offset.saturating_add(HEADER_BYTES as u64);
+        if start > self.bytes {
+            return Ok(Step::End(End::Room));
+        }
+        let Some(header) = self.header_at(file, self.offset)? else {
+            return Ok(Step::End(End::Header));
+        };
+        let end = self.offset.saturating_add(header.frame_bytes());
+        if header.lsn != self.expected || end > self.bytes {
+            return Ok(Step::End(End::Header));
+        }
+        if header.kind == Kind::Mark {
+            return Ok(Step::End(End::Mark));
+        }
+        // The header is valid, so the length is bounded, and the frame lies in the segment.
+        let body = self.window.get(file, start, header.body_bytes())?;
+        if !header.heads(body) {
+            return Ok(Step::End(End::Payload(header)));
+        }
+        self.offset = end;
+        self.expected = self.expected.next();
+        Ok(Step::Frame(header))
+    }
+
+    /// The payload of the frame that the last step returned.
+    pub(super) fn payload(&mut self, file: &dyn DiskFile, header: &Header) -> io::Result<&[u8]> {
+        let start = self.offset.saturating_sub(header.body_bytes() as u64);
+        self.window.get(file, start, header.length as usize)
+    }
+
+    /// Searches the rest of the segment, behind a place without a valid frame, for valid headers of
+    /// later frames. A header is enough: it proves when it was written.
+    pub(super) fn behind(&mut self, file: &dyn DiskFile) -> io::Result<Behind> {
+        let mut behind = Behind::default();
+        let mut offset = self.offset;
+        while offset.saturating_add(HEADER_BYTES as u64) <= self.bytes {
+            let next = offset.saturating_add(frame::ALIGN as u64);
+            let header = self.header_at(file, offset)?.filter(|header| header.lsn >= self.expected);
+            if let Some(header) = header {
+                behind.durable = behind.durable.max(header.durable);
+                if header.kind == Kind::Frame {
+                    behind.frames = behind.frames.saturating_add(1);
+                    behind.end = offset.saturating_add(header.frame_bytes()).min(self.bytes);
+                }
+            }
+            offset = next;
+        }
+        Ok(behind)
+    }
+
+    fn header_at(&mut self, file: &dyn DiskFile, offset: u64) -> io::Result<Option<Header>> {
+        let bytes = self.window.get(file, offset, HEADER_BYTES)?;
+        let header: Option<&HeaderBytes> = bytes.try_into().ok();
+        Ok(header.and_then(|bytes| Header::decode(bytes, self.seed)))
+    }
+}
+
+/// A stretch of the file in memory.
+#[derive(Debug, Default)]
+struct Window {
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    /// `length` bytes from `offset`, fewer where the file ends.
+    fn get(&mut self, file: &dyn DiskFile, offset: u64, length: usize) -> io::Result<&[u8]> {
+        if !self.holds(offset, length) {
+            self.bytes.resize(length.max(WINDOW_BYTES), 0);
+            let read = file.read_at(offset, &mut self.bytes)?;
+            self.bytes.truncate(read);
+            self.start = offset;
+        }
+        let skip = usize::try_from(offset.saturating_sub(self.start)).unwrap_or(usize::MAX);
+        let rest = self.bytes.get(skip..).unwrap_or_default();
+        Ok(rest.get(..length).unwrap_or(rest))
+    }
+
+    fn holds(&self, offset: u64, length: usize) -> bool {
+        let end = self.start.saturating_add(self.bytes.len() as u64);
+        offset >= self.start && offset.saturating_add(length as u64) <= end
+    }
+}
+
+/// Reads a segment's header; `None` unless it is valid.
+pub(super) fn read_header(file: &dyn DiskFile, number: u64) -> io::Result<Option<segment::Header>> {
+    let mut page: HeaderPage = [0; HEADER_PAGE_BYTES as usize];
+    // What the file is too short for stays zero.
+    file.read_at(0, &mut page)?;
+    Ok(segment::Header::decode(&page, number))
+}
+
+/// The numbers of the segments among these names, in order.
+pub(super) fn numbers(names: &[String]) -> BTreeMap<u64, &str> {
+    names.iter().filter_map(|name| Some((segment::number_in(name)?, name.as_str()))).collect()
+}
+
+/// Reads the frames of the log in `dir` that are not reclaimed, in order, without a lock and without
+/// writing anything, so also beside the server that has it. The frames of the last segment end where
+/// the next is not valid, which beside a running server may be one that is just being written.
+///
+/// # Errors
+///
+/// [`WalError::Io`] when the directory or the checkpoint cannot be read. From the iterator:
+/// [`WalError::Corrupt`] at a frame that is not valid although a later segment follows, and
+/// [`WalError::Io`]; it ends there.
+pub fn read_only(dir: &Path) -> Result<Frames, WalError> {
+    let disk = RealDisk::read_only(dir);
+    let failed = |error| WalError::io("read", dir.to_owned(), error);
+    let names = disk.list().map_err(failed)?;
+    let from = match disk.open(checkpoint::NAME) {
+        Ok(file) => checkpoint::read(file.as_ref()).map_err(failed)?.map_or(0, |r| r.segment),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(failed(error)),
+    };
+    let first = numbers(&names).into_keys().find(|number| *number >= from);
+    Ok(Frames { disk, number: first, open: None })
+}
+
+/// The frames of a log; see [`read_only`].
+#[derive(Debug)]
+pub struct Frames {
+    disk: RealDisk,
+    /// The segment that is read, or is next; `None` at the end.
+    number: Option<u64>,
+    open: Option<Open>,
+}
+
+/// A segment that is read.
+#[derive(Debug)]
+struct Open {
+    file: Box<dyn DiskFile>,
+    header: segment::Header,
+    scan: Scan,
+}
+
+impl Iterator for Frames {
+    type Item = Result<(Lsn, Vec<u8>), WalError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while let Some(number) = self.number {
+            let read = self.read(number);
+            if read.is_err() {
+                self.number = None;
+            }
+            if let Some(item) = read.transpose() {
+                return Some(item);
+            }
+        }
+        None
+    }
+}
+
+impl Frames {
+    /// The next frame; `None` when the segment ended, and `number` then says which is next.
+    fn read(&mut self, number: u64) -> Result<Option<(Lsn, Vec<u8>)>, WalError> {
+        let path = self.disk.path(&segment::name(number));
+        let failed = |error| WalError::io("read", path.clone(), error);
+        let open = match self.open.take() {
+            Some(open) => Some(open),
+            None => self.begin(number).map_err(failed)?,
+        };
+        let Some(mut open) = open else {
+            self.number = None;
+            return Ok(None);
+        };
+        if let Some(frame) = open.next().map_err(failed)? {
+            self.open = Some(open);
+            return Ok(Some(frame));
+        }
+        // A next segment says that this one is complete; what was written before that one began, but
+        // after the look above, is seen by a second look.
+        let follower = number.saturating_add(1);
+        let Some(follows) = self.begin(follower).map_err(failed)? else {
+            self.number = None;
+            return Ok(None);
+        };
+        open.scan.refresh();
+        if let Some(frame) = open.next().map_err(failed)? {
+            self.open = Some(open);
+            return Ok(Some(frame));
+        }
+        let recycled =
+            read_header(open.file.as_ref(), number).map_err(failed)? != Some(open.header);
+        if !recycled && open.scan.expected() < follows.header.first {
+            let (offset, lsn) = (open.scan.offset(), open.scan.expected());
+            return Err(WalError::Corrupt { segment: number, offset, lsn });
+        }
+        self.open = Some(follows);
+        self.number = Some(follower);
+        Ok(None)
+    }
+
+    /// Opens a segment; `None` when there is none of that number that holds frames.
+    fn begin(&self, number: u64) -> io::Result<Option<Open>> {
+        let file = match self.disk.open(&segment::name(number)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let header = read_header(file.as_ref(), number)?.filter(|header| header.first > Lsn::ZERO);
+        Ok(header.map(|header| Open { file, header, scan: Scan::new(&header) }))
+    }
+}
+
+impl Open {
+    fn next(&mut self) -> io::Result<Option<(Lsn, Vec<u8>)>> {
+        let Step::Frame(header) = self.scan.step(self.file.as_ref())? else { return Ok(None) };
+        let payload = self.scan.payload(self.file.as_ref(), &header)?.to_vec();
+        Ok(Some((header.lsn, payload)))
+    }
+}
