@@ -34,6 +34,7 @@ const VERSION: u32 = 1;
 const RECORD_BYTES: usize = 48;
 const PLACE_BYTES: u64 = 4096;
 const PLACES: u64 = 2;
+const FILE_BYTES: u64 = PLACE_BYTES * PLACES;
 
 /// What the file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,8 +103,7 @@ impl File {
     pub(super) fn create(disk: &Arc<dyn Disk>, record: Record) -> io::Result<Self> {
         let temporary = NAME.to_owned() + TEMPORARY_SUFFIX;
         let file = disk.create(&temporary)?;
-        file.allocate(PLACE_BYTES * PLACES)?;
-        file.write_at(0, &[0; (PLACE_BYTES * PLACES) as usize])?;
+        file.allocate(FILE_BYTES)?;
         file.write_at(record.place(), &record.encode())?;
         file.sync()?;
         disk.publish(&temporary, NAME)?;

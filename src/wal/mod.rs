@@ -17,6 +17,9 @@ mod reclaim;
 mod recovery;
 mod segment;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt::Debug;
 use std::sync::{Arc, Condvar, LockResult, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId;
@@ -41,7 +44,7 @@ use appender::Tail;
 use committer::Committer;
 use disk::{Disk, RealDisk};
 use marks::SharedMarks;
-use reclaim::Shelf;
+use reclaim::Stock;
 
 /// Who is told what became of an appended frame. Called exactly once, on the commit thread, which
 /// does nothing else meanwhile: it must not block.
@@ -108,7 +111,7 @@ struct Owner {
 
 /// What the handles, the readers and the two threads share.
 ///
-/// Lock order: `checkpoint`, `tail`, `shelf`, `progress`. Only `checkpoint` is held across a sync:
+/// Lock order: `checkpoint`, `tail`, `stock`, `progress`. Only `checkpoint` is held across a sync:
 /// it guards nothing but the right to write that file, and only who would write it waits for it.
 #[derive(Debug)]
 struct Inner {
@@ -123,8 +126,8 @@ struct Inner {
     tail: Mutex<Tail>,
     /// The commit thread waits for frames, with `tail`.
     work: Condvar,
-    shelf: Mutex<Shelf>,
-    /// The prepare thread waits for a segment to be wanted, with `shelf`.
+    stock: Mutex<Stock>,
+    /// The prepare thread waits for a segment to be wanted, with `stock`.
     wanted: Condvar,
     /// Whether nothing more becomes durable.
     progress: Mutex<bool>,
@@ -230,7 +233,7 @@ impl Owner {
     fn close(&self) {
         locked(&self.log.tail).closed = true;
         self.log.work.notify_one();
-        locked(&self.log.shelf).closed = true;
+        locked(&self.log.stock).closed = true;
         self.log.wanted.notify_one();
         let threads = std::mem::take(&mut *locked(&self.threads));
         if self.log.commit_thread.get() == Some(&std::thread::current().id()) {
@@ -266,14 +269,14 @@ impl Inner {
         let (last, checkpoint) = (found.last, found.checkpoint);
         let (segment, first) = recovered.live.last().expect("recovery makes a segment").clone();
         assert_eq!(first, last.next(), "new frames go into a segment of their own");
-        let mut shelf = Shelf::new(segment.number() + 1);
+        let mut stock = Stock::new(segment.number() + 1);
         for (segment, first) in recovered.live {
-            shelf.add_bytes(segment.bytes());
-            shelf.add_live(segment, first);
+            stock.add_bytes(segment.bytes());
+            stock.add_live(segment, first);
         }
         for segment in recovered.retired {
-            shelf.add_bytes(segment.bytes());
-            shelf.add_retired(segment);
+            stock.add_bytes(segment.bytes());
+            stock.add_retired(segment);
         }
         let marks = Marks { appended: last, durable: last, applied: checkpoint, checkpoint };
         let log = Arc::new(Self {
@@ -287,7 +290,7 @@ impl Inner {
             checkpoint: Mutex::new(recovered.checkpoint),
             tail: Mutex::new(Tail::new(Arc::clone(&segment), last)),
             work: Condvar::new(),
-            shelf: Mutex::new(shelf),
+            stock: Mutex::new(stock),
             wanted: Condvar::new(),
             progress: Mutex::new(false),
             moved: Condvar::new(),
@@ -344,11 +347,11 @@ impl Inner {
         if self.is_closed() {
             return Err(WalError::Closed);
         }
-        let segment = locked(&self.shelf).needed_from(lsn);
+        let segment = locked(&self.stock).needed_from(lsn);
         self.write_checkpoint(&mut file, lsn, segment)?;
         self.marks.raise_checkpoint(lsn);
         let (segment_bytes, bytes_max) = (self.options.segment_bytes.0, self.options.bytes_max.0);
-        let surplus = locked(&self.shelf).retire(lsn, segment_bytes, bytes_max);
+        let surplus = locked(&self.stock).retire(lsn, segment_bytes, bytes_max);
         self.wanted.notify_one();
         for segment in surplus {
             let name = segment::name(segment.number());
@@ -379,9 +382,9 @@ impl Inner {
         let tail = locked(&self.tail);
         let (bytes_pending, closed) = (tail.pending.buffer.len() as u64, tail.closed);
         drop(tail);
-        let shelf = locked(&self.shelf);
-        let ((segments, bytes), bytes_total) = (shelf.live_size(), shelf.total_size());
-        drop(shelf);
+        let stock = locked(&self.stock);
+        let ((segments, bytes), bytes_total) = (stock.live_size(), stock.total_size());
+        drop(stock);
         State {
             segments,
             bytes,

@@ -31,16 +31,16 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) fn run(log: &Inner) {
     loop {
         let failed = !step(log);
-        let shelf = super::locked(&log.shelf);
-        if shelf.closed {
+        let stock = super::locked(&log.stock);
+        if stock.closed {
             return;
         }
         // What is retired or taken between the step and this wait is noticed by the next retry at
         // the latest; a taken segment cannot be missed, since the step is repeated when it helped.
-        match (failed, shelf.wants_next()) {
+        match (failed, stock.wants_next()) {
             (false, true) => {}
-            (false, false) => drop(super::waited(log.wanted.wait(shelf))),
-            (true, _) => drop(super::waited(log.wanted.wait_timeout(shelf, RETRY))),
+            (false, false) => drop(super::waited(log.wanted.wait(stock))),
+            (true, _) => drop(super::waited(log.wanted.wait_timeout(stock, RETRY))),
         }
     }
 }
@@ -51,7 +51,7 @@ pub(super) fn step(log: &Inner) -> bool {
         return false;
     }
     let segment_bytes = log.options.segment_bytes.0;
-    let plan = super::locked(&log.shelf).plan(segment_bytes, log.options.bytes_max.0);
+    let plan = super::locked(&log.stock).plan(segment_bytes, log.options.bytes_max.0);
     match plan {
         Plan::Rest => true,
         Plan::Full => false,
@@ -61,7 +61,7 @@ pub(super) fn step(log: &Inner) -> bool {
             drop(retired);
             match recycle(log, old, number) {
                 Ok(segment) => {
-                    super::locked(&log.shelf).offer(segment);
+                    super::locked(&log.stock).offer(segment);
                     true
                 }
                 Err(error) => failed(log, number, &error),
@@ -84,7 +84,7 @@ fn failed(log: &Inner, number: u64, error: &io::Error) -> bool {
         warn!(file = temporary, error = %left, "a half-made segment could not be removed");
     }
     let bytes = log.options.segment_bytes.0;
-    super::locked(&log.shelf).give_back(number, bytes, FullCause::Disk);
+    super::locked(&log.stock).give_back(number, bytes, FullCause::Disk);
     if is_shortage(error) {
         warn!(segment = number, %error, "no room for another segment; the log takes frames while the last one has room");
     } else {
@@ -147,7 +147,7 @@ fn allocate(log: &Inner, number: u64) -> io::Result<(Box<dyn DiskFile>, Header)>
 /// gather for it, and the commit thread waits until it is done. `false` when it failed.
 fn finish(log: &Inner, file: Box<dyn DiskFile>, header: Header) -> bool {
     let segment = Arc::new(Segment::underway(&log.disk, header, file));
-    super::locked(&log.shelf).offer(Arc::clone(&segment));
+    super::locked(&log.stock).offer(Arc::clone(&segment));
     let file = segment.file();
     let made = segment::fill_with_zeros(file, header.bytes)
         .and_then(|()| publish(&log.disk, file, &header));
@@ -155,7 +155,7 @@ fn finish(log: &Inner, file: Box<dyn DiskFile>, header: Header) -> bool {
         segment.finish_making(true);
         return true;
     };
-    let unused = super::locked(&log.shelf).withdraw(&segment);
+    let unused = super::locked(&log.stock).withdraw(&segment);
     if unused {
         segment.finish_making(false);
         return failed(log, header.number, &error);

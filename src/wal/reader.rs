@@ -111,7 +111,7 @@ impl Reader {
     fn find(&mut self) -> Result<(Arc<Segment>, u64), WalError> {
         if let Some(place) = &mut self.place {
             if place.until.is_none() {
-                place.until = super::locked(&self.log.shelf).find(self.next).and_then(|found| {
+                place.until = super::locked(&self.log.stock).find(self.next).and_then(|found| {
                     // Another segment has the next frame, or one after this is known already.
                     let here = Arc::ptr_eq(&found.segment, &place.segment);
                     if here { found.until } else { Some(found.first) }
@@ -122,8 +122,8 @@ impl Reader {
             }
         }
         let (found, oldest) = {
-            let shelf = super::locked(&self.log.shelf);
-            (shelf.find(self.next), shelf.oldest())
+            let stock = super::locked(&self.log.stock);
+            (stock.find(self.next), stock.oldest())
         };
         let found = found.ok_or(WalError::Reclaimed { lsn: self.next, oldest })?;
         let mut offset = HEADER_PAGE_BYTES;

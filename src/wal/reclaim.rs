@@ -1,7 +1,7 @@
 //! Which segments there are: those that hold frames, the one ready to be next, and those whose
 //! frames are all stored elsewhere, whose files are used again.
 //!
-//! A segment is recycled or removed only when nothing but the shelf holds it: a
+//! A segment is recycled or removed only when nothing but the stock holds it: a
 //! [`super::Frame`] or a [`super::Reader`] that does keeps its bytes as they are.
 
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ const RETIRED_SHARE: u64 = 4;
 
 /// All segments.
 #[derive(Debug)]
-pub(super) struct Shelf {
+pub(super) struct Stock {
     /// Segments that hold frames beyond the checkpoint, in order; the last is being written. A
     /// segment is here only once its header is synced.
     live: VecDeque<Live>,
@@ -65,8 +65,8 @@ pub(super) struct Found {
     pub(super) until: Option<Lsn>,
 }
 
-impl Shelf {
-    /// An empty shelf; the next segment made is `number`.
+impl Stock {
+    /// An empty stock; the next segment made is `number`.
     pub(super) fn new(number: u64) -> Self {
         Self {
             live: VecDeque::new(),
@@ -147,7 +147,7 @@ impl Shelf {
     }
 
     fn free_retired(&self, segment_bytes: u64) -> Option<usize> {
-        // A count of one is final: only the shelf could hand the segment out again, and it does not.
+        // A count of one is final: only the stock could hand the segment out again, and it does not.
         let free = |s: &Arc<Segment>| s.bytes() == segment_bytes && Arc::strong_count(s) == 1;
         self.retired.iter().position(free)
     }
@@ -164,7 +164,7 @@ impl Shelf {
         self.next = Some(segment);
     }
 
-    /// Takes back what [`Shelf::offer`] put up; `false` when somebody took it already.
+    /// Takes back what [`Stock::offer`] put up; `false` when somebody took it already.
     pub(super) fn withdraw(&mut self, segment: &Arc<Segment>) -> bool {
         let here = self.next.as_ref().is_some_and(|next| Arc::ptr_eq(next, segment));
         if here {
@@ -220,9 +220,9 @@ impl Shelf {
 impl Inner {
     /// The segment after the last one given out, for the appender.
     pub(super) fn take_next(&self) -> Result<Arc<Segment>, FullCause> {
-        let mut shelf = super::locked(&self.shelf);
-        let taken = shelf.next.take().ok_or(shelf.full.unwrap_or(FullCause::Preparing));
-        drop(shelf);
+        let mut stock = super::locked(&self.stock);
+        let taken = stock.next.take().ok_or(stock.full.unwrap_or(FullCause::Preparing));
+        drop(stock);
         // Only then: a log that is full would otherwise wake the thread at each refused append.
         if taken.is_ok() {
             self.wanted.notify_one();
@@ -232,6 +232,6 @@ impl Inner {
 
     /// Adds a segment whose header is synced.
     pub(super) fn add_live(&self, segment: &Arc<Segment>, first: Lsn) {
-        super::locked(&self.shelf).add_live(Arc::clone(segment), first);
+        super::locked(&self.stock).add_live(Arc::clone(segment), first);
     }
 }

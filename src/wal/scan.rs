@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::disk::{Disk, DiskFile, RealDisk};
 use super::frame::{self, HEADER_BYTES, Header, HeaderBytes, Kind, Seed};
-use super::segment::{self, HEADER_PAGE_BYTES, HeaderPage};
+use super::segment::{self, HEADER_PAGE_BYTES};
 use super::{WalError, checkpoint};
 use crate::base::lsn::Lsn;
 
@@ -178,7 +178,7 @@ impl Window {
 
 /// Reads a segment's header; `None` unless it is valid.
 pub(super) fn read_header(file: &dyn DiskFile, number: u64) -> io::Result<Option<segment::Header>> {
-    let mut page: HeaderPage = [0; HEADER_PAGE_BYTES as usize];
+    let mut page = segment::BLANK_HEADER_PAGE;
     // What the file is too short for stays zero.
     file.read_at(0, &mut page)?;
     Ok(segment::Header::decode(&page, number))

@@ -30,7 +30,9 @@ use super::map::{Access, Map};
 use crate::base::lsn::Lsn;
 
 /// Bytes before the first frame.
-pub(super) const HEADER_PAGE_BYTES: u64 = 4096;
+pub(super) const HEADER_PAGE_BYTES: u64 = PAGE_BYTES as u64;
+
+const PAGE_BYTES: usize = 4096;
 
 /// The version this program writes, and the only one it reads.
 const VERSION: u32 = 1;
@@ -50,7 +52,10 @@ const SUFFIX: &str = ".wal";
 const ZEROS_BYTES: usize = 1 << 20;
 
 /// The header page as it lies in the file.
-pub(super) type HeaderPage = [u8; HEADER_PAGE_BYTES as usize];
+pub(super) type HeaderPage = [u8; PAGE_BYTES];
+
+/// A header page that is not valid, to be read into.
+pub(super) const BLANK_HEADER_PAGE: HeaderPage = [0; PAGE_BYTES];
 
 /// The name of segment `number`.
 pub(super) fn name(number: u64) -> String {
@@ -90,7 +95,7 @@ impl Header {
         }
         let check = check_of(&copy);
         copy[12..16].copy_from_slice(&check.to_le_bytes());
-        let mut page = [0; HEADER_PAGE_BYTES as usize];
+        let mut page = BLANK_HEADER_PAGE;
         for at in COPIES {
             page[at..at + HEADER_BYTES].copy_from_slice(&copy);
         }

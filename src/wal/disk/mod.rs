@@ -3,6 +3,8 @@
 //! machine's.
 
 mod real;
+#[cfg(test)]
+pub(super) mod sim;
 
 pub use real::RealDisk;
 

@@ -181,7 +181,7 @@ impl DiskFile for RealFile {
 fn refuse_file_system(dir: &Path) -> Result<(), WalError> {
     let stat = rustix::fs::statfs(dir)
         .map_err(|error| WalError::io("ask the file system of", dir.to_owned(), error.into()))?;
-    let magic = i64::from(stat.f_type);
+    let magic = stat.f_type;
     if ACCEPTED.iter().any(|(accepted, _)| *accepted == magic) {
         return Ok(());
     }
