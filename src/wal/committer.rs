@@ -97,6 +97,12 @@ impl Committer {
         self.commit();
     }
 
+    /// The segment being written.
+    #[cfg(test)]
+    pub(super) fn segment_number(&self) -> u64 {
+        self.segment.number()
+    }
+
     /// How long what is written may stay unsynced; `None` when all is synced.
     fn until_sync(&self) -> Option<Duration> {
         let due = self.unsynced_since? + self.log.options.sync_interval();

@@ -87,6 +87,10 @@ struct State {
     lie: Option<Lie>,
     /// Bytes that all files may have.
     space: u64,
+    /// Files with the name of a segment that were renamed to be used again, until asked.
+    recycled: u64,
+    /// What failed first.
+    failed: Option<Kind>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -108,9 +112,10 @@ enum Naming {
 
 /// What an operation is to the fault: `ENOSPC` meets only what needs space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(in crate::wal) enum Kind {
     Read,
     Space,
+    Remove,
     Other,
 }
 
@@ -127,6 +132,8 @@ impl SimDisk {
             dead: false,
             lie: None,
             space: u64::MAX,
+            recycled: 0,
+            failed: None,
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
@@ -153,6 +160,16 @@ impl SimDisk {
     /// How much all files may have.
     pub(in crate::wal) fn set_space(&self, bytes: u64) {
         locked(&self.state).space = bytes;
+    }
+
+    /// What failed first, because a test wanted it.
+    pub(in crate::wal) fn failed(&self) -> Option<Kind> {
+        locked(&self.state).failed
+    }
+
+    /// Segments renamed to be used again, since the last call.
+    pub(in crate::wal) fn recycled(&self) -> u64 {
+        std::mem::take(&mut locked(&self.state).recycled)
     }
 
     /// Whether the power went.
@@ -251,6 +268,7 @@ impl State {
         if !due || (only_space && kind != Kind::Space) {
             return Ok(());
         }
+        self.failed.get_or_insert(kind);
         self.dead = fault == Fault::PowerCut;
         let happens = self.dead && self.random.chance(50);
         Err(Failing { error, happens })
@@ -258,6 +276,8 @@ impl State {
 
     fn name(&mut self, naming: Naming) {
         naming.apply(&mut self.names);
+        self.recycled +=
+            u64::from(matches!(&naming, Naming::Rename(from, _) if from.ends_with(".wal")));
         self.renamings.push(naming);
     }
 
@@ -397,7 +417,7 @@ impl Disk for SimDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = locked(&self.state);
-        let failing = state.begin(Kind::Other).err();
+        let failing = state.begin(Kind::Remove).err();
         if failing.as_ref().is_none_or(|f| f.happens) {
             if !state.names.contains_key(name) {
                 return Err(io::ErrorKind::NotFound.into());
