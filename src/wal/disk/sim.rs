@@ -226,6 +226,20 @@ impl SimDisk {
         state.files[state.names[name]].cached.clone()
     }
 
+    /// All files that have a name, with their bytes.
+    pub(in crate::wal) fn image(&self) -> BTreeMap<String, Vec<u8>> {
+        let state = locked(&self.state);
+        let bytes = |(name, id): (&String, &usize)| (name.clone(), state.files[*id].cached.clone());
+        state.names.iter().map(bytes).collect()
+    }
+
+    /// Flips a bit of a file.
+    pub(in crate::wal) fn flip(&self, name: &str, bit: usize) {
+        let mut state = locked(&self.state);
+        let id = state.names[name];
+        state.files[id].cached[bit / 8] ^= 1 << (bit % 8);
+    }
+
     /// Puts a file there, durably.
     pub(in crate::wal) fn put(&self, name: &str, bytes: Vec<u8>) {
         let mut state = locked(&self.state);
