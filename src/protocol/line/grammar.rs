@@ -15,6 +15,7 @@
 //! The parsers take `&str` and cut it at ASCII bytes only, so that every text they give out is UTF-8
 //! without being looked at again. A parser names in its error what it wanted; nothing is tried twice.
 
+use memchr::memchr3;
 use nom::Parser;
 use nom::branch::alt;
 use nom::bytes::complete::tag as literal;
@@ -41,7 +42,8 @@ pub(super) enum RawValue<'a> {
 }
 
 /// A whole line, up to its end, which is left for [`end_of_line`].
-#[inline]
+#[expect(clippy::inline_always, reason = "measured: its result would travel through memory")]
+#[inline(always)]
 pub(super) fn line<'a>(input: &'a str, line: &mut RawLine<'a>) -> Parsed<'a, ()> {
     let (rest, name) = measurement(input)?;
     line.set_measurement(name, input);
@@ -67,7 +69,7 @@ pub(super) fn measurement(input: &str) -> Parsed<'_, Token<'_>> {
 #[inline]
 fn tags<'a>(input: &'a str, line: &mut RawLine<'a>) -> Parsed<'a, ()> {
     let mut rest = input;
-    while let Some(start) = skip(rest, b',') {
+    while let Some(start) = rest.strip_prefix(',') {
         let (after, (key, value)) = tag(start)?;
         line.push_tag(key, value, start);
         rest = after;
@@ -76,7 +78,8 @@ fn tags<'a>(input: &'a str, line: &mut RawLine<'a>) -> Parsed<'a, ()> {
 }
 
 /// A tag: its key and value, neither empty.
-#[inline]
+#[expect(clippy::inline_always, reason = "measured: its result would travel through memory")]
+#[inline(always)]
 pub(super) fn tag(input: &str) -> Parsed<'_, (Token<'_>, Token<'_>)> {
     let (rest, key) = name(input, Wanted::TagKey)?;
     let (rest, ()) = equals(rest, Wanted::TagEquals)?;
@@ -105,7 +108,7 @@ fn fields<'a>(input: &'a str, line: &mut RawLine<'a>) -> Parsed<'a, ()> {
         let (rest, (key, value)) = field(start)?;
         line.push_field(key, value, start);
         match rest.as_bytes().first() {
-            Some(b',') => start = skip(rest, b',').unwrap_or_default(),
+            Some(b',') => start = rest.strip_prefix(',').unwrap_or_default(),
             Some(b' ' | b'\n') | None => return Ok((rest, ())),
             Some(_) if is_end_of_line(rest) => return Ok((rest, ())),
             Some(_) => return Err(SyntaxError::new(rest, Wanted::AfterField)),
@@ -114,7 +117,8 @@ fn fields<'a>(input: &'a str, line: &mut RawLine<'a>) -> Parsed<'a, ()> {
 }
 
 /// A field: its key and value.
-#[inline]
+#[expect(clippy::inline_always, reason = "measured: its result would travel through memory")]
+#[inline(always)]
 pub(super) fn field(input: &str) -> Parsed<'_, (Token<'_>, RawValue<'_>)> {
     let (rest, key) = name(input, Wanted::FieldKey)?;
     let (rest, ()) = equals(rest, Wanted::FieldEquals)?;
@@ -122,10 +126,14 @@ pub(super) fn field(input: &str) -> Parsed<'_, (Token<'_>, RawValue<'_>)> {
     Ok((rest, (key, value)))
 }
 
-#[inline]
+#[expect(clippy::inline_always, reason = "measured: its result would travel through memory")]
+#[inline(always)]
 fn field_value(input: &str) -> Parsed<'_, RawValue<'_>> {
     match input.as_bytes().first() {
-        Some(b'0'..=b'9' | b'-' | b'.') => number::number.map(RawValue::Plain).parse(input),
+        Some(b'0'..=b'9' | b'-' | b'.') => {
+            let (rest, value) = number::number(input)?;
+            Ok((rest, RawValue::Plain(value)))
+        }
         Some(b'"') => string(input),
         Some(b't' | b'T' | b'f' | b'F') => boolean.map(RawValue::Plain).parse(input),
         _ => Err(SyntaxError::new(input, Wanted::FieldValue)),
@@ -148,11 +156,11 @@ fn boolean(input: &str) -> Parsed<'_, FieldValue<'_>> {
 
 /// A string, from quote to quote. One that never ends reaches to the end of the body.
 fn string(input: &str) -> Parsed<'_, RawValue<'_>> {
-    let inside = skip(input, b'"').unwrap_or_default();
+    let inside = advance(input, 1);
     let mut rest = inside;
     let (mut escaped, mut multi_line) = (false, false);
     loop {
-        rest = advance(rest, scan::find(rest.as_bytes(), scan::ends_string));
+        rest = advance(rest, plain_bytes(rest, Kind::String));
         match rest.as_bytes() {
             [b'"', ..] => break,
             [b'\n', ..] => {
@@ -191,8 +199,8 @@ fn optional_timestamp(input: &str) -> Parsed<'_, Option<i64>> {
 /// What follows the end of the line that `input` starts with.
 #[inline]
 pub(super) fn end_of_line(input: &str) -> &str {
-    let rest = skip(input, b'\r').unwrap_or(input);
-    skip(rest, b'\n').unwrap_or(rest)
+    let rest = input.strip_prefix('\r').unwrap_or(input);
+    rest.strip_prefix('\n').unwrap_or(rest)
 }
 
 /// Whether a line ends here. A carriage return ends it only before a newline or the end of the body.
@@ -205,7 +213,7 @@ pub(super) fn is_end_of_line(input: &str) -> bool {
 #[inline]
 pub(super) fn spaces(input: &str) -> &str {
     let mut rest = input;
-    while let Some(after) = skip(rest, b' ') {
+    while let Some(after) = rest.strip_prefix(' ') {
         rest = after;
     }
     rest
@@ -223,7 +231,7 @@ fn name(input: &str, wanted: Wanted) -> Parsed<'_, Token<'_>> {
 
 #[inline]
 fn equals(input: &str, wanted: Wanted) -> Parsed<'_, ()> {
-    match skip(input, b'=') {
+    match input.strip_prefix('=') {
         Some(rest) => Ok((rest, ())),
         None => Err(SyntaxError::new(input, wanted)),
     }
@@ -232,16 +240,16 @@ fn equals(input: &str, wanted: Wanted) -> Parsed<'_, ()> {
 /// The longest text of a kind outside strings; may be empty.
 #[inline]
 fn token(input: &str, kind: Kind) -> (&str, Token<'_>) {
-    let rest = advance(input, token_bytes(input, kind));
-    if rest.as_bytes().first() == Some(&b'\\') {
-        return escaped_token(input, rest, kind);
+    let (raw, rest) = input.split_at_checked(plain_bytes(input, kind)).unwrap_or((input, ""));
+    match rest.as_bytes().first() {
+        Some(byte) if !kind.is_ended_by(*byte) => closer_token(input, rest, kind),
+        _ => (rest, Token { raw, escaped: false }),
     }
-    (rest, Token { raw: before(input, rest), escaped: false })
 }
 
-/// A text with a backslash at `rest`, which may or may not be an escape.
+/// A text that holds something that may be an escape, or a mark that is rare in names, at `rest`.
 #[cold]
-fn escaped_token<'a>(input: &'a str, mut rest: &'a str, kind: Kind) -> (&'a str, Token<'a>) {
+fn closer_token<'a>(input: &'a str, mut rest: &'a str, kind: Kind) -> (&'a str, Token<'a>) {
     let mut escaped = false;
     loop {
         match rest.as_bytes() {
@@ -249,27 +257,22 @@ fn escaped_token<'a>(input: &'a str, mut rest: &'a str, kind: Kind) -> (&'a str,
                 escaped = true;
                 rest = advance(rest, 2);
             }
-            [b'\\', ..] => rest = advance(rest, 1),
+            [byte, ..] if !kind.is_ended_by(*byte) => rest = advance(rest, 1),
             _ => return (rest, Token { raw: before(input, rest), escaped }),
         }
-        rest = advance(rest, token_bytes(rest, kind));
+        rest = advance(rest, plain_bytes(rest, kind));
     }
 }
 
 /// How many bytes from the start of `input` need no closer look.
 #[inline]
-fn token_bytes(input: &str, kind: Kind) -> usize {
+fn plain_bytes(input: &str, kind: Kind) -> usize {
+    let bytes = input.as_bytes();
     match kind {
-        Kind::Measurement => scan::find(input.as_bytes(), scan::ends_measurement),
-        Kind::Name => scan::find(input.as_bytes(), scan::ends_name),
-        Kind::String => scan::find(input.as_bytes(), scan::ends_string),
+        Kind::Measurement => scan::MEASUREMENT_STOPS.find(bytes),
+        Kind::Name => scan::NAME_STOPS.find(bytes),
+        Kind::String => memchr3(b'"', b'\\', b'\n', bytes).unwrap_or(bytes.len()),
     }
-}
-
-/// What follows `byte`, which is ASCII, if `input` starts with it.
-#[inline]
-fn skip(input: &str, byte: u8) -> Option<&str> {
-    if input.as_bytes().first() == Some(&byte) { input.get(1..) } else { None }
 }
 
 /// `input` from `bytes` on; `bytes` is the place of an ASCII byte or the end.

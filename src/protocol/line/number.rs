@@ -9,7 +9,7 @@
 //! No leading `+`, no `NaN`, no infinity, no hexadecimal, no `_`.
 
 use nom::Parser;
-use nom::character::complete::{char, digit1, one_of};
+use nom::character::complete::{digit1, one_of};
 use nom::combinator::{opt, recognize};
 
 use super::FieldValue;
@@ -49,7 +49,8 @@ const POWERS: [u64; 20] = {
 const MANTISSA_MAX: u64 = 1 << f64::MANTISSA_DIGITS;
 
 /// A field value that starts with a digit, `-` or `.`.
-#[inline]
+#[expect(clippy::inline_always, reason = "measured: its result would travel through memory")]
+#[inline(always)]
 pub(super) fn number(input: &str) -> Parsed<'_, FieldValue<'_>> {
     let (unsigned, negative) = sign(input);
     let (rest, whole) = digits(unsigned);
@@ -84,7 +85,8 @@ pub(super) fn timestamp(input: &str) -> Parsed<'_, i64> {
 }
 
 /// The rest of a float after its `whole` digits; `input` is all of it, `rest` what follows them.
-#[inline]
+#[expect(clippy::inline_always, reason = "measured: its result would travel through memory")]
+#[inline(always)]
 fn float<'a>(
     input: &'a str,
     negative: bool,
@@ -109,7 +111,8 @@ fn float<'a>(
 
 /// `whole.fraction` if one division of two exact numbers gives it, which rounds once, hence right.
 /// Source: Clinger, "How to read floating point numbers accurately", 1990.
-#[inline]
+#[expect(clippy::inline_always, reason = "measured: its result would travel through memory")]
+#[inline(always)]
 fn short_decimal(whole: Digits, fraction: Digits) -> Option<f64> {
     if fraction.count == 0 {
         #[expect(clippy::cast_precision_loss, reason = "exact up to MANTISSA_MAX")]
@@ -140,9 +143,9 @@ fn long_float<'a>(input: &'a str, rest: &'a str) -> Parsed<'a, FieldValue<'a>> {
 
 #[inline]
 fn sign(input: &str) -> (&str, bool) {
-    match char::<_, SyntaxError<'_>>('-').parse(input) {
-        Ok((rest, _)) => (rest, true),
-        Err(_) => (input, false),
+    match input.strip_prefix('-') {
+        Some(rest) => (rest, true),
+        None => (input, false),
     }
 }
 
@@ -153,7 +156,8 @@ fn signed(negative: bool, magnitude: Option<u64>) -> Option<i64> {
 }
 
 /// Reads the digits at the start of `input`; none is not an error.
-#[inline]
+#[expect(clippy::inline_always, reason = "measured: its result would travel through memory")]
+#[inline(always)]
 fn digits(input: &str) -> (&str, Digits) {
     let (step, count) = step(input.as_bytes());
     let rest = input.get(count..).unwrap_or_default();
@@ -180,7 +184,8 @@ fn more_digits(mut rest: &str, first: u64) -> (&str, Digits) {
 }
 
 /// The value and number of the digits among the first eight bytes.
-#[inline]
+#[expect(clippy::inline_always, reason = "measured: its result would travel through memory")]
+#[inline(always)]
 fn step(bytes: &[u8]) -> (u64, usize) {
     const ZEROS: u64 = 0x3030_3030_3030_3030;
     const ABOVE_NINE: u64 = 0x7676_7676_7676_7676;

@@ -20,6 +20,16 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// Whether a text ends before `byte`, unless it is escaped.
+    #[inline]
+    pub(super) const fn is_ended_by(self, byte: u8) -> bool {
+        match self {
+            Self::Measurement => byte.is_ascii_control() || matches!(byte, b',' | b' '),
+            Self::Name => byte.is_ascii_control() || matches!(byte, b',' | b' ' | b'='),
+            Self::String => byte == b'"',
+        }
+    }
+
     /// Whether a backslash before `byte` is an escape.
     #[inline]
     pub(super) const fn escapes(self, byte: u8) -> bool {
