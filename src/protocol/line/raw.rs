@@ -1,0 +1,150 @@
+//! A line as it was sent, before it becomes a record.
+
+use bumpalo::Bump;
+
+use super::grammar::RawValue;
+use super::text::{Kind, Token};
+use super::{Limits, Wrong};
+use crate::record::{Dimension, Reason};
+
+/// A field's value, in the types of line protocol.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum FieldValue<'a> {
+    /// `1.5`
+    Float(f64),
+    /// `1i`
+    Integer(i64),
+    /// `1u`
+    Unsigned(u64),
+    /// `true`
+    Boolean(bool),
+    /// `"text"`
+    String(&'a str),
+}
+
+/// A field: a key and a value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Field<'a> {
+    /// The key, without its escapes.
+    pub key: &'a str,
+    /// The value.
+    pub value: FieldValue<'a>,
+}
+
+/// A line as it was sent: nothing is scaled, filled in, renamed or left out. Filled anew for each line.
+#[derive(Debug)]
+pub struct RawLine<'a> {
+    /// The number of the physical line it begins on, from 1.
+    pub number: u64,
+    /// The whole line, without its end.
+    pub text: &'a [u8],
+    /// The measurement.
+    pub measurement: &'a str,
+    /// The tags, in the order of arrival; no key stands twice.
+    pub tags: Vec<Dimension<'a>>,
+    /// The fields, in the order of arrival; at least one; a key may stand twice.
+    pub fields: Vec<Field<'a>>,
+    /// The timestamp, in whatever unit the client meant.
+    pub timestamp: Option<i64>,
+    /// Whether a field key may stand twice; `false` is certain.
+    pub(super) may_repeat_fields: bool,
+    /// Whether a string holds newlines.
+    pub(super) multi_line: bool,
+    /// The first thing that is wrong though the grammar is kept, and the body from there on.
+    pub(super) wrong: Option<(&'a str, Wrong)>,
+    limits: Limits,
+    arena: &'a Bump,
+}
+
+impl<'a> RawLine<'a> {
+    pub(super) fn new(limits: Limits, arena: &'a Bump) -> Self {
+        Self {
+            number: 0,
+            text: &[],
+            measurement: "",
+            tags: Vec::new(),
+            fields: Vec::new(),
+            timestamp: None,
+            may_repeat_fields: false,
+            multi_line: false,
+            wrong: None,
+            limits,
+            arena,
+        }
+    }
+
+    #[inline]
+    pub(super) fn clear(&mut self) {
+        self.tags.clear();
+        self.fields.clear();
+        self.timestamp = None;
+        self.multi_line = false;
+        self.wrong = None;
+    }
+
+    /// `at` is the body from the measurement on, as in the two functions below.
+    #[inline]
+    pub(super) fn set_measurement(&mut self, token: Token<'a>, at: &'a str) {
+        self.measurement = self.name(token, Kind::Measurement, "measurement", at);
+    }
+
+    #[inline]
+    pub(super) fn push_tag(&mut self, key: Token<'a>, value: Token<'a>, at: &'a str) {
+        let name = self.name(key, Kind::Name, "tag key", at);
+        let value = self.name(value, Kind::Name, "tag value", at);
+        if self.tags.len() < self.limits.tags {
+            self.tags.push(Dimension { name, value });
+        } else {
+            let limit = self.limits.tags;
+            self.note(at, Reason::TooManyDimensions, || format!("more tags than {limit}, the limit"));
+        }
+    }
+
+    #[inline]
+    pub(super) fn push_field(&mut self, key: Token<'a>, value: RawValue<'a>, at: &'a str) {
+        let key = self.name(key, Kind::Name, "field key", at);
+        let value = match value {
+            RawValue::Plain(value) => value,
+            RawValue::String { token, multi_line } => {
+                self.multi_line |= multi_line;
+                FieldValue::String(self.string(token, at))
+            }
+        };
+        if self.fields.len() < self.limits.fields {
+            self.fields.push(Field { key, value });
+        } else {
+            let limit = self.limits.fields;
+            self.note(at, Reason::TooManyMeasures, || format!("more fields than {limit}, the limit"));
+        }
+    }
+
+    #[inline]
+    fn name(&mut self, token: Token<'a>, kind: Kind, what: &str, at: &'a str) -> &'a str {
+        let name = token.text(kind, self.arena);
+        let limit = self.limits.name_bytes;
+        if name.len() > limit {
+            self.note(at, Reason::NameTooLong, || {
+                format!("a {what} of {} bytes, more than {limit}, the limit", name.len())
+            });
+        }
+        name
+    }
+
+    fn string(&mut self, token: Token<'a>, at: &'a str) -> &'a str {
+        let string = token.text(Kind::String, self.arena);
+        let limit = self.limits.string_bytes;
+        if string.len() > limit {
+            self.note(at, Reason::ValueTooLong, || {
+                format!("a string of {} bytes, more than {limit}, the limit", string.len())
+            });
+        }
+        string
+    }
+
+    #[cold]
+    fn note(&mut self, at: &'a str, reason: Reason, message: impl FnOnce() -> String) {
+        if self.wrong.is_none() {
+            self.wrong = Some((at, Wrong { reason, message: message() }));
+        }
+    }
+}
