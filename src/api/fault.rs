@@ -136,8 +136,9 @@ impl Fault {
             Kind::MethodNotAllowed { allow } => reply.with(ALLOW, HeaderValue::from_static(allow)),
             Kind::Busy { retry_after } => reply.with(RETRY_AFTER, whole_seconds(retry_after)),
             // Source: InfluxDB 1.12, services/httpd: what makes a browser or curl ask for a password.
-            Kind::Unauthorized => reply
-                .with(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"InfluxDB\"")),
+            Kind::Unauthorized => {
+                reply.with(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"InfluxDB\""))
+            }
             _ => reply,
         }
     }
@@ -203,10 +204,8 @@ mod tests {
     #[test]
     fn busy_always_says_when_to_try_again_in_whole_seconds() {
         for (pause, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (30_000, "30")] {
-            let error = IngestError::Busy {
-                cause: "memory",
-                retry_after: Duration::from_millis(pause),
-            };
+            let error =
+                IngestError::Busy { cause: "memory", retry_after: Duration::from_millis(pause) };
             let reply = Fault::from(error).reply(Family::V1);
             assert_eq!(reply.status, 503);
             assert_eq!(reply.headers["retry-after"], seconds);

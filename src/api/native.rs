@@ -92,7 +92,10 @@ mod tests {
     fn the_content_type_says_what_the_body_is() {
         for (content_type, form) in [
             ("application/json", Form::Json(json::Form::Document, json::Precision::Ms)),
-            ("Application/JSON; charset=utf-8", Form::Json(json::Form::Document, json::Precision::Ms)),
+            (
+                "Application/JSON; charset=utf-8",
+                Form::Json(json::Form::Document, json::Precision::Ms),
+            ),
             ("application/x-ndjson", Form::Json(json::Form::Lines, json::Precision::Ms)),
             ("text/plain; charset=utf-8", Form::Line(line::Precision::Nanoseconds)),
         ] {

@@ -25,8 +25,9 @@ impl Params {
                 return Err(Fault::invalid(format!("more than {PARAMETERS_MAX} query parameters")));
             }
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let name = decode(name)
-                .ok_or_else(|| Fault::invalid("a query parameter's name is not valid percent-encoded UTF-8"))?;
+            let name = decode(name).ok_or_else(|| {
+                Fault::invalid("a query parameter's name is not valid percent-encoded UTF-8")
+            })?;
             let value = decode(value).ok_or_else(|| {
                 Fault::invalid(format!(
                     "query parameter {name:?} is not valid percent-encoded UTF-8: write % as %25"

@@ -135,8 +135,7 @@ fn words(plan: &Plan, receipt: &Receipt) -> (String, String) {
 fn summary(plan: &Plan, receipt: &Receipt) -> String {
     let all = receipt.accepted + receipt.refused;
     let things = if plan.form.counts_lines() { "line" } else { "record" };
-    let mut text =
-        if receipt.accepted > 0 { "partial write: ".to_owned() } else { String::new() };
+    let mut text = if receipt.accepted > 0 { "partial write: ".to_owned() } else { String::new() };
     write!(text, "{} of {all} {things}s rejected", receipt.refused).expect("a String takes all");
     if let Some(first) = causes(receipt).next() {
         write!(text, "; first at {things} {}", first.number).expect("a String takes all");
@@ -151,10 +150,8 @@ fn summary(plan: &Plan, receipt: &Receipt) -> String {
 
 /// The first refusals in the words of `InfluxDB` 1, one a line.
 fn texts(plan: &Plan, receipt: &Receipt) -> String {
-    let texts: Vec<String> = causes(receipt)
-        .take(REFUSALS_IN_TEXT_MAX)
-        .map(|refusal| text_of(plan, refusal))
-        .collect();
+    let texts: Vec<String> =
+        causes(receipt).take(REFUSALS_IN_TEXT_MAX).map(|refusal| text_of(plan, refusal)).collect();
     texts.join("\n")
 }
 
@@ -295,10 +292,7 @@ mod tests {
         let mixed = receipt(1, vec![refusal(2, Reason::TypeConflict, "m f=1", "f is BIGINT")]);
         let (reply, body) = shown(&plan(Family::V1), &mixed);
         assert_eq!(reply.status, 400);
-        assert_eq!(
-            body["error"],
-            "partial write: field type conflict: f is BIGINT dropped=1"
-        );
+        assert_eq!(body["error"], "partial write: field type conflict: f is BIGINT dropped=1");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use bytes::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -56,11 +56,7 @@ impl Reply {
     }
 
     /// A reply with a body of `content_type`.
-    pub fn full(
-        status: StatusCode,
-        content_type: &'static str,
-        content: impl Into<Bytes>,
-    ) -> Self {
+    pub fn full(status: StatusCode, content_type: &'static str, content: impl Into<Bytes>) -> Self {
         Self::empty(status)
             .with(CONTENT_TYPE, HeaderValue::from_static(content_type))
             .content(Content::Full(content.into()))

@@ -76,13 +76,7 @@ pub async fn run(app: &App, caller: &Caller, plan: &Plan, body: Body) -> Result<
     }
 }
 
-fn decode(
-    plan: &Plan,
-    mapping: &Mapping,
-    received_ns: i64,
-    body: &[u8],
-    gate: &mut Gate<'_>,
-) {
+fn decode(plan: &Plan, mapping: &Mapping, received_ns: i64, body: &[u8], gate: &mut Gate<'_>) {
     let default = mapping.default_dimension.as_ref();
     match plan.form {
         Form::Line(precision) => {

@@ -44,8 +44,8 @@ fn cell(text: &[u8], out: &mut Vec<u8>) {
 
 fn quoted_if_needed(text: &[u8], out: &mut Vec<u8>) {
     // An empty text is quoted, so that readers can tell it from a missing one.
-    let is_plain = !text.is_empty()
-        && !text.iter().any(|byte| matches!(byte, b'"' | b',' | b'\n' | b'\r'));
+    let is_plain =
+        !text.is_empty() && !text.iter().any(|byte| matches!(byte, b'"' | b',' | b'\n' | b'\r'));
     if is_plain {
         return out.extend_from_slice(text);
     }

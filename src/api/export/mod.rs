@@ -58,9 +58,9 @@ pub fn answer(app: &App, call: &Call) -> Result<Reply, Fault> {
                            files of the magnetic store";
             return Err(Fault::new(Kind::NotImplemented, message));
         }
-        name => name.parse().map_err(|error: format::UnknownFormat| {
-            Fault::invalid(error.to_string())
-        })?,
+        name => name
+            .parse()
+            .map_err(|error: format::UnknownFormat| Fault::invalid(error.to_string()))?,
     };
     let range = range(call)?;
     let id = app.tables.find(database, table).ok_or_else(|| {
@@ -70,7 +70,8 @@ pub fn answer(app: &App, call: &Call) -> Result<Reply, Fault> {
         let kind = Kind::Busy { retry_after: RETRY_AFTER };
         Fault::new(kind, "too many exports run already; try again later")
     })?;
-    let chunks = start(Arc::clone(&app.engine), Job { id, range, format, table: table.into() }, permit);
+    let chunks =
+        start(Arc::clone(&app.engine), Job { id, range, format, table: table.into() }, permit);
     let content_type = HeaderValue::from_static(format.content_type());
     Ok(Reply::empty(StatusCode::OK)
         .with(CONTENT_TYPE, content_type)
@@ -78,7 +79,8 @@ pub fn answer(app: &App, call: &Call) -> Result<Reply, Fault> {
 }
 
 fn required<'c>(call: &'c Call, name: &str) -> Result<&'c str, Fault> {
-    let missing = || Fault::invalid(format!("{name} is required: /api/v1/export?db=NAME&table=NAME"));
+    let missing =
+        || Fault::invalid(format!("{name} is required: /api/v1/export?db=NAME&table=NAME"));
     call.params.get(name).filter(|value| !value.is_empty()).ok_or_else(missing)
 }
 
