@@ -9,7 +9,10 @@ pub const VARINT_BYTES_MAX: usize = 10;
 #[inline]
 pub fn put(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
-        #[expect(clippy::cast_possible_truncation, reason = "the low seven bits are what is meant")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the low seven bits are what is meant"
+        )]
         out.push(value as u8 | 0x80);
         value >>= 7;
     }

@@ -142,7 +142,8 @@ fn field_value(input: &str) -> Parsed<'_, RawValue<'_>> {
 
 /// One of the ten spellings. The long ones come first, since `t` would be content with `true`.
 fn boolean(input: &str) -> Parsed<'_, FieldValue<'_>> {
-    let truth = alt((literal("true"), literal("True"), literal("TRUE"), literal("t"), literal("T")));
+    let truth =
+        alt((literal("true"), literal("True"), literal("TRUE"), literal("t"), literal("T")));
     let falsehood =
         alt((literal("false"), literal("False"), literal("FALSE"), literal("f"), literal("F")));
     let (rest, truth) = alt((value(true, truth), value(false, falsehood)))

@@ -50,8 +50,7 @@ impl Precision {
             "m" => Ok(Self::Minutes),
             "h" => Ok(Self::Hours),
             "\u{b5}" | "\u{3bc}" => Ok(Self::Microseconds),
-            _ => from_short(name)
-                .ok_or_else(|| PrecisionError::new(name, "n, u, ms, s, m or h")),
+            _ => from_short(name).ok_or_else(|| PrecisionError::new(name, "n, u, ms, s, m or h")),
         }
     }
 

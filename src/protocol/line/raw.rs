@@ -96,7 +96,9 @@ impl<'a> RawLine<'a> {
             self.tags.push(Dimension { name, value });
         } else {
             let limit = self.limits.tags;
-            self.note(at, Reason::TooManyDimensions, || format!("more tags than {limit}, the limit"));
+            self.note(at, Reason::TooManyDimensions, || {
+                format!("more tags than {limit}, the limit")
+            });
         }
     }
 
@@ -114,7 +116,9 @@ impl<'a> RawLine<'a> {
             self.fields.push(Field { key, value });
         } else {
             let limit = self.limits.fields;
-            self.note(at, Reason::TooManyMeasures, || format!("more fields than {limit}, the limit"));
+            self.note(at, Reason::TooManyMeasures, || {
+                format!("more fields than {limit}, the limit")
+            });
         }
     }
 

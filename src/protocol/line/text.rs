@@ -63,8 +63,9 @@ fn unescape<'a>(raw: &str, kind: Kind, arena: &'a Bump) -> &'a str {
     let mut text = String::with_capacity_in(raw.len(), arena);
     let mut chars = raw.chars().peekable();
     while let Some(char) = chars.next() {
-        let escaped = chars
-            .next_if(|next| char == '\\' && u8::try_from(*next).is_ok_and(|next| kind.escapes(next)));
+        let escaped = chars.next_if(|next| {
+            char == '\\' && u8::try_from(*next).is_ok_and(|next| kind.escapes(next))
+        });
         text.push(escaped.unwrap_or(char));
     }
     text.into_bump_str()
