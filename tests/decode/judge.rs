@@ -166,7 +166,9 @@ impl Case {
         time_ns: Option<i64>,
     ) -> Canonical {
         if self.untyped_values && self.recommended != "other" {
-            fields.iter_mut().for_each(|(_, value)| *value = value.untyped());
+            for (_, value) in &mut fields {
+                *value = value.untyped();
+            }
         }
         tags.sort();
         fields.sort_by(|a, b| a.partial_cmp(b).unwrap());

@@ -183,7 +183,7 @@ fn accounts_for_every_line(body: &[u8]) {
             rest.starts_with(text),
             "line {line_number} {text:?} is not where it was said to be"
         );
-        number += text.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+        number += text.split(|byte| *byte == b'\n').count() as u64;
         rest = after_line_end(rest.strip_prefix(text.as_slice()).unwrap());
     }
     while !rest.is_empty() {

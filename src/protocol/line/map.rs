@@ -112,7 +112,16 @@ impl<'o> Mapper<'o> {
             if self.is_version(field) {
                 record.version = Some(version(line, number, field)?);
             } else if field.key != TIME_KEY {
-                let value = value(line, number, field)?;
+                let value = match field.value {
+                    FieldValue::Float(value) => Value::Double(value),
+                    FieldValue::Integer(value) => Value::Bigint(value),
+                    FieldValue::Boolean(value) => Value::Boolean(value),
+                    FieldValue::String(value) => Value::Varchar(value),
+                    FieldValue::Unsigned(value) => match i64::try_from(value) {
+                        Ok(value) => Value::Bigint(value),
+                        Err(_) => return Err(refuse_unsigned(line, number, value)),
+                    },
+                };
                 record.attributes.push(Attribute { name: field.key, value });
             }
         }
@@ -126,24 +135,6 @@ impl<'o> Mapper<'o> {
             VersionField::Field(key) => key == field.key,
         }
     }
-}
-
-#[inline]
-fn value<'a>(
-    line: &RawLine<'a>,
-    number: usize,
-    field: &Field<'a>,
-) -> Result<Value<'a>, Refusal<'a>> {
-    Ok(match field.value {
-        FieldValue::Float(value) => Value::Double(value),
-        FieldValue::Integer(value) => Value::Bigint(value),
-        FieldValue::Boolean(value) => Value::Boolean(value),
-        FieldValue::String(value) => Value::Varchar(value),
-        FieldValue::Unsigned(value) => match i64::try_from(value) {
-            Ok(value) => Value::Bigint(value),
-            Err(_) => return Err(refuse_unsigned(line, number, value)),
-        },
-    })
 }
 
 /// The version that `field` holds, from 1 on.

@@ -131,9 +131,9 @@ fn short_decimal(whole: Digits, fraction: Digits) -> Option<f64> {
 fn long_float<'a>(input: &'a str, rest: &'a str) -> Parsed<'a, FieldValue<'a>> {
     let (rest, _) = match opt(one_of::<_, _, SyntaxError<'a>>("eE")).parse(rest)? {
         (rest, None) => (rest, ""),
-        (rest, Some(_)) => recognize((opt(one_of("+-")), digit1)).parse(rest).map_err(|error| {
-            error.map(|error: SyntaxError<'a>| SyntaxError { wanted: Wanted::Exponent, ..error })
-        })?,
+        (rest, Some(_)) => recognize((opt(one_of("+-")), digit1))
+            .parse(rest)
+            .map_err(|error| error.map(|error: SyntaxError<'a>| error.wants(Wanted::Exponent)))?,
     };
     let text = input.get(..input.len().wrapping_sub(rest.len())).unwrap_or_default();
     let value = fast_float2::parse::<f64, _>(text).ok().filter(|value| value.is_finite());
@@ -183,8 +183,7 @@ fn more_digits(mut rest: &str, first: u64) -> (&str, Digits) {
 }
 
 /// The value and number of the digits among the first eight bytes.
-#[expect(clippy::inline_always, reason = "measured: its result would travel through memory")]
-#[inline(always)]
+#[inline]
 fn step(bytes: &[u8]) -> (u64, usize) {
     const ZEROS: u64 = 0x3030_3030_3030_3030;
     const ABOVE_NINE: u64 = 0x7676_7676_7676_7676;

@@ -123,9 +123,9 @@ fn from_short(name: &str) -> Option<Precision> {
 
 const fn guess(timestamp: i64) -> Precision {
     match timestamp.unsigned_abs() {
-        ..AUTO_SECONDS_END => Precision::Seconds,
-        ..AUTO_MILLISECONDS_END => Precision::Milliseconds,
-        ..AUTO_MICROSECONDS_END => Precision::Microseconds,
+        0..AUTO_SECONDS_END => Precision::Seconds,
+        AUTO_SECONDS_END..AUTO_MILLISECONDS_END => Precision::Milliseconds,
+        AUTO_MILLISECONDS_END..AUTO_MICROSECONDS_END => Precision::Microseconds,
         _ => Precision::Nanoseconds,
     }
 }

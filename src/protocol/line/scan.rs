@@ -65,6 +65,7 @@ impl<const OTHERS: usize> Stops<OTHERS> {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test that indexes in vain fails, as it should")]
 mod tests {
     use super::super::text::Kind;
     use super::*;

@@ -116,6 +116,11 @@ impl<'a> SyntaxError<'a> {
         nom::Err::Error(Self { at, wanted })
     }
 
+    /// The same error, of a combinator, with what was wanted.
+    pub(super) const fn wants(self, wanted: Wanted) -> Self {
+        Self { wanted, ..self }
+    }
+
     /// Why, for programs.
     pub(super) const fn reason(&self) -> Reason {
         self.wanted.reason()

@@ -180,7 +180,7 @@ fn refuses(body: &[u8], (number, column): (u64, u64), reason: Reason) {
     let collector = collect(body, &options());
     let text = body.to_vec();
     let refused = Refused { number, column, reason, text };
-    assert_eq!(collector.refusals, [refused.clone()], "{:?}", collector.messages);
+    assert_eq!(collector.refusals, std::slice::from_ref(&refused), "{:?}", collector.messages);
     assert_eq!(collector.records, []);
 
     let around = [b"a,b=c d=1\n", body, b"\nx,y=z w=2"].concat();

@@ -48,6 +48,8 @@ pub(super) struct Token<'a> {
     pub(super) raw: &'a str,
     /// Whether `raw` holds escapes.
     pub(super) escaped: bool,
+    /// Whether `raw` holds newlines.
+    pub(super) multi_line: bool,
 }
 
 impl<'a> Token<'a> {

@@ -73,7 +73,7 @@ decodes!(
 decodes!(empty_string, r#"m s="",f=1"#, [record("m").untagged().varchar("s", "").double("f", 1.0)]);
 decodes!(
     delimiters_in_a_string,
-    r##"m s="a,b=c d#" 7"##,
+    r#"m s="a,b=c d#" 7"#,
     [record("m").untagged().varchar("s", "a,b=c d#").at(7)]
 );
 decodes!(
