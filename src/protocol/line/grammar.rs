@@ -27,20 +27,6 @@ use super::syntax::{Parsed, SyntaxError, Wanted};
 use super::text::{Kind, Token};
 use super::{FieldValue, RawLine};
 
-/// A field value before its text is freed of escapes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum RawValue<'a> {
-    /// Anything but a string.
-    Plain(FieldValue<'a>),
-    /// A string.
-    String {
-        /// What stands between the quotes.
-        token: Token<'a>,
-        /// Whether it holds newlines.
-        multi_line: bool,
-    },
-}
-
 /// A whole line, up to its end, which is left for [`end_of_line`].
 #[expect(clippy::inline_always, reason = "measured: its result would travel through memory")]
 #[inline(always)]
@@ -105,8 +91,7 @@ fn before_fields(input: &str, is_untagged: bool) -> Parsed<'_, ()> {
 fn fields<'a>(input: &'a str, line: &mut RawLine<'a>) -> Parsed<'a, ()> {
     let mut start = input;
     loop {
-        let (rest, (key, value)) = field(start)?;
-        line.push_field(key, value, start);
+        let (rest, ()) = field(start, line)?;
         match rest.as_bytes().first() {
             Some(b',') => start = rest.strip_prefix(',').unwrap_or_default(),
             Some(b' ' | b'\n') | None => return Ok((rest, ())),
@@ -116,46 +101,57 @@ fn fields<'a>(input: &'a str, line: &mut RawLine<'a>) -> Parsed<'a, ()> {
     }
 }
 
-/// A field: its key and value.
+// Each kind of value goes to the line by itself: an enum of all of them would travel through memory.
 #[expect(clippy::inline_always, reason = "measured: its result would travel through memory")]
 #[inline(always)]
-pub(super) fn field(input: &str) -> Parsed<'_, (Token<'_>, RawValue<'_>)> {
-    let (rest, key) = name(input, Wanted::FieldKey)?;
-    let (rest, ()) = equals(rest, Wanted::FieldEquals)?;
-    let (rest, value) = field_value(rest)?;
-    Ok((rest, (key, value)))
-}
-
-#[expect(clippy::inline_always, reason = "measured: its result would travel through memory")]
-#[inline(always)]
-fn field_value(input: &str) -> Parsed<'_, RawValue<'_>> {
-    match input.as_bytes().first() {
+fn field<'a>(input: &'a str, line: &mut RawLine<'a>) -> Parsed<'a, ()> {
+    let (value, key) = field_key(input)?;
+    match value.as_bytes().first() {
         Some(b'0'..=b'9' | b'-' | b'.') => {
-            let (rest, value) = number::number(input)?;
-            Ok((rest, RawValue::Plain(value)))
+            let (rest, number) = number::number(value)?;
+            line.push_field(key, number, input);
+            Ok((rest, ()))
         }
-        Some(b'"') => string(input),
-        Some(b't' | b'T' | b'f' | b'F') => boolean.map(RawValue::Plain).parse(input),
-        _ => Err(SyntaxError::new(input, Wanted::FieldValue)),
+        Some(b'"') => {
+            let (rest, text) = string(value)?;
+            line.push_string(key, text, input);
+            Ok((rest, ()))
+        }
+        Some(b't' | b'T' | b'f' | b'F') => {
+            let (rest, truth) = boolean(value)?;
+            line.push_field(key, FieldValue::Boolean(truth), input);
+            Ok((rest, ()))
+        }
+        _ => Err(SyntaxError::new(value, Wanted::FieldValue)),
     }
 }
 
+/// The key of a field, up to its value.
+#[expect(clippy::inline_always, reason = "measured: its result would travel through memory")]
+#[inline(always)]
+pub(super) fn field_key(input: &str) -> Parsed<'_, Token<'_>> {
+    let (rest, key) = name(input, Wanted::FieldKey)?;
+    let (rest, ()) = equals(rest, Wanted::FieldEquals)?;
+    Ok((rest, key))
+}
+
 /// One of the ten spellings. The long ones come first, since `t` would be content with `true`.
-fn boolean(input: &str) -> Parsed<'_, FieldValue<'_>> {
-    let truth = alt((literal("true"), literal("True"), literal("TRUE"), literal("t"), literal("T")));
+fn boolean(input: &str) -> Parsed<'_, bool> {
+    let truth =
+        alt((literal("true"), literal("True"), literal("TRUE"), literal("t"), literal("T")));
     let falsehood =
         alt((literal("false"), literal("False"), literal("FALSE"), literal("f"), literal("F")));
-    let (rest, truth) = alt((value(true, truth), value(false, falsehood)))
-        .parse(input)
-        .map_err(|_: nom::Err<SyntaxError<'_>>| SyntaxError::new(input, Wanted::Boolean))?;
+    let (rest, truth) = alt((value(true, truth), value(false, falsehood))).parse(input).map_err(
+        |error: nom::Err<SyntaxError<'_>>| error.map(|error| error.wants(Wanted::Boolean)),
+    )?;
     if matches!(rest.as_bytes().first(), None | Some(b',' | b' ' | b'\n' | b'\r')) {
-        return Ok((rest, FieldValue::Boolean(truth)));
+        return Ok((rest, truth));
     }
     Err(SyntaxError::new(input, Wanted::Boolean))
 }
 
 /// A string, from quote to quote. One that never ends reaches to the end of the body.
-fn string(input: &str) -> Parsed<'_, RawValue<'_>> {
+pub(super) fn string(input: &str) -> Parsed<'_, Token<'_>> {
     let inside = advance(input, 1);
     let mut rest = inside;
     let (mut escaped, mut multi_line) = (false, false);
@@ -175,8 +171,8 @@ fn string(input: &str) -> Parsed<'_, RawValue<'_>> {
             _ => return Err(SyntaxError::new(input, Wanted::ClosingQuote)),
         }
     }
-    let token = Token { raw: before(inside, rest), escaped };
-    Ok((advance(rest, 1), RawValue::String { token, multi_line }))
+    let token = Token { raw: before(inside, rest), escaped, multi_line };
+    Ok((advance(rest, 1), token))
 }
 
 #[inline]
@@ -220,7 +216,8 @@ pub(super) fn spaces(input: &str) -> &str {
 }
 
 /// A key or tag value, not empty.
-#[inline]
+#[expect(clippy::inline_always, reason = "measured: its result would travel through memory")]
+#[inline(always)]
 fn name(input: &str, wanted: Wanted) -> Parsed<'_, Token<'_>> {
     let (rest, token) = token(input, Kind::Name);
     if token.raw.is_empty() {
@@ -238,12 +235,13 @@ fn equals(input: &str, wanted: Wanted) -> Parsed<'_, ()> {
 }
 
 /// The longest text of a kind outside strings; may be empty.
-#[inline]
+#[expect(clippy::inline_always, reason = "measured: its result would travel through memory")]
+#[inline(always)]
 fn token(input: &str, kind: Kind) -> (&str, Token<'_>) {
     let (raw, rest) = input.split_at_checked(plain_bytes(input, kind)).unwrap_or((input, ""));
     match rest.as_bytes().first() {
         Some(byte) if !kind.is_ended_by(*byte) => closer_token(input, rest, kind),
-        _ => (rest, Token { raw, escaped: false }),
+        _ => (rest, Token { raw, escaped: false, multi_line: false }),
     }
 }
 
@@ -258,7 +256,7 @@ fn closer_token<'a>(input: &'a str, mut rest: &'a str, kind: Kind) -> (&'a str, 
                 rest = advance(rest, 2);
             }
             [byte, ..] if !kind.is_ended_by(*byte) => rest = advance(rest, 1),
-            _ => return (rest, Token { raw: before(input, rest), escaped }),
+            _ => return (rest, Token { raw: before(input, rest), escaped, multi_line: false }),
         }
         rest = advance(rest, plain_bytes(rest, kind));
     }

@@ -23,7 +23,11 @@ pub(super) struct Mapper<'o> {
 
 impl<'o> Mapper<'o> {
     pub(super) fn new(options: &'o Options<'o>) -> Self {
-        Self { options, default_time_ns: options.precision.cut(options.received_ns), replaced: Vec::new() }
+        Self {
+            options,
+            default_time_ns: options.precision.cut(options.received_ns),
+            replaced: Vec::new(),
+        }
     }
 
     /// Fills `record` with `line`, whose tags are gone after that.
@@ -59,7 +63,11 @@ impl<'o> Mapper<'o> {
     }
 
     #[inline]
-    fn fill_time<'a>(&self, record: &mut Record<'a>, line: &RawLine<'a>) -> Result<(), Refusal<'a>> {
+    fn fill_time<'a>(
+        &self,
+        record: &mut Record<'a>,
+        line: &RawLine<'a>,
+    ) -> Result<(), Refusal<'a>> {
         record.time_ns = match line.timestamp {
             None => Some(self.default_time_ns),
             Some(timestamp) => self.options.precision.to_ns(timestamp),
@@ -104,7 +112,16 @@ impl<'o> Mapper<'o> {
             if self.is_version(field) {
                 record.version = Some(version(line, number, field)?);
             } else if field.key != TIME_KEY {
-                let value = value(line, number, field)?;
+                let value = match field.value {
+                    FieldValue::Float(value) => Value::Double(value),
+                    FieldValue::Integer(value) => Value::Bigint(value),
+                    FieldValue::Boolean(value) => Value::Boolean(value),
+                    FieldValue::String(value) => Value::Varchar(value),
+                    FieldValue::Unsigned(value) => match i64::try_from(value) {
+                        Ok(value) => Value::Bigint(value),
+                        Err(_) => return Err(refuse_unsigned(line, number, value)),
+                    },
+                };
                 record.attributes.push(Attribute { name: field.key, value });
             }
         }
@@ -118,24 +135,6 @@ impl<'o> Mapper<'o> {
             VersionField::Field(key) => key == field.key,
         }
     }
-}
-
-#[inline]
-fn value<'a>(
-    line: &RawLine<'a>,
-    number: usize,
-    field: &Field<'a>,
-) -> Result<Value<'a>, Refusal<'a>> {
-    Ok(match field.value {
-        FieldValue::Float(value) => Value::Double(value),
-        FieldValue::Integer(value) => Value::Bigint(value),
-        FieldValue::Boolean(value) => Value::Boolean(value),
-        FieldValue::String(value) => Value::Varchar(value),
-        FieldValue::Unsigned(value) => match i64::try_from(value) {
-            Ok(value) => Value::Bigint(value),
-            Err(_) => return Err(refuse_unsigned(line, number, value)),
-        },
-    })
 }
 
 /// The version that `field` holds, from 1 on.
@@ -196,8 +195,9 @@ fn field_place(line: &RawLine<'_>, number: usize, part: FieldPart) -> usize {
 #[cold]
 fn refuse_types<'a>(line: &RawLine<'a>, number: usize, key: &str) -> Refusal<'a> {
     let place = field_place(line, number, FieldPart::Value);
-    let message =
-        format!("the field {key:?} stands twice with values of two types, but a field has one type");
+    let message = format!(
+        "the field {key:?} stands twice with values of two types, but a field has one type"
+    );
     Wrong { reason: Reason::TypeConflict, message }.refuse(line, column(place))
 }
 

@@ -32,6 +32,11 @@ mod shape;
 mod syntax;
 mod text;
 #[cfg(test)]
+#[expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that indexes in vain fails, as it should"
+)]
 mod tests;
 
 pub use precision::{Precision, PrecisionError};

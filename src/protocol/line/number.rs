@@ -29,8 +29,8 @@ const STEP_DIGITS: usize = 8;
 
 /// The powers of ten that a `f64` holds exactly.
 const EXACT_POWERS: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17,
-    1e18, 1e19, 1e20, 1e21, 1e22,
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
+    1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 ];
 
 /// The powers of ten that a `u64` holds.
@@ -133,7 +133,7 @@ fn long_float<'a>(input: &'a str, rest: &'a str) -> Parsed<'a, FieldValue<'a>> {
         (rest, None) => (rest, ""),
         (rest, Some(_)) => recognize((opt(one_of("+-")), digit1))
             .parse(rest)
-            .map_err(|error| error.map(|error: SyntaxError<'a>| SyntaxError { wanted: Wanted::Exponent, ..error }))?,
+            .map_err(|error| error.map(|error: SyntaxError<'a>| error.wants(Wanted::Exponent)))?,
     };
     let text = input.get(..input.len().wrapping_sub(rest.len())).unwrap_or_default();
     let value = fast_float2::parse::<f64, _>(text).ok().filter(|value| value.is_finite());
@@ -174,9 +174,8 @@ fn more_digits(mut rest: &str, first: u64) -> (&str, Digits) {
         let (value, count) = step(rest.as_bytes());
         rest = rest.get(count..).unwrap_or_default();
         all.count = all.count.wrapping_add(count);
-        all.value = POWERS
-            .get(count)
-            .and_then(|power| all.value?.checked_mul(*power)?.checked_add(value));
+        all.value =
+            POWERS.get(count).and_then(|power| all.value?.checked_mul(*power)?.checked_add(value));
         if count < STEP_DIGITS {
             return (rest, all);
         }
@@ -184,8 +183,7 @@ fn more_digits(mut rest: &str, first: u64) -> (&str, Digits) {
 }
 
 /// The value and number of the digits among the first eight bytes.
-#[expect(clippy::inline_always, reason = "measured: its result would travel through memory")]
-#[inline(always)]
+#[inline]
 fn step(bytes: &[u8]) -> (u64, usize) {
     const ZEROS: u64 = 0x3030_3030_3030_3030;
     const ABOVE_NINE: u64 = 0x7676_7676_7676_7676;

@@ -50,8 +50,7 @@ impl Precision {
             "m" => Ok(Self::Minutes),
             "h" => Ok(Self::Hours),
             "\u{b5}" | "\u{3bc}" => Ok(Self::Microseconds),
-            _ => from_short(name)
-                .ok_or_else(|| PrecisionError::new(name, "n, u, ms, s, m or h")),
+            _ => from_short(name).ok_or_else(|| PrecisionError::new(name, "n, u, ms, s, m or h")),
         }
     }
 
@@ -124,9 +123,9 @@ fn from_short(name: &str) -> Option<Precision> {
 
 const fn guess(timestamp: i64) -> Precision {
     match timestamp.unsigned_abs() {
-        ..AUTO_SECONDS_END => Precision::Seconds,
-        ..AUTO_MILLISECONDS_END => Precision::Milliseconds,
-        ..AUTO_MICROSECONDS_END => Precision::Microseconds,
+        0..AUTO_SECONDS_END => Precision::Seconds,
+        AUTO_SECONDS_END..AUTO_MILLISECONDS_END => Precision::Milliseconds,
+        AUTO_MILLISECONDS_END..AUTO_MICROSECONDS_END => Precision::Microseconds,
         _ => Precision::Nanoseconds,
     }
 }

@@ -2,13 +2,15 @@
 
 use bumpalo::Bump;
 
-use super::grammar::RawValue;
 use super::text::{Kind, Token};
 use super::{Limits, Wrong};
 use crate::record::{Dimension, Reason};
 
 /// A field's value, in the types of line protocol.
+// With a tag of one byte, to copy a value is to load eight bytes of which one was just stored, and the
+// processor waits for that store. Measured: 379 -> 367 ns a line of ten integers.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(u64)]
 pub enum FieldValue<'a> {
     /// `1.5`
     Float(f64),
@@ -96,26 +98,35 @@ impl<'a> RawLine<'a> {
             self.tags.push(Dimension { name, value });
         } else {
             let limit = self.limits.tags;
-            self.note(at, Reason::TooManyDimensions, || format!("more tags than {limit}, the limit"));
+            self.note(at, Reason::TooManyDimensions, || {
+                format!("more tags than {limit}, the limit")
+            });
         }
     }
 
     #[inline]
-    pub(super) fn push_field(&mut self, key: Token<'a>, value: RawValue<'a>, at: &'a str) {
+    pub(super) fn push_field(&mut self, key: Token<'a>, value: FieldValue<'a>, at: &'a str) {
         let key = self.name(key, Kind::Name, "field key", at);
-        let value = match value {
-            RawValue::Plain(value) => value,
-            RawValue::String { token, multi_line } => {
-                self.multi_line |= multi_line;
-                FieldValue::String(self.string(token, at))
-            }
-        };
         if self.fields.len() < self.limits.fields {
             self.fields.push(Field { key, value });
         } else {
             let limit = self.limits.fields;
-            self.note(at, Reason::TooManyMeasures, || format!("more fields than {limit}, the limit"));
+            self.note(at, Reason::TooManyMeasures, || {
+                format!("more fields than {limit}, the limit")
+            });
         }
+    }
+
+    pub(super) fn push_string(&mut self, key: Token<'a>, token: Token<'a>, at: &'a str) {
+        self.multi_line |= token.multi_line;
+        let string = token.text(Kind::String, self.arena);
+        let limit = self.limits.string_bytes;
+        if string.len() > limit {
+            self.note(at, Reason::ValueTooLong, || {
+                format!("a string of {} bytes, more than {limit}, the limit", string.len())
+            });
+        }
+        self.push_field(key, FieldValue::String(string), at);
     }
 
     #[inline]
@@ -128,17 +139,6 @@ impl<'a> RawLine<'a> {
             });
         }
         name
-    }
-
-    fn string(&mut self, token: Token<'a>, at: &'a str) -> &'a str {
-        let string = token.text(Kind::String, self.arena);
-        let limit = self.limits.string_bytes;
-        if string.len() > limit {
-            self.note(at, Reason::ValueTooLong, || {
-                format!("a string of {} bytes, more than {limit}, the limit", string.len())
-            });
-        }
-        string
     }
 
     #[cold]

@@ -145,7 +145,8 @@ impl<'a> Reader<'a> {
         }
         let repeated = shape::first_repeated(self.line.tags.iter().map(|tag| tag.name))?;
         let key = self.line.tags.get(repeated).map(|tag| tag.name).unwrap_or_default();
-        let message = format!("the tag key {key:?} stands twice, but a tag key stands once in a line");
+        let message =
+            format!("the tag key {key:?} stands twice, but a tag key stands once in a line");
         let place = recover::tag_place(start, repeated);
         Some((column(place), Wrong { reason: Reason::DuplicateDimension, message }))
     }
@@ -159,7 +160,8 @@ impl<'a> Reader<'a> {
         self.spoiled = self.spoiled.get(passed..).unwrap_or_default();
         let place = *self.spoiled.first().filter(|place| **place < to)?;
         let byte = self.body.get(place).copied().unwrap_or_default();
-        let message = format!("found the byte {byte:#04x} where it is not UTF-8, but a line is UTF-8");
+        let message =
+            format!("found the byte {byte:#04x} where it is not UTF-8, but a line is UTF-8");
         let column = column(place.wrapping_sub(from));
         Some((column, Wrong { reason: Reason::InvalidUtf8, message }))
     }

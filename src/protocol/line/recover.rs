@@ -73,9 +73,9 @@ pub(super) fn field_place(line: &str, number: usize, part: FieldPart) -> usize {
     }
     let field = (0..number).fold(grammar::spaces(rest), |rest, _| after_field(rest));
     let place = line.len().wrapping_sub(field.len());
-    match (part, grammar::field(field)) {
-        (FieldPart::Value, Ok((_, (key, _)))) => place.wrapping_add(key.raw.len()).wrapping_add(1),
-        _ => place,
+    match part {
+        FieldPart::Key => place,
+        FieldPart::Value => line.len().wrapping_sub(after_field_key(field).len()),
     }
 }
 
@@ -89,9 +89,17 @@ fn after_tag(rest: &str) -> &str {
     grammar::tag(tag).map(|(rest, _)| rest).unwrap_or_default()
 }
 
+fn after_field_key(field: &str) -> &str {
+    grammar::field_key(field).map(|(rest, _)| rest).unwrap_or_default()
+}
+
 /// What follows the field that `rest` starts with, and the comma behind it.
-fn after_field(rest: &str) -> &str {
-    let after = grammar::field(rest).map(|(rest, _)| rest).unwrap_or_default();
+fn after_field(field: &str) -> &str {
+    let value = after_field_key(field);
+    let after = match grammar::string(value) {
+        Ok((after, _)) if value.starts_with('"') => after,
+        _ => value.trim_start_matches(|byte| byte != ','),
+    };
     after.get(1..).unwrap_or_default()
 }
 

@@ -17,7 +17,10 @@ pub(super) struct Shape {
 impl Shape {
     /// Whether all keys are different; `false` may be wrong, so ask [`first_repeated`] then.
     #[inline]
-    pub(super) fn are_different<'k>(&mut self, keys: impl ExactSizeIterator<Item = &'k str>) -> bool {
+    pub(super) fn are_different<'k>(
+        &mut self,
+        keys: impl ExactSizeIterator<Item = &'k str>,
+    ) -> bool {
         self.current.clear();
         self.current.extend(keys.map(signature));
         self.current == self.known || self.is_new_shape()
@@ -38,7 +41,8 @@ impl Shape {
 /// The place of the first key that stands among those before it.
 #[cold]
 pub(super) fn first_repeated<'k>(keys: impl Iterator<Item = &'k str>) -> Option<usize> {
-    let mut sorted: Vec<(&str, usize)> = keys.enumerate().map(|(place, key)| (key, place)).collect();
+    let mut sorted: Vec<(&str, usize)> =
+        keys.enumerate().map(|(place, key)| (key, place)).collect();
     sorted.sort_unstable();
     sorted
         .windows(2)

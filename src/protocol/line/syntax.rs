@@ -76,7 +76,9 @@ impl Wanted {
     const fn rule(self) -> &'static str {
         match self {
             Self::Measurement => "a line starts with the name of its measurement",
-            Self::AfterMeasurement => "a measurement is followed by ',' and a tag, or by a space and a field",
+            Self::AfterMeasurement => {
+                "a measurement is followed by ',' and a tag, or by a space and a field"
+            }
             Self::TagKey => "',' among the tags is followed by a tag key",
             Self::TagEquals => "a tag key is followed by '=' and a value",
             Self::TagValue => "a tag has a value that is not empty",
@@ -93,10 +95,14 @@ impl Wanted {
             Self::Exponent => "an exponent has at least one digit",
             Self::Boolean => "a truth value is one of t T true True TRUE f F false False FALSE",
             Self::ClosingQuote => "a string ends with a double quote",
-            Self::IntegerInRange => "an integer lies between -9223372036854775808 and 9223372036854775807",
+            Self::IntegerInRange => {
+                "an integer lies between -9223372036854775808 and 9223372036854775807"
+            }
             Self::UnsignedInRange => "an unsigned integer lies between 0 and 18446744073709551615",
             Self::FloatInRange => "a float is finite, below 1.8e308",
-            Self::AfterField => "a field value is followed by ',' and a field, by a space and a timestamp, or by the end of the line",
+            Self::AfterField => {
+                "a field value is followed by ',' and a field, by a space and a timestamp, or by the end of the line"
+            }
             Self::Time => "a timestamp is an integer without quotes, point, exponent or unit",
             Self::TimeInRange => "a timestamp fits into 64 bits",
             Self::AfterTime => "a timestamp is the last thing in its line",
@@ -108,6 +114,11 @@ impl<'a> SyntaxError<'a> {
     /// Builds the error that a parser returns.
     pub(super) const fn new(at: &'a str, wanted: Wanted) -> nom::Err<Self> {
         nom::Err::Error(Self { at, wanted })
+    }
+
+    /// The same error, of a combinator, with what was wanted.
+    pub(super) const fn wants(self, wanted: Wanted) -> Self {
+        Self { wanted, ..self }
     }
 
     /// Why, for programs.

@@ -48,6 +48,8 @@ pub(super) struct Token<'a> {
     pub(super) raw: &'a str,
     /// Whether `raw` holds escapes.
     pub(super) escaped: bool,
+    /// Whether `raw` holds newlines.
+    pub(super) multi_line: bool,
 }
 
 impl<'a> Token<'a> {
@@ -63,8 +65,9 @@ fn unescape<'a>(raw: &str, kind: Kind, arena: &'a Bump) -> &'a str {
     let mut text = String::with_capacity_in(raw.len(), arena);
     let mut chars = raw.chars().peekable();
     while let Some(char) = chars.next() {
-        let escaped = chars
-            .next_if(|next| char == '\\' && u8::try_from(*next).is_ok_and(|next| kind.escapes(next)));
+        let escaped = chars.next_if(|next| {
+            char == '\\' && u8::try_from(*next).is_ok_and(|next| kind.escapes(next))
+        });
         text.push(escaped.unwrap_or(char));
     }
     text.into_bump_str()
