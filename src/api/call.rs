@@ -3,24 +3,22 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::{HeaderMap, Method};
+use hyper::HeaderMap;
 
 use super::params::Params;
 use crate::ingest::Admission;
 
 /// A request's head, after authentication. It holds credentials, so it does not print.
-pub struct Call {
-    /// The method.
-    pub method: Method,
+pub struct Call<'h> {
     /// The query string.
     pub params: Params,
     /// The headers.
-    pub headers: HeaderMap,
+    pub headers: &'h HeaderMap,
     /// Who sent it.
     pub caller: Arc<Caller>,
 }
 
-impl Call {
+impl Call<'_> {
     /// A header's text; `None` when it is missing or not visible ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())

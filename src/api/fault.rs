@@ -12,6 +12,7 @@ use hyper::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICAT
 use serde_json::json;
 
 use super::reply::{Reply, header_text};
+use crate::base::class::Class;
 use crate::ingest::IngestError;
 
 /// Most bytes of an error that stand in a header. Source: `InfluxDB` 1.12, `services/httpd`.
@@ -165,11 +166,12 @@ fn whole_seconds(pause: Duration) -> HeaderValue {
 
 impl From<IngestError> for Fault {
     fn from(error: IngestError) -> Self {
-        let kind = match &error {
-            IngestError::Busy { retry_after, .. } => Kind::Busy { retry_after: *retry_after },
-            IngestError::TooLarge { .. } => Kind::TooLarge,
-            IngestError::DatabaseNotFound { .. } => Kind::NotFound,
-            IngestError::Poisoned { .. } => Kind::Internal,
+        let kind = match (error.class(), &error) {
+            (_, IngestError::Busy { retry_after, .. }) => Kind::Busy { retry_after: *retry_after },
+            (_, IngestError::TooLarge { .. }) => Kind::TooLarge,
+            (_, IngestError::DatabaseNotFound { .. }) => Kind::NotFound,
+            (Class::Refused, _) => Kind::Invalid,
+            (Class::Busy | Class::Fault, _) => Kind::Internal,
         };
         Self::new(kind, error.to_string())
     }

@@ -43,7 +43,7 @@ impl<'a> Target<'a> {
 /// # Errors
 ///
 /// [`Fault`] when a parameter is missing or wrong, or the caller may not write there.
-pub fn plan_v1(call: &Call) -> Result<Plan, Fault> {
+pub fn plan_v1(call: &Call<'_>) -> Result<Plan, Fault> {
     let params = &call.params;
     let database = required(params.text("db"))?;
     let target = Target { database, retention_policy: params.text("rp") };
@@ -61,7 +61,7 @@ pub fn plan_v1(call: &Call) -> Result<Plan, Fault> {
 /// # Errors
 ///
 /// As [`plan_v1`].
-pub fn plan_v2(call: &Call) -> Result<Plan, Fault> {
+pub fn plan_v2(call: &Call<'_>) -> Result<Plan, Fault> {
     let target = Target::from_bucket(call.params.text("bucket"))
         .ok_or_else(|| Fault::new(Kind::NotFound, "bucket not found"))?;
     let precision = Precision::from_v2(call.params.text("precision"));
@@ -73,7 +73,7 @@ pub fn plan_v2(call: &Call) -> Result<Plan, Fault> {
 /// # Errors
 ///
 /// As [`plan_v1`].
-pub fn plan_v3(call: &Call) -> Result<Plan, Fault> {
+pub fn plan_v3(call: &Call<'_>) -> Result<Plan, Fault> {
     let database = required(call.params.text("db"))?.to_owned();
     let precision = Precision::from_v3(call.params.text("precision"));
     let no_sync = call.params.flag("no_sync", false)?;
@@ -90,7 +90,7 @@ fn required(database: &str) -> Result<&str, Fault> {
 }
 
 fn plan(
-    call: &Call,
+    call: &Call<'_>,
     family: Family,
     database: String,
     precision: Result<Precision, PrecisionError>,
@@ -111,16 +111,21 @@ fn plan(
 mod tests {
     use std::sync::Arc;
 
+    use hyper::HeaderMap;
+
     use super::*;
     use crate::api::call::{Caller, Scope};
     use crate::api::params::Params;
     use crate::ingest::Partial;
 
-    fn call(query: &str) -> Call {
+    fn call(query: &str) -> Call<'static> {
+        with_headers(query, Box::leak(Box::default()))
+    }
+
+    fn with_headers<'h>(query: &str, headers: &'h HeaderMap) -> Call<'h> {
         Call {
-            method: hyper::Method::POST,
             params: Params::parse(query).unwrap(),
-            headers: hyper::HeaderMap::new(),
+            headers,
             caller: Arc::new(Caller::anonymous()),
         }
     }
@@ -169,13 +174,16 @@ mod tests {
     #[test]
     fn durability_comes_from_the_header_first_and_from_no_sync_second() {
         assert_eq!(plan_v3(&call("db=a")).unwrap().durability, None);
-        let mut call = call("db=a&no_sync=true&accept_partial=false");
-        let plan = plan_v3(&call).unwrap();
+        let query = "db=a&no_sync=true&accept_partial=false";
+        let plan = plan_v3(&call(query)).unwrap();
         assert_eq!((plan.durability, plan.partial), (Some(Durability::Memory), Partial::Refuse));
-        call.headers.insert("x-tidegate-durability", "applied".parse().unwrap());
-        assert_eq!(plan_v3(&call).unwrap().durability, Some(Durability::Applied));
-        call.headers.insert("x-tidegate-durability", "twice".parse().unwrap());
-        assert!(plan_v3(&call).unwrap_err().message.contains("memory, interval, sync or applied"));
+        let mut headers = HeaderMap::new();
+        headers.insert("x-tidegate-durability", "applied".parse().unwrap());
+        let plan = plan_v3(&with_headers(query, &headers)).unwrap();
+        assert_eq!(plan.durability, Some(Durability::Applied));
+        headers.insert("x-tidegate-durability", "twice".parse().unwrap());
+        let fault = plan_v3(&with_headers(query, &headers)).unwrap_err();
+        assert!(fault.message.contains("memory, interval, sync or applied"));
     }
 
     #[test]

@@ -23,7 +23,7 @@ enum Query {
 /// # Errors
 ///
 /// [`Fault`] 400 for any other query, 403 where the caller may not make the database.
-pub fn answer(app: &App, call: &Call, form: &[u8]) -> Result<Reply, Fault> {
+pub fn answer(app: &App, call: &Call<'_>, form: &[u8]) -> Result<Reply, Fault> {
     let form = Params::parse(&String::from_utf8_lossy(form)).unwrap_or_default();
     let text = call.params.get("q").or_else(|| form.get("q"));
     let text = text.ok_or_else(|| Fault::invalid("missing required parameter \"q\""))?;
@@ -38,7 +38,7 @@ pub fn answer(app: &App, call: &Call, form: &[u8]) -> Result<Reply, Fault> {
     Ok(Reply::json(StatusCode::OK, &json!({ "results": [result] })))
 }
 
-fn show_databases(app: &App, call: &Call) -> Value {
+fn show_databases(app: &App, call: &Call<'_>) -> Value {
     let visible = |name: &String| call.caller.read.covers(name) || call.caller.write.covers(name);
     let names: Vec<[String; 1]> =
         app.tables.databases().into_iter().filter(visible).map(|name| [name]).collect();

@@ -13,7 +13,7 @@ use crate::protocol::{json, line};
 ///
 /// [`Fault`] when a parameter is missing or wrong, the content type is none of ours, or the caller
 /// may not write there.
-pub fn plan(call: &Call) -> Result<Plan, Fault> {
+pub fn plan(call: &Call<'_>) -> Result<Plan, Fault> {
     let form = form(call)?;
     let database = call.params.text("db").to_owned();
     if database.is_empty() && matches!(form, Form::Line(_)) {
@@ -34,7 +34,7 @@ pub fn plan(call: &Call) -> Result<Plan, Fault> {
     })
 }
 
-fn form(call: &Call) -> Result<Form, Fault> {
+fn form(call: &Call<'_>) -> Result<Form, Fault> {
     let precision = call.params.text("precision");
     let content_type = call.header("content-type").unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
@@ -81,9 +81,8 @@ mod tests {
             headers.insert("content-type", content_type.parse().unwrap());
         }
         plan(&Call {
-            method: hyper::Method::POST,
             params: Params::parse(query).unwrap(),
-            headers,
+            headers: &headers,
             caller: Arc::new(Caller::anonymous()),
         })
     }

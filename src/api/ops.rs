@@ -30,7 +30,7 @@ GET  /ping  /health  /ready  /metrics
 /// # Errors
 ///
 /// [`Fault`] 400 when `verbose` is neither true nor false.
-pub fn ping(call: &Call) -> Result<Reply, Fault> {
+pub fn ping(call: &Call<'_>) -> Result<Reply, Fault> {
     if call.params.flag("verbose", false)? {
         return Ok(Reply::json(StatusCode::OK, &json!({ "version": INFLUXDB_VERSION })));
     }

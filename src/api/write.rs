@@ -154,7 +154,7 @@ fn in_words_of(plan: &Plan, fault: Fault) -> Fault {
 /// # Errors
 ///
 /// [`Fault`] 400 when it is none of the four.
-pub fn durability_asked(call: &Call) -> Result<Option<Durability>, Fault> {
+pub fn durability_asked(call: &Call<'_>) -> Result<Option<Durability>, Fault> {
     let Some(found) = call.headers.get(X_TIDEGATE_DURABILITY) else { return Ok(None) };
     match found.as_bytes() {
         b"memory" => Ok(Some(Durability::Memory)),
@@ -173,7 +173,7 @@ pub fn durability_asked(call: &Call) -> Result<Option<Durability>, Fault> {
 /// # Errors
 ///
 /// [`Fault`] 400 when it is neither true nor false.
-pub fn partial_asked(call: &Call) -> Result<Partial, Fault> {
+pub fn partial_asked(call: &Call<'_>) -> Result<Partial, Fault> {
     Ok(if call.params.flag("accept_partial", true)? { Partial::Accept } else { Partial::Refuse })
 }
 

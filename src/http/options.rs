@@ -129,8 +129,8 @@ impl Options {
     }
 
     fn validate_times(&self, errors: &mut Vec<OptionsError>) {
-        let hour = Span(Duration::from_secs(3600));
-        let minutes = Span(Duration::from_secs(600));
+        let hour = Span(Duration::from_hours(1));
+        let minutes = Span(Duration::from_mins(10));
         for (key, found, min, max) in [
             ("header_timeout", self.header_timeout, Span::ms(100), minutes),
             ("body_timeout", self.body_timeout, Span::secs(1), hour),

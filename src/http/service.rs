@@ -16,7 +16,7 @@ use super::guard::Phase;
 use super::options::Options;
 use super::reply::{self, Outgoing, RequestIds};
 use super::route::{self, Access, Endpoint, Way};
-use crate::api::call::{Call, Caller};
+use crate::api::call::{Body, Call, Caller};
 use crate::api::fault::{Fault, Kind};
 use crate::api::params::Params;
 use crate::api::reply::Reply;
@@ -93,36 +93,37 @@ impl Service {
     }
 
     async fn run(&self, way: Way, head: Parts, body: Incoming) -> Result<Reply, Fault> {
-        let planned = self.plan(way, head);
-        match planned {
-            Ok((Work::Answered(reply), call)) => {
-                body::discard(&self.options, &call.headers, body).await;
-                Ok(reply)
-            }
-            Ok((work, call)) => {
-                let body = body::read(&self.app, &self.options, &call.headers, body).await?;
-                match work {
-                    Work::Write(plan) => self.write(&plan, &call.caller, body).await,
-                    Work::Query => influxql::answer(&self.app, &call, &body.bytes),
-                    Work::Answered(reply) => Ok(reply),
-                }
-            }
-            Err((fault, headers)) => {
+        let (work, call) = match self.plan(way, &head) {
+            Ok(planned) => planned,
+            Err(fault) => {
                 // Whoever is not known shall not make us read.
                 if fault.kind != Kind::Unauthorized {
-                    body::discard(&self.options, &headers, body).await;
+                    body::discard(&self.options, &head.headers, body).await;
                 }
-                Err(fault)
+                return Err(fault);
+            }
+        };
+        match work {
+            Work::Write(plan) => {
+                let body = self.read(&head, body).await?;
+                self.write(&plan, &call.caller, body).await
+            }
+            Work::Query => {
+                let form = self.read(&head, body).await?;
+                influxql::answer(&self.app, &call, &form.bytes)
+            }
+            Work::Answered(reply) => {
+                body::discard(&self.options, &head.headers, body).await;
+                Ok(reply)
             }
         }
     }
 
-    async fn write(
-        &self,
-        plan: &Plan,
-        caller: &Caller,
-        body: crate::api::call::Body,
-    ) -> Result<Reply, Fault> {
+    async fn read(&self, head: &Parts, body: Incoming) -> Result<Body, Fault> {
+        body::read(&self.app, &self.options, &head.headers, body).await
+    }
+
+    async fn write(&self, plan: &Plan, caller: &Caller, body: Body) -> Result<Reply, Fault> {
         let timeout = self.options.request_timeout.0;
         let run = write::run(&self.app, caller, plan, body);
         tokio::time::timeout(timeout, run).await.unwrap_or_else(|_elapsed| {
@@ -135,27 +136,20 @@ impl Service {
     }
 
     /// What is to be done, found without the body.
-    fn plan(&self, way: Way, head: Parts) -> Result<(Work, Call), (Fault, hyper::HeaderMap)> {
-        let family = route::family_of(head.uri.path());
-        let called = Params::parse(head.uri.query().unwrap_or_default()).and_then(|params| {
-            let caller = match way.endpoint.access() {
-                Access::Open => Arc::new(Caller::anonymous()),
-                Access::Known => self.keyring.identify(&head.headers, &params, family)?,
-            };
-            Ok((params, caller))
-        });
-        let (params, caller) = match called {
-            Ok(called) => called,
-            Err(fault) => return Err((fault, head.headers)),
+    fn plan<'h>(&self, way: Way, head: &'h Parts) -> Result<(Work, Call<'h>), Fault> {
+        let params = Params::parse(head.uri.query().unwrap_or_default())?;
+        let caller = match way.endpoint.access() {
+            Access::Open => Arc::new(Caller::anonymous()),
+            Access::Known => {
+                let family = route::family_of(head.uri.path());
+                self.keyring.identify(&head.headers, &params, family)?
+            }
         };
-        let call = Call { method: head.method, params, headers: head.headers, caller };
-        match self.work(way, &call) {
-            Ok(work) => Ok((work, call)),
-            Err(fault) => Err((fault, call.headers)),
-        }
+        let call = Call { params, headers: &head.headers, caller };
+        Ok((self.work(way, &call)?, call))
     }
 
-    fn work(&self, way: Way, call: &Call) -> Result<Work, Fault> {
+    fn work(&self, way: Way, call: &Call<'_>) -> Result<Work, Fault> {
         let app = &*self.app;
         Ok(match way.endpoint {
             Endpoint::WriteV1 => Work::Write(influx::plan_v1(call)?),

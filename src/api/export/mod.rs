@@ -43,7 +43,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 ///
 /// [`Fault`] when a parameter is missing or wrong, the caller may not read there, there is no such
 /// table, or too many exports run.
-pub fn answer(app: &App, call: &Call) -> Result<Reply, Fault> {
+pub fn answer(app: &App, call: &Call<'_>) -> Result<Reply, Fault> {
     let database = required(call, "db")?;
     let table = required(call, "table")?;
     if !call.caller.read.covers(database) {
@@ -78,13 +78,13 @@ pub fn answer(app: &App, call: &Call) -> Result<Reply, Fault> {
         .content(Content::Stream(chunks)))
 }
 
-fn required<'c>(call: &'c Call, name: &str) -> Result<&'c str, Fault> {
+fn required<'c>(call: &'c Call<'_>, name: &str) -> Result<&'c str, Fault> {
     let missing =
         || Fault::invalid(format!("{name} is required: /api/v1/export?db=NAME&table=NAME"));
     call.params.get(name).filter(|value| !value.is_empty()).ok_or_else(missing)
 }
 
-fn range(call: &Call) -> Result<TimeRange, Fault> {
+fn range(call: &Call<'_>) -> Result<TimeRange, Fault> {
     let end = |name: &str, default: i64| match call.params.text(name) {
         "" => Ok(default),
         text => time_ns(text).ok_or_else(|| {
