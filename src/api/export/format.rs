@@ -2,7 +2,7 @@
 //!
 //! | format | a row | what does not survive |
 //! |---|---|---|
-//! | `json` | one object a line, the flat shape that `/api/v1/write` takes with `precision=ns` | nothing: a DOUBLE always has a fraction or an exponent, a BIGINT never; TIMESTAMPs are nanoseconds, and `types` names them |
+//! | `json` | one object a line: `measurement`, `measure_name` where it differs, `tags`, `fields`, `timestamp` in ns, `version` | nothing: a DOUBLE always has a fraction or an exponent, a BIGINT never; a TIMESTAMP is nanoseconds, and `types` names it; a SCALAR has `measure_value` instead of `fields`. What `/api/v1/write?precision=ns` reads back is the flat shape: of `measure_name`, `types` and `measure_value` it knows nothing |
 //! | `line` | one line of line protocol in ns | version; a measure name other than the table's; SCALAR (becomes a field with the measure name as key); TIMESTAMP (becomes an integer). Rows that the grammar has no words for are left out, each with a comment in its place |
 //! | `csv` | one line an attribute: `time,measure_name,version,dimensions,name,type,value` | nothing; `dimensions` is a JSON object. Columns are fixed because a stream cannot know those of its last row |
 
@@ -114,7 +114,8 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{MeasureKind, Value};
+    use crate::protocol::{json as json_decoder, line as line_decoder};
+    use crate::record::{MeasureKind, Record, RecordSink, Refusal, Value};
 
     fn written(format: Format, rows: &[Row<'_>]) -> String {
         let mut writer = Writer::new(format, "weather");
@@ -158,11 +159,65 @@ mod tests {
             text,
             concat!(
                 r#"{"measurement":"weather","tags":{"site":"a\nb"},"fields":{"b":true,"d":21.0,"#,
-                r#""h":1e300,"i":-3,"n":-0.0,"s":"a \"b\" \\c","t":5},"types":{"t":"TIMESTAMP"},"#,
+                r#""h":1e+300,"i":-3,"n":-0.0,"s":"a \"b\" \\c","t":5},"types":{"t":"TIMESTAMP"},"#,
                 r#""timestamp":1700000000000000001,"version":2}"#,
                 "\n"
             )
         );
+    }
+
+    /// Compares what a decoder reads with the row that was written.
+    struct Same<'r> {
+        row: &'r Row<'r>,
+        seen: usize,
+    }
+
+    impl RecordSink for Same<'_> {
+        fn record(&mut self, record: &Record<'_>) {
+            self.seen += 1;
+            assert_eq!(record.table, "weather");
+            assert_eq!(record.time_ns, Some(self.row.time_ns));
+            let dimensions: Vec<_> = record.dimensions.iter().map(|d| (d.name, d.value)).collect();
+            assert_eq!(dimensions, self.row.dimensions);
+            assert_eq!(record.attributes.len(), self.row.attributes.len());
+            for (read, (name, value)) in record.attributes.iter().zip(self.row.attributes) {
+                assert_eq!(read.name, *name);
+                assert!(read.value.is_same(value), "{:?} {value:?}", read.value);
+            }
+        }
+
+        fn refuse(&mut self, refusal: Refusal<'_>) {
+            panic!("{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_exported_is_read_back_the_same_by_our_own_decoders() {
+        let attributes: Vec<_> = EVERY_TYPE
+            .iter()
+            .copied()
+            .filter(|(name, _)| *name != "t")
+            .chain([
+                (r"k\,= ", Value::Varchar("multi\nline\\ \" end\\")),
+                ("tiny", Value::Double(5e-324)),
+                ("wide", Value::Double(f64::MAX)),
+                ("zmin", Value::Bigint(i64::MIN)),
+            ])
+            .collect();
+        let dimensions = [("a b", r"c\,d=e"), ("ä,=", r"\\x\n"), ("q", "\"quoted\"")];
+        let row = row(&dimensions, &attributes);
+        let mut same = Same { row: &row, seen: 0 };
+        let lines = written(Format::Line, std::slice::from_ref(&row));
+        line_decoder::decode(lines.as_bytes(), &line_decoder::Options::new("d", 0), &mut same);
+        let objects = written(Format::Json, std::slice::from_ref(&row));
+        let options = json_decoder::Options {
+            precision: json_decoder::Precision::Ns,
+            database: Some("d"),
+            form: json_decoder::Form::Lines,
+            ..json_decoder::Options::default()
+        };
+        json_decoder::decode(objects.as_bytes(), &options, &mut same);
+        assert_eq!(same.seen, 2);
     }
 
     #[test]
@@ -182,7 +237,7 @@ mod tests {
         assert_eq!(
             text,
             concat!(
-                r"weather,a\ b=c\,d\=e,p=\x b=true,d=21.0,h=1e300,i=-3i,n=-0.0,",
+                r"weather,a\ b=c\,d\=e,p=\x b=true,d=21.0,h=1e+300,i=-3i,n=-0.0,",
                 r#"s="a \"b\" \\c",t=5i 1700000000000000001"#,
                 "\n"
             )
