@@ -95,9 +95,7 @@ fn requests_are_answered_as_other_servers_answer_them() {
     let mut seen = 0;
     let mut wrong = Vec::new();
     let mut listed = 0;
-    for case in FILES.iter().flat_map(|file| {
-        serde_json::from_str::<Vec<Value>>(file).unwrap()
-    }) {
+    for case in FILES.iter().flat_map(|file| serde_json::from_str::<Vec<Value>>(file).unwrap()) {
         let name = case["name"].as_str().unwrap().to_owned();
         seen += 1;
         let found = if case["bucket"].is_string() { bucket(&case) } else { run(&servers, &case) };
@@ -138,9 +136,7 @@ fn run(servers: &Servers, case: &Value) -> Result<(), String> {
         .collect();
     let body = match (&request["body_utf8"], &request["body_base64"]) {
         (Value::String(text), _) => text.clone().into_bytes(),
-        (_, Value::String(text)) => {
-            base64::engine::general_purpose::STANDARD.decode(text).unwrap()
-        }
+        (_, Value::String(text)) => base64::engine::general_purpose::STANDARD.decode(text).unwrap(),
         _ => Vec::new(),
     };
     let path = our_path(request["path"].as_str().unwrap());
@@ -158,7 +154,11 @@ fn our_path(path: &str) -> String {
 
 fn check(expect: &Value, reply: &Reply) -> Result<(), String> {
     let fail = |what: &str| {
-        Err(format!("{what}: expected {expect}, found {} {:?}", reply.status, String::from_utf8_lossy(&reply.body)))
+        Err(format!(
+            "{what}: expected {expect}, found {} {:?}",
+            reply.status,
+            String::from_utf8_lossy(&reply.body)
+        ))
     };
     if expect["status"].is_number() && expect["status"] != reply.status {
         return fail("status");
@@ -166,7 +166,9 @@ fn check(expect: &Value, reply: &Reply) -> Result<(), String> {
     if expect["body"].is_string() && expect["body"].as_str().unwrap().as_bytes() != reply.body {
         return fail("body");
     }
-    if expect["body_json"].is_object() && (reply.body.is_empty() || reply.json() != expect["body_json"]) {
+    if expect["body_json"].is_object()
+        && (reply.body.is_empty() || reply.json() != expect["body_json"])
+    {
         return fail("body");
     }
     for (key, value) in expect["body_json_subset"].as_object().into_iter().flatten() {

@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+use tidegate::api::EXPORTS_MAX;
 use tidegate::base::units::{Bytes, Span};
 
 use http_support::{Running, read_reply, request, start};
@@ -42,7 +43,8 @@ fn every_write_is_204_without_a_body_and_says_how_durable_it_is_and_where() {
         assert_eq!((reply.status, reply.body.len()), (204, 0), "{path}");
         assert_eq!(reply.header("x-tidegate-durability"), Some("sync"));
         assert!(reply.header("x-tidegate-lsn").unwrap().parse::<u64>().unwrap() > 0);
-        for name in ["Date", "Request-Id", "X-Request-Id", "X-Influxdb-Version", "X-Influxdb-Build"] {
+        for name in ["Date", "Request-Id", "X-Request-Id", "X-Influxdb-Version", "X-Influxdb-Build"]
+        {
             assert!(reply.header(name).is_some(), "{path} {name}");
         }
     }
@@ -111,9 +113,10 @@ fn what_is_too_large_on_the_wire_or_inflated_is_413() {
     assert!(reply.json()["error"].as_str().unwrap().contains("4096"));
     let chunked = [("Transfer-Encoding", "chunked")];
     assert_eq!(server.send("POST", "/write?db=d", &chunked, &comment).status, 413);
-    let bomb = gzip(&vec![b'#'; 1 << 20]);
+    let bomb = gzip(&vec![b'#'; 256 << 10]);
     assert!(bomb.len() < 4096);
-    let reply = server.send("POST", "/api/v2/write?bucket=d", &[("Content-Encoding", "gzip")], &bomb);
+    let reply =
+        server.send("POST", "/api/v2/write?bucket=d", &[("Content-Encoding", "gzip")], &bomb);
     assert_eq!(reply.status, 413);
     assert_eq!(reply.json()["code"], "request too large");
     let fits = gzip(&comment[..8192]);
@@ -128,7 +131,7 @@ fn the_good_lines_beside_bad_ones_are_stored_and_the_bad_ones_named() {
     for (path, error) in [
         ("/write?db=d", "partial write: unable to parse 'part,host=b v=': "),
         ("/api/v2/write?bucket=d", "partial write: 1 of 3 lines rejected; first at line 2"),
-        ("/api/v3/write_lp?db=d", "partial write of line protocol occurred"),
+        ("/api/v3/write_lp?db=d&precision=ns", "partial write of line protocol occurred"),
     ] {
         let reply = server.post(path, body);
         assert_eq!(reply.status, 400, "{path}");
@@ -208,6 +211,40 @@ fn an_export_shows_values_types_and_nanoseconds_as_they_were_sent() {
 }
 
 #[test]
+fn an_export_ends_when_nobody_reads_it_any_more() {
+    let server = start(|_| {});
+    // More than the buffers of both sockets hold, so that the export cannot end by itself.
+    let text = "x".repeat(60_000);
+    let lines: Vec<String> = (0..300).map(|n| format!("big,host=a s=\"{text}\" {n}\n")).collect();
+    let body = gzip(lines.concat().as_bytes());
+    let headers = [("Content-Encoding", "gzip"), ("X-Tidegate-Durability", "applied")];
+    assert_eq!(server.send("POST", "/write?db=d", &headers, &body).status, 204);
+    for _ in 0..=EXPORTS_MAX {
+        let mut stream = server.connect();
+        let export = request("GET", "/api/v1/export?db=d&table=big", &[], b"");
+        loop {
+            stream.write_all(&export).unwrap();
+            let mut start = [0; 12];
+            stream.read_exact(&mut start).unwrap();
+            if &start == b"HTTP/1.1 200" {
+                break;
+            }
+            // Those given up before have not been noticed yet.
+            assert_eq!(&start, b"HTTP/1.1 503");
+            stream = server.connect();
+        }
+    }
+    let whole = loop {
+        let reply = server.get("/api/v1/export?db=d&table=big");
+        if reply.status == 200 {
+            break reply;
+        }
+        assert_eq!((reply.status, reply.header("retry-after")), (503, Some("5")));
+    };
+    assert_eq!(whole.text().lines().count(), lines.len());
+}
+
+#[test]
 fn whoever_is_not_known_is_refused_before_the_body_is_read() {
     let server = start(|config| {
         config.auth = toml::from_str(
@@ -216,7 +253,8 @@ fn whoever_is_not_known_is_refused_before_the_body_is_read() {
         .unwrap();
     });
     // The body never comes, and the answer does.
-    let head = "POST /api/v2/write?bucket=d HTTP/1.1\r\nHost: t\r\nContent-Length: 30000000\r\n\r\n";
+    let head =
+        "POST /api/v2/write?bucket=d HTTP/1.1\r\nHost: t\r\nContent-Length: 30000000\r\n\r\n";
     let reply = server.raw(head.as_bytes());
     assert_eq!(reply.status, 401);
     assert_eq!(reply.text(), r#"{"code":"unauthorized","message":"unauthorized access"}"#);
@@ -229,7 +267,8 @@ fn whoever_is_not_known_is_refused_before_the_body_is_read() {
     assert_eq!(server.get("/ping").status, 204);
     // A record that names a database of its own does not slip through.
     let headers = [token[0], ("Content-Type", "application/json")];
-    let body = br#"{"db":"other","measurement":"m","tags":{"h":"a"},"fields":{"v":1},"timestamp":1}"#;
+    let body =
+        br#"{"db":"other","measurement":"m","tags":{"h":"a"},"fields":{"v":1},"timestamp":1}"#;
     let reply = server.send("POST", "/api/v1/write?db=d", &headers, body);
     assert_eq!((reply.status, &reply.json()["rejected"][0]["reason"]), (400, &"forbidden".into()));
 }
@@ -341,7 +380,10 @@ fn a_stop_answers_what_was_begun_and_accepts_nothing_more() {
 fn what_clients_ask_on_connecting_is_answered() {
     let server = start(|_| {});
     let created = server.get("/query?q=CREATE+DATABASE+%22d%22");
-    assert_eq!((created.status, created.text()), (200, r#"{"results":[{"statement_id":0}]}"#.into()));
+    assert_eq!(
+        (created.status, created.text()),
+        (200, r#"{"results":[{"statement_id":0}]}"#.into())
+    );
     assert_eq!(server.post("/write?db=d", LINE).status, 204);
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
     let shown = server.send("POST", "/query", &form, b"q=SHOW+DATABASES");

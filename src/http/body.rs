@@ -27,6 +27,11 @@ const FIRST_BYTES: usize = 64 << 10;
 /// the connection again.
 const DISCARDED_BYTES_MAX: u64 = 64 << 10;
 
+/// The same for a body that was too large or came when there was no memory, in bodies of the largest
+/// size: a client that sees the connection break instead of 413 does not split its batch, and instead
+/// of 503 does not wait.
+const DISCARDED_BODIES_MAX: u64 = 4;
+
 /// Reads and decompresses `body`.
 ///
 /// # Errors
@@ -44,9 +49,8 @@ pub async fn read(
     app.metrics.http_body_bytes.inc_by(frames.received);
     match &read {
         Ok(body) => app.metrics.http_inflated_bytes.inc_by(body.bytes.len() as u64),
-        // Agents that see a broken connection instead of these two split nothing and wait for nothing.
         Err(Fault { kind: Kind::TooLarge | Kind::Busy { .. }, .. }) => {
-            frames.discard(options.body_bytes_max.0).await;
+            frames.discard(options.body_bytes_max.0 * DISCARDED_BODIES_MAX).await;
         }
         Err(_) => frames.discard(DISCARDED_BYTES_MAX).await,
     }

@@ -8,7 +8,7 @@ use hyper::header::{ALLOW, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 use prometheus::IntGauge;
-use tracing::error;
+use tracing::{debug, error};
 
 use super::auth::Keyring;
 use super::body;
@@ -87,6 +87,7 @@ impl Service {
             }
             fault.reply(family)
         });
+        debug!(endpoint = label, request_id = ?id, status = reply.status.as_u16(), "answered");
         metrics.http_requests.with_label_values(&[label, reply.status.as_str()]).inc();
         metrics.http_request_duration.record(self.app.clock.monotonic().saturating_sub(started));
         reply::response(reply, id, end)
