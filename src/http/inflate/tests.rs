@@ -1,3 +1,5 @@
+//! Bodies of every encoding, whole, cut, damaged and endless.
+
 use std::io::Write;
 
 use flate2::Compression;
