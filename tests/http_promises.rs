@@ -294,6 +294,37 @@ fn clients_that_stand_still_are_cut_off_and_idle_ones_are_not() {
     assert_eq!(read_reply(&mut idle).status, 204);
 }
 
+/// Goal: memory for requests is bounded, and no agent drops its data for that. Method: one body that
+/// never ends holds all of the memory there is.
+#[test]
+fn overload_ends_in_503_with_a_time_to_come_back_and_passes() {
+    let server = start(|config| {
+        config.server.body_bytes_max = Bytes::mib(1);
+        config.server.inflated_bytes_max = Bytes::mib(1);
+        config.ingest.memory_bytes_max = Bytes::mib(1);
+        config.ingest.admit_wait = Span::ms(20);
+    });
+    let mut hog = server.connect();
+    let head = "POST /write?db=d HTTP/1.1\r\nHost: t\r\nContent-Length: 1048576\r\n\r\ncpu,";
+    hog.write_all(head.as_bytes()).unwrap();
+    for path in ["/write?db=d", "/api/v2/write?bucket=d", "/api/v3/write_lp?db=d"] {
+        let busy = loop {
+            let reply = server.post(path, LINE);
+            // The hog has not been admitted yet.
+            if reply.status != 204 {
+                break reply;
+            }
+        };
+        assert_eq!(busy.status, 503, "{path}");
+        assert!(busy.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
+        for word in ["partial write", "unable to parse"] {
+            assert!(!busy.text().contains(word), "{}", busy.text());
+        }
+    }
+    drop(hog);
+    while server.post("/write?db=d", LINE).status != 204 {}
+}
+
 #[test]
 fn a_request_with_two_lengths_cannot_hide_another_behind_it() {
     let server = start(|_| {});
