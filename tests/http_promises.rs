@@ -210,38 +210,64 @@ fn an_export_shows_values_types_and_nanoseconds_as_they_were_sent() {
     }
 }
 
-#[test]
-fn an_export_ends_when_nobody_reads_it_any_more() {
-    let server = start(|_| {});
-    // More than the buffers of both sockets hold, so that the export cannot end by itself.
+/// Rows of a table that is larger than the buffers of both sockets, so that its export cannot end
+/// while nobody reads.
+const BIG_ROWS: usize = 300;
+
+const BIG_EXPORT: &str = "/api/v1/export?db=d&table=big";
+
+fn write_big_table(server: &Running) {
     let text = "x".repeat(60_000);
-    let lines: Vec<String> = (0..300).map(|n| format!("big,host=a s=\"{text}\" {n}\n")).collect();
+    let lines: Vec<String> =
+        (0..BIG_ROWS).map(|n| format!("big,host=a s=\"{text}\" {n}\n")).collect();
     let body = gzip(lines.concat().as_bytes());
     let headers = [("Content-Encoding", "gzip"), ("X-Tidegate-Durability", "applied")];
-    assert_eq!(server.send("POST", "/write?db=d", &headers, &body).status, 204);
+    let reply = server.send("POST", "/write?db=d", &headers, &body);
+    assert_eq!(reply.status, 204, "{}", reply.text());
+}
+
+#[test]
+fn an_export_ends_when_its_reader_is_gone() {
+    let server = start(|_| {});
+    write_big_table(&server);
+    // One more than run at once: each must end when its reader hangs up after the first bytes.
     for _ in 0..=EXPORTS_MAX {
-        let mut stream = server.connect();
-        let export = request("GET", "/api/v1/export?db=d&table=big", &[], b"");
         loop {
-            stream.write_all(&export).unwrap();
+            let mut stream = server.connect();
+            stream.write_all(&request("GET", BIG_EXPORT, &[], b"")).unwrap();
             let mut start = [0; 12];
             stream.read_exact(&mut start).unwrap();
             if &start == b"HTTP/1.1 200" {
                 break;
             }
-            // Those given up before have not been noticed yet.
+            // Those before have not noticed yet.
             assert_eq!(&start, b"HTTP/1.1 503");
-            stream = server.connect();
         }
     }
     let whole = loop {
-        let reply = server.get("/api/v1/export?db=d&table=big");
+        let reply = server.get(BIG_EXPORT);
         if reply.status == 200 {
             break reply;
         }
         assert_eq!((reply.status, reply.header("retry-after")), (503, Some("5")));
     };
-    assert_eq!(whole.text().lines().count(), lines.len());
+    assert_eq!(whole.text().lines().count(), BIG_ROWS);
+}
+
+#[test]
+fn an_export_that_is_not_read_is_broken_off_so_that_it_cannot_pass_for_whole() {
+    let server = start(|config| config.server.idle_timeout = Span::secs(1));
+    write_big_table(&server);
+    let mut stalled = server.connect();
+    stalled.write_all(&request("GET", BIG_EXPORT, &[], b"")).unwrap();
+    let mut all = vec![0; 12];
+    stalled.read_exact(&mut all).unwrap();
+    assert_eq!(all, b"HTTP/1.1 200");
+    // The only connection left is the one that asks.
+    while !server.get("/metrics").text().contains("\ntidegate_http_connections 1\n") {}
+    // By an end or by an error; what matters is that the last chunk is missing.
+    drop(stalled.read_to_end(&mut all));
+    assert!(!all.ends_with(b"0\r\n\r\n"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::call::Call;
 use super::fault::{Fault, Kind};
 use super::reply::{Reply, TEXT};
-use super::{App, Health, INFLUXDB_VERSION, Readiness};
+use super::{App, Component, Health, INFLUXDB_VERSION, Readiness};
 
 /// The type of Prometheus' text format. Source: Prometheus documentation, "Exposition formats".
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -39,7 +39,10 @@ pub fn ping(call: &Call<'_>) -> Result<Reply, Fault> {
 
 /// Answers `/health`: 200 while every part is well, else 503, in the shape of `InfluxDB` 2.
 pub fn health(app: &App) -> Reply {
-    let components = app.status.components();
+    health_of(&app.status.components())
+}
+
+fn health_of(components: &[Component]) -> Reply {
     let failed = components.iter().find(|component| component.health == Health::Fail);
     let checks: Vec<Value> = components
         .iter()
@@ -71,7 +74,11 @@ pub fn health(app: &App) -> Reply {
 
 /// Answers `/ready`: 200 while writes can be taken, else 503 with the reason.
 pub fn ready(app: &App) -> Reply {
-    match app.status.readiness() {
+    ready_of(app.status.readiness())
+}
+
+fn ready_of(readiness: Readiness) -> Reply {
+    match readiness {
         Readiness::Ready => Reply::json(StatusCode::OK, &json!({ "status": "ready" })),
         Readiness::NotReady { why } => Reply::json(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -100,5 +107,40 @@ const fn name_of(health: Health) -> &'static str {
     match health {
         Health::Pass => "pass",
         Health::Fail => "fail",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::reply::Content;
+
+    fn shown(reply: &Reply) -> (u16, Value) {
+        let Content::Full(bytes) = &reply.content else { panic!("a probe is answered in words") };
+        (reply.status.as_u16(), serde_json::from_slice(bytes).unwrap())
+    }
+
+    #[test]
+    fn one_part_that_fails_fails_the_whole_and_is_named() {
+        let part =
+            |name, health, message: &str| Component { name, health, message: message.into() };
+        let wal = part("wal", Health::Pass, "42 frames");
+        let (status, body) = shown(&health_of(std::slice::from_ref(&wal)));
+        assert_eq!(
+            (status, &body["status"], &body["name"]),
+            (200, &"pass".into(), &"influxdb".into())
+        );
+        let engine = part("engine", Health::Fail, "cannot write");
+        let (status, body) = shown(&health_of(&[wal, engine]));
+        assert_eq!((status, &body["status"]), (503, &"fail".into()));
+        assert_eq!(body["message"], "engine: cannot write");
+        assert_eq!(body["checks"][0]["status"], "pass");
+    }
+
+    #[test]
+    fn who_is_not_ready_says_why() {
+        assert_eq!(shown(&ready_of(Readiness::Ready)).0, 200);
+        let (status, body) = shown(&ready_of(Readiness::NotReady { why: "replaying".into() }));
+        assert_eq!((status, &body["message"]), (503, &"replaying".into()));
     }
 }

@@ -156,7 +156,7 @@ fn in_words_of(plan: &Plan, fault: Fault) -> Fault {
 /// [`Fault`] 400 when it is none of the four.
 pub fn durability_asked(call: &Call<'_>) -> Result<Option<Durability>, Fault> {
     let Some(found) = call.headers.get(X_TIDEGATE_DURABILITY) else { return Ok(None) };
-    match found.as_bytes() {
+    match found.as_bytes().to_ascii_lowercase().as_slice() {
         b"memory" => Ok(Some(Durability::Memory)),
         b"interval" => Ok(Some(Durability::Interval)),
         b"sync" => Ok(Some(Durability::Sync)),
