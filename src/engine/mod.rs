@@ -14,6 +14,7 @@
 //! be rejected the second time.
 
 pub mod upsert;
+pub mod catalog;
 
 use std::fmt::Debug;
 use std::ops::ControlFlow;
