@@ -15,6 +15,7 @@
 
 pub mod upsert;
 pub mod catalog;
+pub mod embedded;
 
 use std::fmt::Debug;
 use std::ops::ControlFlow;
