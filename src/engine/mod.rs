@@ -13,6 +13,10 @@
 //! those, since executing a frame twice is not harmless: an old version that was once stored would
 //! be rejected the second time.
 
+pub mod upsert;
+pub mod catalog;
+pub mod embedded;
+
 use std::fmt::Debug;
 use std::ops::ControlFlow;
 use std::sync::Arc;
