@@ -195,6 +195,9 @@ fn an_export_shows_values_types_and_nanoseconds_as_they_were_sent() {
     let csv = server.get(&format!("{export}&format=csv"));
     assert_eq!(csv.header("content-type"), Some("text/csv; charset=utf-8"));
     assert_eq!(csv.text().lines().count(), 1 + 5);
+    let file = server.get(&format!("{export}&format=parquet"));
+    assert_eq!(file.header("content-type"), Some("application/vnd.apache.parquet"));
+    assert!(file.body.starts_with(b"PAR1") && file.body.ends_with(b"PAR1"));
     let later = server.get(&format!("{export}&from=2023-11-14T22:13:20.000000002Z")).text();
     assert_eq!(later.lines().count(), 1);
     let earlier = server.get(&format!("{export}&to=1700000000000000002")).text();

@@ -61,8 +61,6 @@ pub enum Kind {
     MediaType,
     /// 500: ours.
     Internal,
-    /// 501: not built yet.
-    NotImplemented,
     /// 503: later.
     Busy {
         /// How much later; told in whole seconds, at least one.
@@ -102,7 +100,6 @@ impl Fault {
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Kind::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Kind::NotImplemented => StatusCode::NOT_IMPLEMENTED,
             Kind::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -119,7 +116,6 @@ impl Fault {
             Kind::TooLarge => "request too large",
             Kind::MediaType => "unsupported media type",
             Kind::Internal => "internal error",
-            Kind::NotImplemented => "not implemented",
             Kind::Busy { .. } => "unavailable",
         }
     }

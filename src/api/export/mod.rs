@@ -1,7 +1,7 @@
 //! `GET /api/v1/export?db=&table=&from=&to=&format=`: the records of a table as they stand, in time
 //! order, streamed.
 //!
-//! A thread scans the engine and fills chunks; a bounded channel carries them to the socket. A client
+//! [`format`](mod@format) has the texts, [`parquet`] the file. A thread scans the engine and fills chunks; a bounded channel carries them to the socket. A client
 //! that reads slowly slows the scan; one that hangs up ends it. When the engine fails midway the reply
 //! is broken off, so that nobody takes the part for the whole.
 
@@ -9,7 +9,9 @@ pub mod format;
 mod csv;
 mod json;
 mod lines;
+pub mod parquet;
 
+use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +27,7 @@ use super::App;
 use super::call::Call;
 use super::fault::{Fault, Kind};
 use super::reply::{Broken, Content, Reply};
-use crate::engine::{EngineError, TableEngine, TimeRange};
+use crate::engine::{TableEngine, TimeRange};
 use crate::record::TableId;
 
 /// Bytes after which a chunk is sent.
@@ -50,18 +52,7 @@ pub fn answer(app: &App, call: &Call<'_>) -> Result<Reply, Fault> {
         let message = format!("{:?} may not read database {database:?}", call.caller.name);
         return Err(Fault::new(Kind::Forbidden, message));
     }
-    let format: Format = match call.params.text("format") {
-        "" => Format::Json,
-        // Needs a footer that is known at the end, so it cannot be written by a row's formatter.
-        "parquet" => {
-            let message = "format parquet cannot be streamed yet: use json, line or csv, or read the \
-                           files of the magnetic store";
-            return Err(Fault::new(Kind::NotImplemented, message));
-        }
-        name => name
-            .parse()
-            .map_err(|error: format::UnknownFormat| Fault::invalid(error.to_string()))?,
-    };
+    let output = output(call.params.text("format"))?;
     let range = range(call)?;
     let id = app.tables.find(database, table).ok_or_else(|| {
         Fault::new(Kind::NotFound, format!("table {table:?} not found in database {database:?}"))
@@ -70,12 +61,41 @@ pub fn answer(app: &App, call: &Call<'_>) -> Result<Reply, Fault> {
         let kind = Kind::Busy { retry_after: RETRY_AFTER };
         Fault::new(kind, "too many exports run already; try again later")
     })?;
-    let chunks =
-        start(Arc::clone(&app.engine), Job { id, range, format, table: table.into() }, permit);
-    let content_type = HeaderValue::from_static(format.content_type());
+    let content_type = HeaderValue::from_static(output.content_type());
+    let job = Job { id, range, output, table: table.into() };
+    let chunks = start(Arc::clone(&app.engine), job, permit);
     Ok(Reply::empty(StatusCode::OK)
         .with(CONTENT_TYPE, content_type)
         .content(Content::Stream(chunks)))
+}
+
+/// What an export is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Output {
+    /// A text, row by row.
+    Rows(Format),
+    /// A Parquet file.
+    Parquet,
+}
+
+impl Output {
+    const fn content_type(self) -> &'static str {
+        match self {
+            Self::Rows(format) => format.content_type(),
+            Self::Parquet => parquet::CONTENT_TYPE,
+        }
+    }
+}
+
+fn output(name: &str) -> Result<Output, Fault> {
+    match name {
+        "" => Ok(Output::Rows(Format::default())),
+        "parquet" => Ok(Output::Parquet),
+        name => name
+            .parse()
+            .map(Output::Rows)
+            .map_err(|error: format::UnknownFormat| Fault::invalid(error.to_string())),
+    }
 }
 
 fn required<'c>(call: &'c Call<'_>, name: &str) -> Result<&'c str, Fault> {
@@ -117,7 +137,7 @@ pub fn time_ns(text: &str) -> Option<i64> {
 struct Job {
     id: TableId,
     range: TimeRange,
-    format: Format,
+    output: Output,
     table: String,
 }
 
@@ -131,39 +151,91 @@ fn start(
     // Detached: it ends with the table or with its receiver, whichever is first, and the runtime's
     // shutdown waits for it.
     drop(tokio::task::spawn_blocking(move || {
-        if let Err(error) = scan(&*engine, &job, &sender) {
-            error!(table = job.table, %error, "export broken off");
-            // Nobody listens: then nobody can be misled either.
-            drop(sender.blocking_send(Err(Broken)));
-        }
+        let mut out = Chunks { sender, chunk: Vec::with_capacity(CHUNK_BYTES) };
+        let done = match job.output {
+            Output::Rows(format) => rows(&*engine, &job, format, &mut out),
+            Output::Parquet => parquet::write(&*engine, (job.id, job.range), &mut out)
+                .map(drop)
+                .map_err(|error| chain(&error)),
+        };
+        out.end(done, &job.table);
         drop(permit);
     }));
     receiver
 }
 
-fn scan(
+/// Writes the rows one by one; ends early when nobody reads them.
+fn rows(
     engine: &dyn TableEngine,
     job: &Job,
-    sender: &mpsc::Sender<Result<Bytes, Broken>>,
-) -> Result<(), EngineError> {
-    let mut writer = Writer::new(job.format, &job.table);
-    let mut chunk = Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 4);
-    let mut is_wanted = true;
-    writer.head(&mut chunk);
-    engine.scan(job.id, job.range, &mut |row| {
-        writer.row(row, &mut chunk);
-        if chunk.len() >= CHUNK_BYTES {
-            let full = std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK_BYTES * 5 / 4));
-            is_wanted = sender.blocking_send(Ok(full.into())).is_ok();
+    format: Format,
+    out: &mut Chunks,
+) -> Result<(), String> {
+    let mut writer = Writer::new(format, &job.table);
+    writer.head(&mut out.chunk);
+    let scanned = engine.scan(job.id, job.range, &mut |row| {
+        writer.row(row, &mut out.chunk);
+        match out.send_full() {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_gone) => ControlFlow::Break(()),
         }
-        if is_wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
-    if is_wanted {
-        writer.tail(&mut chunk);
-        // The client may have gone by now; nothing is left to do for it.
-        drop(sender.blocking_send(Ok(chunk.into())));
+    });
+    writer.tail(&mut out.chunk);
+    scanned.map_err(|error| chain(&error))
+}
+
+/// An error and what caused it, as one line for the log.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// What is written, on its way to the socket.
+struct Chunks {
+    sender: mpsc::Sender<Result<Bytes, Broken>>,
+    chunk: Vec<u8>,
+}
+
+impl Chunks {
+    /// Sends the chunk if it is full, waiting for room.
+    ///
+    /// # Errors
+    ///
+    /// When nobody reads any more.
+    fn send_full(&mut self) -> io::Result<()> {
+        if self.chunk.len() < CHUNK_BYTES {
+            return Ok(());
+        }
+        let full = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK_BYTES));
+        let sent = self.sender.blocking_send(Ok(full.into()));
+        sent.map_err(|_gone| io::ErrorKind::BrokenPipe.into())
     }
-    Ok(())
+
+    /// Sends what is left, or breaks the reply off.
+    fn end(self, done: Result<(), String>, table: &str) {
+        // A reader that is gone is why a file could not be written, and needs no log.
+        if self.sender.is_closed() {
+            return;
+        }
+        let last = done.map(|()| Bytes::from(self.chunk)).map_err(|fault| {
+            error!(table, fault, "export broken off");
+            Broken
+        });
+        // It may have gone this moment.
+        drop(self.sender.blocking_send(last));
+    }
+}
+
+impl Write for Chunks {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.chunk.extend_from_slice(bytes);
+        self.send_full()?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
