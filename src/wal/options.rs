@@ -36,9 +36,11 @@ const _: () = assert!(SEGMENT_BYTES_MIN <= Bytes::mib(64).0);
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// The log's directory, on ext4 or XFS, used by one server at a time. Set by the settings as
-    /// `<data>/wal`, not by a key of its own.
-    #[serde(skip)]
+    /// `<data>/wal` where it is empty.
     pub dir: PathBuf,
+
+    /// When a write is acknowledged that does not say how durable it must be.
+    pub durability: Durability,
 
     /// Bytes of one segment file, 49 MiB to 1 GiB, a multiple of 4 KiB. Smaller: more rotations,
     /// each of them three syncs. Larger: space is given back in larger steps, and a start has to
@@ -73,6 +75,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             dir: PathBuf::new(),
+            durability: Durability::Sync,
             segment_bytes: Bytes::mib(64),
             sync_interval: Span::ms(200),
             bytes_max: Bytes::mib(8 << 10),

@@ -71,7 +71,7 @@ impl Scan {
             bytes: header.bytes,
             offset: HEADER_PAGE_BYTES,
             expected: header.first,
-            window: Window { start: 0, bytes: Vec::new(), limit: header.bytes },
+            window: Window::default(),
         }
     }
 
@@ -150,20 +150,17 @@ impl Scan {
 }
 
 /// A stretch of the file in memory.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Window {
     start: u64,
     bytes: Vec<u8>,
-    /// The segment ends here.
-    limit: u64,
 }
 
 impl Window {
     /// `length` bytes from `offset`, fewer where the file ends.
     fn get(&mut self, file: &dyn DiskFile, offset: u64, length: usize) -> io::Result<&[u8]> {
         if !self.holds(offset, length) {
-            let rest = usize::try_from(self.limit.saturating_sub(offset)).unwrap_or(usize::MAX);
-            self.bytes.resize(length.max(rest.min(WINDOW_BYTES)), 0);
+            self.bytes.resize(length.max(WINDOW_BYTES), 0);
             let read = file.read_at(offset, &mut self.bytes)?;
             self.bytes.truncate(read);
             self.start = offset;

@@ -87,10 +87,6 @@ struct State {
     lie: Option<Lie>,
     /// Bytes that all files may have.
     space: u64,
-    /// Files with the name of a segment that were renamed to be used again, until asked.
-    recycled: u64,
-    /// What failed first.
-    failed: Option<Kind>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -112,10 +108,9 @@ enum Naming {
 
 /// What an operation is to the fault: `ENOSPC` meets only what needs space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::wal) enum Kind {
+enum Kind {
     Read,
     Space,
-    Remove,
     Other,
 }
 
@@ -132,8 +127,6 @@ impl SimDisk {
             dead: false,
             lie: None,
             space: u64::MAX,
-            recycled: 0,
-            failed: None,
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
@@ -160,16 +153,6 @@ impl SimDisk {
     /// How much all files may have.
     pub(in crate::wal) fn set_space(&self, bytes: u64) {
         locked(&self.state).space = bytes;
-    }
-
-    /// What failed first, because a test wanted it.
-    pub(in crate::wal) fn failed(&self) -> Option<Kind> {
-        locked(&self.state).failed
-    }
-
-    /// Segments renamed to be used again, since the last call.
-    pub(in crate::wal) fn recycled(&self) -> u64 {
-        std::mem::take(&mut locked(&self.state).recycled)
     }
 
     /// Whether the power went.
@@ -226,20 +209,6 @@ impl SimDisk {
         state.files[state.names[name]].cached.clone()
     }
 
-    /// All files that have a name, with their bytes.
-    pub(in crate::wal) fn image(&self) -> BTreeMap<String, Vec<u8>> {
-        let state = locked(&self.state);
-        let bytes = |(name, id): (&String, &usize)| (name.clone(), state.files[*id].cached.clone());
-        state.names.iter().map(bytes).collect()
-    }
-
-    /// Flips a bit of a file.
-    pub(in crate::wal) fn flip(&self, name: &str, bit: usize) {
-        let mut state = locked(&self.state);
-        let id = state.names[name];
-        state.files[id].cached[bit / 8] ^= 1 << (bit % 8);
-    }
-
     /// Puts a file there, durably.
     pub(in crate::wal) fn put(&self, name: &str, bytes: Vec<u8>) {
         let mut state = locked(&self.state);
@@ -282,7 +251,6 @@ impl State {
         if !due || (only_space && kind != Kind::Space) {
             return Ok(());
         }
-        self.failed.get_or_insert(kind);
         self.dead = fault == Fault::PowerCut;
         let happens = self.dead && self.random.chance(50);
         Err(Failing { error, happens })
@@ -290,8 +258,6 @@ impl State {
 
     fn name(&mut self, naming: Naming) {
         naming.apply(&mut self.names);
-        self.recycled +=
-            u64::from(matches!(&naming, Naming::Rename(from, _) if from.ends_with(".wal")));
         self.renamings.push(naming);
     }
 
@@ -431,7 +397,7 @@ impl Disk for SimDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = locked(&self.state);
-        let failing = state.begin(Kind::Remove).err();
+        let failing = state.begin(Kind::Other).err();
         if failing.as_ref().is_none_or(|f| f.happens) {
             if !state.names.contains_key(name) {
                 return Err(io::ErrorKind::NotFound.into());
