@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::frame::{self, HEADER_BYTES, HeaderBytes, PAYLOAD_BYTES_MAX};
 use super::segment::{HEADER_PAGE_BYTES, Segment};
-use super::{CommitError, Done, Durability, FullCause, Inner, WalError};
+use super::{CommitError, Done, Durability, FullCause, Log, WalError};
 use crate::base::lsn::Lsn;
 
 /// Most bytes that wait for the commit thread; the memory of a log is twice this. One frame of any
@@ -140,7 +140,7 @@ struct Place {
 
 /// Appends a frame; see [`super::Wal::append`].
 pub(super) fn append(
-    log: &Inner,
+    log: &Log,
     payload: &[u8],
     durability: Durability,
     done: Done,
@@ -177,7 +177,7 @@ pub(super) fn payload_bytes_max(segment_bytes: u64) -> usize {
 }
 
 /// Gives the next frame its place and its number, in the next segment when it does not fit this one.
-fn place(log: &Inner, tail: &mut Tail, frame_bytes: u64) -> Result<Place, WalError> {
+fn place(log: &Log, tail: &mut Tail, frame_bytes: u64) -> Result<Place, WalError> {
     let waiting = tail.pending.buffer.len() as u64;
     if !tail.pending.is_empty() && waiting + frame_bytes > PENDING_BYTES_MAX as u64 {
         return Err(WalError::Full { cause: FullCause::Pending });

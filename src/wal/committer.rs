@@ -13,7 +13,7 @@ use tracing::{error, info};
 use super::appender::{Group, Run};
 use super::frame::{self, HEADER_BYTES, HeaderBytes};
 use super::segment::{HEADER_PAGE_BYTES, Segment};
-use super::{Appender, Commit, CommitError, Durability, Inner};
+use super::{Appender, Commit, CommitError, Durability, Log};
 use crate::base::lsn::Lsn;
 
 /// A group is written in whole pages of this: the kernel would otherwise have to read the last page
@@ -23,7 +23,7 @@ const PAGE_BYTES: u64 = 4096;
 /// What is written and synced, as only the commit thread sees it.
 #[derive(Debug)]
 pub(super) struct Committer {
-    log: Arc<Inner>,
+    log: Arc<Log>,
     /// The segment being written. Its header is synced.
     segment: Arc<Segment>,
     /// Offset in `segment` behind the last frame written.
@@ -43,7 +43,7 @@ type Failure = String;
 
 impl Committer {
     /// Starts behind `written`, at the begin of `segment`.
-    pub(super) fn new(log: Arc<Inner>, segment: Arc<Segment>, written: Lsn) -> Self {
+    pub(super) fn new(log: Arc<Log>, segment: Arc<Segment>, written: Lsn) -> Self {
         Self {
             log,
             segment,
@@ -95,6 +95,12 @@ impl Committer {
     pub(super) fn step(&mut self) {
         std::mem::swap(&mut super::locked(&self.log.tail).pending, &mut self.group);
         self.commit();
+    }
+
+    /// The segment being written.
+    #[cfg(test)]
+    pub(super) fn segment_number(&self) -> u64 {
+        self.segment.number()
     }
 
     /// How long what is written may stay unsynced; `None` when all is synced.
@@ -266,7 +272,7 @@ fn seal(buffer: &mut [u8], run: &Run, durable: Lsn) {
 }
 
 /// Tells the waiters of a group that asked for `durability` or less and were not told yet.
-fn tell(log: &Inner, group: &mut Group, durability: Durability, result: &Result<(), CommitError>) {
+fn tell(log: &Log, group: &mut Group, durability: Durability, result: &Result<(), CommitError>) {
     for waiter in &mut group.waiters {
         if waiter.durability > durability {
             continue;
@@ -283,7 +289,7 @@ fn tell(log: &Inner, group: &mut Group, durability: Durability, result: &Result<
 
 /// Ends the log with its commit thread. When that panicked, throws the poison and tells who waits:
 /// nobody else would.
-struct LastWords(Arc<Inner>);
+struct LastWords(Arc<Log>);
 
 impl Drop for LastWords {
     fn drop(&mut self) {

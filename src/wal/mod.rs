@@ -1,4 +1,92 @@
-//! Floor 2: the write-ahead log.
+//! Floor 2: the write-ahead log, which holds every acknowledged write until it is stored elsewhere.
+//!
+//! A caller appends a payload and is told when it is as durable as it asked. Readers get the frames
+//! back in order, live and after a crash alike. What is stored elsewhere is checkpointed, and its
+//! segments are used again.
+//!
+//! # What is promised
+//!
+//! | acknowledged as | survives | does not survive |
+//! |---|---|---|
+//! | [`Durability::Memory`] | the end of the process, `kill -9` included | a power cut, a kernel panic |
+//! | [`Durability::Interval`] | the same; a power cut once `sync_interval` has passed | a power cut before that |
+//! | [`Durability::Sync`] | a power cut, on a disk that honours a flush | the loss of the disk |
+//!
+//! A frame is served to a [`Reader`] only once it is synced, so nothing downstream knows a frame that
+//! a power cut can take. Damage to what was synced is detected and refused, not repaired: there is one
+//! copy. A frame that was appended and not acknowledged may be found after a crash or not; who sends
+//! it again must expect both.
+//!
+//! # What lies in the directory
+//!
+//! | file | bytes | content | layout |
+//! |---|---:|---|---|
+//! | `00000000000000000001.wal` | `segment_bytes` | segment 1: a header page, then frames | [`segment`], [`frame`] |
+//! | `checkpoint` | 8192 | up to where everything is stored elsewhere | [`checkpoint`] |
+//! | `lock` | a few | who has the directory | a process number |
+//! | `*.tmp` | any | something that was being made | removed at the next start |
+//!
+//! **A frame is valid if and only if** its header's check holds under the number and generation of its
+//! segment, its payload's check holds, it ends within the segment, and its LSN is the one expected:
+//! the segment's `first`, or that of the frame before it plus one.
+//!
+//! # How it works
+//!
+//! | step | thread | what | then |
+//! |---|---|---|---|
+//! | append | the caller's | checks the payload, takes a number and a place, copies into the pending group | returns |
+//! | write | `wal-commit` | takes the whole group, completes the headers, one write a segment | tells `memory`, `interval` |
+//! | sync | `wal-commit` | one `fdatasync`, if somebody waits for it or the interval is over | durable mark; tells `sync` |
+//! | rotate | `wal-commit` | syncs the full segment; writes and syncs the header of the next | goes on there |
+//! | prepare | `wal-prepare` | recycles or makes the next segment ahead of need | |
+//! | checkpoint | the caller's | writes and syncs the checkpoint, gives segments free | |
+//!
+//! While one group is synced the next gathers: no timer decides the size of a group, and an idle log
+//! sleeps. A frame lies in one segment; what is left of a segment when the next frame does not fit
+//! stays as it is. Nobody waits for ever: memory, disk and the queue between are bounded, and a full
+//! one answers [`WalError::Full`].
+//!
+//! **A failed write or sync is never tried again.** The kernel may have dropped the pages and report
+//! success next time, and a read would show bytes that the device does not have. The poison is thrown
+//! first, then who waits is told. The next start syncs each segment, drops its page cache, and reads
+//! what the device has. Only a shortage of space while making a *new* segment is no fault: the log is
+//! full until there is space.
+//!
+//! # Why a crash at any byte is safe
+//!
+//! The device may have any part of what was not synced, in any order, torn at 512 bytes.
+//!
+//! *What was synced is found.* Frames are found by walking from a segment's first. All before a synced
+//! frame in its segment are synced by the same or an earlier sync of the same file. The segment's own
+//! header was synced before its first frame was written, its name before that, and all frames of the
+//! segments before were synced before that header was written. The checkpoint that gives a segment
+//! free is synced before the file is renamed or removed.
+//!
+//! *What was not synced is told from damage.* A frame that is not valid was either never synced (drop
+//! it and all behind it) or damaged (refuse). There are three witnesses of what was synced: the
+//! `first` of a later segment; `durable` in the header of any later frame or mark of the segment, the
+//! commit thread's knowledge when it wrote them; `durable` in the checkpoint. The frame was synced if
+//! a witness says so. It need not be asked whether valid frames lie behind the gap: after a power cut
+//! they may, un-synced pages arrive in any order, and all of them then carry a `durable` before the
+//! gap. What no witness knows is dropped although it may have been acknowledged only if the last
+//! synced group was damaged and nothing was written after it: no frame, no mark, no clean close. A
+//! power cut that strikes then leaves a frame that nobody can tell from a torn one.
+//!
+//! *What was dropped never comes back.* Frames behind a gap stay in their file, valid under its
+//! generation. Recovery puts new frames into another segment, or into the same under a new generation
+//! if it holds none, and the later segment's `first` ends the older one. So does recycling: the
+//! header with the new number and generation is synced, under a temporary name, before the file has
+//! its new name. Equal bytes under different seeds have different checks.
+//!
+//! *A crash while recovering* changes nothing: recovery first reads and judges everything, and only
+//! then removes leftovers, begins a segment, and writes the checkpoint, each harmless to repeat.
+//!
+//! # Where to read on
+//!
+//! [`frame`] and [`segment`] have the layouts; [`appender`], [`committer`], [`prepare`] and
+//! [`reclaim`] the algorithms in the order a frame meets them; [`recovery`] the table of cases;
+//! [`map`] why lending mapped bytes is sound; [`disk`] the seam by which tests lose power and fail any
+//! operation.
 
 pub mod disk;
 pub mod scan;
@@ -8,6 +96,7 @@ mod checkpoint;
 mod committer;
 mod error;
 mod frame;
+mod log;
 mod map;
 mod marks;
 mod options;
@@ -21,11 +110,10 @@ mod segment;
 mod tests;
 
 use std::fmt::Debug;
-use std::sync::{Arc, Condvar, LockResult, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::ThreadId;
+use std::sync::{Arc, LockResult, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tracing::{error, info, warn};
+use tracing::error;
 
 pub use error::{CommitError, FullCause, WalError};
 pub use frame::PAYLOAD_BYTES_MAX;
@@ -40,11 +128,8 @@ use crate::base::lsn::Lsn;
 use crate::base::poison::Poison;
 use crate::base::thread::Thread;
 
-use appender::Tail;
-use committer::Committer;
-use disk::{Disk, RealDisk};
-use marks::SharedMarks;
-use reclaim::Stock;
+use disk::RealDisk;
+use log::Log;
 
 /// Who is told what became of an appended frame. Called exactly once, on the commit thread, which
 /// does nothing else meanwhile: it must not block.
@@ -104,36 +189,9 @@ pub struct Wal {
 
 #[derive(Debug)]
 struct Owner {
-    log: Arc<Inner>,
+    log: Arc<Log>,
     /// Taken by whoever closes.
     threads: Mutex<Vec<Thread>>,
-}
-
-/// What the handles, the readers and the two threads share.
-///
-/// Lock order: `checkpoint`, `tail`, `stock`, `progress`. Only `checkpoint` is held across a sync:
-/// it guards nothing but the right to write that file, and only who would write it waits for it.
-#[derive(Debug)]
-struct Inner {
-    options: Options,
-    disk: Arc<dyn Disk>,
-    clock: SharedClock,
-    poison: Poison,
-    observer: Arc<dyn Observer>,
-    recovery: Recovery,
-    marks: SharedMarks,
-    checkpoint: Mutex<checkpoint::File>,
-    tail: Mutex<Tail>,
-    /// The commit thread waits for frames, with `tail`.
-    work: Condvar,
-    stock: Mutex<Stock>,
-    /// The prepare thread waits for a segment to be wanted, with `stock`.
-    wanted: Condvar,
-    /// Whether nothing more becomes durable.
-    progress: Mutex<bool>,
-    /// Readers wait for the durable mark, with `progress`.
-    moved: Condvar,
-    commit_thread: OnceLock<ThreadId>,
 }
 
 impl Wal {
@@ -153,7 +211,7 @@ impl Wal {
         observer: Arc<dyn Observer>,
     ) -> Result<Self, WalError> {
         let disk = Arc::new(RealDisk::lock(&options.dir)?);
-        let (log, committer) = Inner::open(options, disk, clock, poison, observer)?;
+        let (log, committer) = Log::open(options, disk, clock, poison, observer)?;
         let failed = |error| WalError::io("start a thread for", options.dir.clone(), error);
         let preparer = Arc::clone(&log);
         let owner = Owner { log, threads: Mutex::default() };
@@ -252,165 +310,6 @@ impl Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-impl Inner {
-    /// Recovers the log on `disk`. The caller runs the committer and [`prepare::run`].
-    fn open(
-        options: &Options,
-        disk: Arc<dyn Disk>,
-        clock: SharedClock,
-        poison: Poison,
-        observer: Arc<dyn Observer>,
-    ) -> Result<(Arc<Self>, Committer), WalError> {
-        let recovered = recovery::recover(&disk, options)?;
-        let found = recovered.found;
-        let (last, checkpoint) = (found.last, found.checkpoint);
-        let (segment, first) = recovered.live.last().expect("recovery makes a segment").clone();
-        assert_eq!(first, last.next(), "new frames go into a segment of their own");
-        let mut stock = Stock::new(segment.number() + 1);
-        for (segment, first) in recovered.live {
-            stock.add_bytes(segment.bytes());
-            stock.add_live(segment, first);
-        }
-        for segment in recovered.retired {
-            stock.add_bytes(segment.bytes());
-            stock.add_retired(segment);
-        }
-        let marks = Marks { appended: last, durable: last, applied: checkpoint, checkpoint };
-        let log = Arc::new(Self {
-            options: options.clone(),
-            disk,
-            clock,
-            poison,
-            observer,
-            recovery: found,
-            marks: SharedMarks::new(marks),
-            checkpoint: Mutex::new(recovered.checkpoint),
-            tail: Mutex::new(Tail::new(Arc::clone(&segment), last)),
-            work: Condvar::new(),
-            stock: Mutex::new(stock),
-            wanted: Condvar::new(),
-            progress: Mutex::new(false),
-            moved: Condvar::new(),
-            commit_thread: OnceLock::new(),
-        });
-        found.report(&log.options.dir);
-        let committer = Committer::new(Arc::clone(&log), segment, last);
-        Ok((log, committer))
-    }
-
-    /// What maps are used for.
-    fn access(&self) -> Access {
-        match self.options.appender {
-            Appender::Pwrite => Access::Read,
-            Appender::Map => Access::Write,
-        }
-    }
-
-    fn is_closed(&self) -> bool {
-        locked(&self.tail).closed
-    }
-
-    /// Moves the durable mark and wakes the readers. Called by the commit thread.
-    fn publish_durable(&self, lsn: Lsn) {
-        self.marks.set_durable(lsn);
-        // The lock orders this with a reader between its look and its wait.
-        drop(locked(&self.progress));
-        self.moved.notify_all();
-    }
-
-    /// Waits up to `wait` until frame `lsn` is durable; whether it is.
-    fn wait_durable(&self, lsn: Lsn, wait: Duration) -> bool {
-        let durable = || self.marks.durable() >= lsn;
-        if durable() {
-            return true;
-        }
-        let waits = |ended: &mut bool| !*ended && !durable();
-        drop(waited(self.moved.wait_timeout_while(locked(&self.progress), wait, waits)));
-        durable()
-    }
-
-    fn checkpoint(&self, lsn: Lsn) -> Result<(), WalError> {
-        let mut file = locked(&self.checkpoint);
-        if let Some(reason) = self.poison.reason() {
-            return Err(WalError::Poisoned { reason: reason.to_owned() });
-        }
-        let marks = self.marks.get();
-        if lsn <= marks.checkpoint {
-            return Ok(());
-        }
-        if lsn > marks.durable {
-            return Err(WalError::Ahead { lsn, durable: marks.durable });
-        }
-        if self.is_closed() {
-            return Err(WalError::Closed);
-        }
-        let segment = locked(&self.stock).needed_from(lsn);
-        self.write_checkpoint(&mut file, lsn, segment)?;
-        self.marks.raise_checkpoint(lsn);
-        let (segment_bytes, bytes_max) = (self.options.segment_bytes.0, self.options.bytes_max.0);
-        let surplus = locked(&self.stock).retire(lsn, segment_bytes, bytes_max);
-        self.wanted.notify_one();
-        for segment in surplus {
-            let name = segment::name(segment.number());
-            if let Err(error) = self.disk.remove(&name) {
-                warn!(file = name, %error, "a segment that is no longer needed stays on the disk");
-            }
-        }
-        Ok(())
-    }
-
-    fn write_checkpoint(
-        &self,
-        file: &mut checkpoint::File,
-        lsn: Lsn,
-        segment: u64,
-    ) -> Result<(), WalError> {
-        file.write(lsn, segment, self.marks.durable()).map_err(|error| {
-            let path = self.disk.path(checkpoint::NAME);
-            let reason = format!("cannot write {}: {error}", path.display());
-            if self.poison.throw(reason.clone()) {
-                error!(reason, "the log is poisoned; it takes nothing more");
-            }
-            WalError::Poisoned { reason }
-        })
-    }
-
-    fn state(&self) -> State {
-        let tail = locked(&self.tail);
-        let (bytes_pending, closed) = (tail.pending.buffer.len() as u64, tail.closed);
-        drop(tail);
-        let stock = locked(&self.stock);
-        let ((segments, bytes), bytes_total) = (stock.live_size(), stock.total_size());
-        drop(stock);
-        State {
-            segments,
-            bytes,
-            bytes_total,
-            bytes_max: self.options.bytes_max.0,
-            bytes_pending,
-            marks: self.marks.get(),
-            poison: self.poison.reason().map(str::to_owned),
-            closed,
-        }
-    }
-
-    /// Ends the log, as the last act of the commit thread: readers learn that nothing follows, and the
-    /// checkpoint that everything is synced, so that the next start knows what must be there.
-    fn finish(&self) {
-        let ended = std::mem::replace(&mut *locked(&self.progress), true);
-        self.moved.notify_all();
-        if ended || self.poison.is_thrown() {
-            return;
-        }
-        let mut file = locked(&self.checkpoint);
-        let record = file.record();
-        // A failure throws the poison and is logged there; the frames are safe without this.
-        if self.write_checkpoint(&mut file, record.checkpoint, record.segment).is_ok() {
-            info!(durable = self.marks.durable().0, "the log is closed");
-        }
     }
 }
 

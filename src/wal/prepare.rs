@@ -20,7 +20,7 @@ use tracing::{error, warn};
 use super::disk::{Disk, DiskFile};
 use super::reclaim::Plan;
 use super::segment::{self, Header, Segment};
-use super::{FullCause, Inner};
+use super::{FullCause, Log};
 use crate::base::fs::TEMPORARY_SUFFIX;
 use crate::base::lsn::Lsn;
 
@@ -28,7 +28,7 @@ use crate::base::lsn::Lsn;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The thread.
-pub(super) fn run(log: &Inner) {
+pub(super) fn run(log: &Log) {
     loop {
         let failed = !step(log);
         let stock = super::locked(&log.stock);
@@ -46,7 +46,7 @@ pub(super) fn run(log: &Inner) {
 }
 
 /// Makes the next segment if there is none. `false` when there is no room for one.
-pub(super) fn step(log: &Inner) -> bool {
+pub(super) fn step(log: &Log) -> bool {
     if log.poison.is_thrown() {
         return false;
     }
@@ -76,7 +76,7 @@ pub(super) fn step(log: &Inner) -> bool {
 
 /// No segment was made under `number`. Without space the log is full until there is some; anything
 /// else is a fault of the disk.
-fn failed(log: &Inner, number: u64, error: &io::Error) -> bool {
+fn failed(log: &Log, number: u64, error: &io::Error) -> bool {
     let temporary = temporary(number);
     if let Err(left) = log.disk.remove(&temporary)
         && left.kind() != io::ErrorKind::NotFound
@@ -101,7 +101,7 @@ fn is_shortage(error: &io::Error) -> bool {
         || shortages.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-fn poison(log: &Inner, number: u64, error: &io::Error) {
+fn poison(log: &Log, number: u64, error: &io::Error) {
     let path = log.disk.path(&segment::name(number));
     let reason = format!("cannot make {}: {error}", path.display());
     if log.poison.throw(reason.clone()) {
@@ -109,7 +109,7 @@ fn poison(log: &Inner, number: u64, error: &io::Error) {
     }
 }
 
-fn recycle(log: &Inner, old: u64, number: u64) -> io::Result<Arc<Segment>> {
+fn recycle(log: &Log, old: u64, number: u64) -> io::Result<Arc<Segment>> {
     let temporary = temporary(number);
     log.disk.publish(&segment::name(old), &temporary)?;
     let file = log.disk.open(&temporary)?;
@@ -136,7 +136,7 @@ pub(super) fn create(disk: &Arc<dyn Disk>, number: u64, bytes: u64) -> io::Resul
     Ok(Segment::ready(disk, header, file))
 }
 
-fn allocate(log: &Inner, number: u64) -> io::Result<(Box<dyn DiskFile>, Header)> {
+fn allocate(log: &Log, number: u64) -> io::Result<(Box<dyn DiskFile>, Header)> {
     let header = spare(&log.disk, number, log.options.segment_bytes.0);
     let file = log.disk.create(&temporary(number))?;
     file.allocate(header.bytes)?;
@@ -145,7 +145,7 @@ fn allocate(log: &Inner, number: u64) -> io::Result<(Box<dyn DiskFile>, Header)>
 
 /// Fills and names a file that has its blocks. It is offered to the appender before that: frames may
 /// gather for it, and the commit thread waits until it is done. `false` when it failed.
-fn finish(log: &Inner, file: Box<dyn DiskFile>, header: Header) -> bool {
+fn finish(log: &Log, file: Box<dyn DiskFile>, header: Header) -> bool {
     let segment = Arc::new(Segment::underway(&log.disk, header, file));
     super::locked(&log.stock).offer(Arc::clone(&segment));
     let file = segment.file();

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use super::frame::{HEADER_BYTES, Header, HeaderBytes, Kind};
 use super::segment::{HEADER_PAGE_BYTES, Segment};
-use super::{Inner, WalError};
+use super::{Log, WalError};
 use crate::base::lsn::Lsn;
 
 /// Reads durable frames in the order of their numbers. Holds the segment it reads.
 #[derive(Debug)]
 pub struct Reader {
-    log: Arc<Inner>,
+    log: Arc<Log>,
     /// The frame that comes next.
     next: Lsn,
     place: Option<Place>,
@@ -82,7 +82,7 @@ impl fmt::Debug for Frame {
 
 impl Reader {
     /// Reads from `from` on; 0 means from the first frame.
-    pub(super) fn new(log: Arc<Inner>, from: Lsn) -> Self {
+    pub(super) fn new(log: Arc<Log>, from: Lsn) -> Self {
         Self { log, next: from.max(Lsn(1)), place: None }
     }
 

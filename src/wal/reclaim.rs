@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::segment::Segment;
-use super::{FullCause, Inner};
+use super::{FullCause, Log};
 use crate::base::lsn::Lsn;
 
 /// The share of `bytes_max` that retired files may take, waiting to be used again. More would keep
@@ -217,7 +217,7 @@ impl Stock {
     }
 }
 
-impl Inner {
+impl Log {
     /// The segment after the last one given out, for the appender.
     pub(super) fn take_next(&self) -> Result<Arc<Segment>, FullCause> {
         let mut stock = super::locked(&self.stock);

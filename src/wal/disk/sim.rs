@@ -12,12 +12,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::{Disk, DiskFile};
-use crate::wal::locked;
 use crate::wal::map::{Access, Map};
+use crate::wal::{locked, segment};
 
 const SECTOR_BYTES: usize = 512;
 
-/// Numbers from a seed (SplitMix64).
+/// Numbers from a seed (`SplitMix64`).
 #[derive(Debug, Clone)]
 pub(in crate::wal) struct Random(u64);
 
@@ -87,6 +87,10 @@ struct State {
     lie: Option<Lie>,
     /// Bytes that all files may have.
     space: u64,
+    /// Files with the name of a segment that were renamed to be used again, until asked.
+    recycled: u64,
+    /// What failed first.
+    failed: Option<Kind>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -108,9 +112,10 @@ enum Naming {
 
 /// What an operation is to the fault: `ENOSPC` meets only what needs space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(in crate::wal) enum Kind {
     Read,
     Space,
+    Remove,
     Other,
 }
 
@@ -127,6 +132,8 @@ impl SimDisk {
             dead: false,
             lie: None,
             space: u64::MAX,
+            recycled: 0,
+            failed: None,
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
@@ -153,6 +160,16 @@ impl SimDisk {
     /// How much all files may have.
     pub(in crate::wal) fn set_space(&self, bytes: u64) {
         locked(&self.state).space = bytes;
+    }
+
+    /// What failed first, because a test wanted it.
+    pub(in crate::wal) fn failed(&self) -> Option<Kind> {
+        locked(&self.state).failed
+    }
+
+    /// Segments renamed to be used again, since the last call.
+    pub(in crate::wal) fn recycled(&self) -> u64 {
+        std::mem::take(&mut locked(&self.state).recycled)
     }
 
     /// Whether the power went.
@@ -209,6 +226,20 @@ impl SimDisk {
         state.files[state.names[name]].cached.clone()
     }
 
+    /// All files that have a name, with their bytes.
+    pub(in crate::wal) fn image(&self) -> BTreeMap<String, Vec<u8>> {
+        let state = locked(&self.state);
+        let bytes = |(name, id): (&String, &usize)| (name.clone(), state.files[*id].cached.clone());
+        state.names.iter().map(bytes).collect()
+    }
+
+    /// Flips a bit of a file.
+    pub(in crate::wal) fn flip(&self, name: &str, bit: usize) {
+        let mut state = locked(&self.state);
+        let id = state.names[name];
+        state.files[id].cached[bit / 8] ^= 1 << (bit % 8);
+    }
+
     /// Puts a file there, durably.
     pub(in crate::wal) fn put(&self, name: &str, bytes: Vec<u8>) {
         let mut state = locked(&self.state);
@@ -228,7 +259,7 @@ impl SimDisk {
     /// The names of the segments, in order.
     pub(in crate::wal) fn segments(&self) -> Vec<String> {
         let state = locked(&self.state);
-        state.names.keys().filter(|name| name.ends_with(".wal")).cloned().collect()
+        state.names.keys().filter(|name| segment::number_in(name).is_some()).cloned().collect()
     }
 }
 
@@ -251,6 +282,7 @@ impl State {
         if !due || (only_space && kind != Kind::Space) {
             return Ok(());
         }
+        self.failed.get_or_insert(kind);
         self.dead = fault == Fault::PowerCut;
         let happens = self.dead && self.random.chance(50);
         Err(Failing { error, happens })
@@ -258,6 +290,9 @@ impl State {
 
     fn name(&mut self, naming: Naming) {
         naming.apply(&mut self.names);
+        self.recycled += u64::from(
+            matches!(&naming, Naming::Rename(from, _) if segment::number_in(from).is_some()),
+        );
         self.renamings.push(naming);
     }
 
@@ -323,7 +358,7 @@ impl File {
         }
         let sectors = self.cached.len().div_ceil(SECTOR_BYTES);
         let count = self.writes.len() as u64;
-        let arrived: Vec<u64> = (0..sectors)
+        let kept: Vec<u64> = (0..sectors)
             .map(|_| if random.chance(arrives) { count } else { random.below(count + 1) })
             .map(|upto| if arrives == 0 { 0 } else { upto })
             .collect();
@@ -332,7 +367,7 @@ impl File {
             while at < bytes.len() {
                 let sector = (offset + at) / SECTOR_BYTES;
                 let end = ((sector + 1) * SECTOR_BYTES - offset).min(bytes.len());
-                if index < arrived[sector] {
+                if index < kept[sector] {
                     apply(&mut device, offset + at, &bytes[at..end]);
                 }
                 at = end;
@@ -397,7 +432,7 @@ impl Disk for SimDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = locked(&self.state);
-        let failing = state.begin(Kind::Other).err();
+        let failing = state.begin(Kind::Remove).err();
         if failing.as_ref().is_none_or(|f| f.happens) {
             if !state.names.contains_key(name) {
                 return Err(io::ErrorKind::NotFound.into());

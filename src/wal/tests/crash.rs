@@ -32,6 +32,20 @@ struct Promised {
     checkpoint_asked: Lsn,
 }
 
+/// What the runs came across. A test that never met a torn tail proves nothing about it.
+#[derive(Debug, Default)]
+struct Met {
+    crashes: u64,
+    acknowledged: u64,
+    rotations: u64,
+    recycled: u64,
+    torn_tails: u64,
+    /// Valid frames behind a gap, dropped.
+    gaps: u64,
+    full: u64,
+    cut_while_opening: u64,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
     PowerCut,
@@ -45,12 +59,32 @@ fn number_from(variable: &str) -> Option<u64> {
 
 #[test]
 fn a_power_cut_at_any_moment_takes_nothing_that_was_promised() {
+    let mut met = Met::default();
     if let Some(seed) = number_from("TIDEGATE_SEED") {
-        return live(seed, None).unwrap();
+        return live(seed, None, &mut met).unwrap();
     }
     let crashes = number_from("TIDEGATE_CRASHES").unwrap_or(CRASHES);
-    for seed in 0..crashes.div_ceil(LIVES) {
-        live(seed, None).unwrap_or_else(|broken| panic!("TIDEGATE_SEED={seed}: {broken}"));
+    for seed in 0.. {
+        if met.crashes >= crashes {
+            break;
+        }
+        live(seed, None, &mut met)
+            .unwrap_or_else(|broken| panic!("TIDEGATE_SEED={seed}: {broken}"));
+    }
+    let summary = format!("{met:?}");
+    let Met {
+        crashes,
+        acknowledged,
+        rotations,
+        recycled,
+        torn_tails,
+        gaps,
+        full,
+        cut_while_opening,
+    } = met;
+    assert!(acknowledged > 10 * crashes, "too little happened: {summary}");
+    for rare in [rotations, recycled, torn_tails, gaps, full, cut_while_opening] {
+        assert!(rare > crashes / 50, "something was hardly met: {summary}");
     }
 }
 
@@ -59,7 +93,8 @@ fn a_disk_that_lies_is_caught_by_the_test_above() {
     for lie in [Lie::Sync, Lie::Names] {
         // An assertion of the log's own that fails has noticed, too.
         let noticed = |seed: &u64| {
-            std::panic::catch_unwind(|| live(*seed, Some(lie))).is_ok_and(|run| run.is_ok()).not()
+            let run = std::panic::catch_unwind(|| live(*seed, Some(lie), &mut Met::default()));
+            run.is_ok_and(|run| run.is_ok()).not()
         };
         let caught = (0..200).filter(noticed).count();
         assert!(caught > 20, "{lie:?}: only {caught} of 200 runs noticed");
@@ -67,7 +102,7 @@ fn a_disk_that_lies_is_caught_by_the_test_above() {
 }
 
 /// Some lives of one log. What was broken, if anything was.
-fn live(seed: u64, lie: Option<Lie>) -> Result<(), String> {
+fn live(seed: u64, lie: Option<Lie>, met: &mut Met) -> Result<(), String> {
     let mut random = Random::new(seed);
     let mut disk = SimDisk::new(seed);
     if let Some(lie) = lie {
@@ -81,6 +116,7 @@ fn live(seed: u64, lie: Option<Lie>) -> Result<(), String> {
         let machine = match Machine::start(&disk) {
             Ok(machine) => machine,
             Err(_) if disk.is_dead() => {
+                met.cut_while_opening += 1;
                 promised.written = promised.synced;
                 disk = disk.after_power_cut(&mut random);
                 continue;
@@ -88,16 +124,17 @@ fn live(seed: u64, lie: Option<Lie>) -> Result<(), String> {
             Err(error) => return Err(format!("it does not open: {error}")),
         };
         disk = disk.after_kill();
-        check_opened(&machine, &mut promised)?;
+        check_opened(&machine, &mut promised, met)?;
         let ending = [Ending::PowerCut, Ending::PowerCut, Ending::Kill, Ending::Close]
             [usize::try_from(random.below(4)).unwrap()];
         if ending == Ending::PowerCut {
             disk.fail_after(random.below(150), Fault::PowerCut);
         }
-        disk = end(machine, &disk, ending, &mut random, &mut promised)?;
+        met.crashes += u64::from(ending != Ending::Close);
+        disk = end(machine, &disk, ending, &mut random, &mut promised, met)?;
     }
     match Machine::start(&disk) {
-        Ok(machine) => check_opened(&machine, &mut promised),
+        Ok(machine) => check_opened(&machine, &mut promised, met),
         Err(error) => Err(format!("it does not open: {error}")),
     }
 }
@@ -109,13 +146,18 @@ fn end(
     ending: Ending,
     random: &mut Random,
     promised: &mut Promised,
+    met: &mut Met,
 ) -> Result<SimDisk, String> {
+    let segment = machine.committer.segment_number();
     for _ in 0..20 + random.below(100) {
-        act(&mut machine, random, promised)?;
+        act(&mut machine, random, promised, met)?;
         if machine.log.poison.is_thrown() {
             break;
         }
     }
+    let rotations = machine.committer.segment_number() - segment;
+    met.rotations += rotations;
+    met.recycled += disk.recycled();
     if machine.log.poison.is_thrown() && !disk.is_dead() {
         return Err(format!("poisoned without a fault: {:?}", machine.log.poison.reason()));
     }
@@ -136,9 +178,14 @@ fn end(
 }
 
 /// Does one thing to the log.
-fn act(machine: &mut Machine, random: &mut Random, promised: &mut Promised) -> Result<(), String> {
+fn act(
+    machine: &mut Machine,
+    random: &mut Random,
+    promised: &mut Promised,
+    met: &mut Met,
+) -> Result<(), String> {
     match random.below(10) {
-        0..=4 => append(machine, random, promised)?,
+        0..=4 => append(machine, random, promised, met)?,
         5 | 6 => machine.committer.step(),
         7 => drop(prepare::step(&machine.log)),
         8 => {
@@ -151,6 +198,7 @@ fn act(machine: &mut Machine, random: &mut Random, promised: &mut Promised) -> R
     promised.synced = promised.synced.max(marks.durable);
     for (lsn, durability, answer) in locked(&machine.answers).drain(..) {
         if answer.is_ok() {
+            met.acknowledged += 1;
             promised.written = promised.written.max(lsn);
             if durability == Durability::Sync {
                 promised.synced = promised.synced.max(lsn);
@@ -163,7 +211,12 @@ fn act(machine: &mut Machine, random: &mut Random, promised: &mut Promised) -> R
     Ok(())
 }
 
-fn append(machine: &Machine, random: &mut Random, promised: &mut Promised) -> Result<(), String> {
+fn append(
+    machine: &Machine,
+    random: &mut Random,
+    promised: &mut Promised,
+    met: &mut Met,
+) -> Result<(), String> {
     let payload = payload(random, 3000);
     let durability = [Durability::Memory, Durability::Interval, Durability::Sync]
         [usize::try_from(random.below(3)).unwrap()];
@@ -172,7 +225,11 @@ fn append(machine: &Machine, random: &mut Random, promised: &mut Promised) -> Re
             None => Ok(()),
             Some(_) => Err(format!("frame {lsn} was numbered twice")),
         },
-        Err(error) if error.class() == Class::Busy || machine.log.poison.is_thrown() => Ok(()),
+        Err(error) if error.class() == Class::Busy => {
+            met.full += 1;
+            Ok(())
+        }
+        Err(_) if machine.log.poison.is_thrown() => Ok(()),
         Err(error) => Err(format!("an append failed: {error}")),
     }
 }
@@ -189,8 +246,10 @@ fn checkpoint(machine: &Machine, random: &mut Random, promised: &mut Promised) {
 }
 
 /// Holds a log that was opened against what was promised.
-fn check_opened(machine: &Machine, promised: &mut Promised) -> Result<(), String> {
+fn check_opened(machine: &Machine, promised: &mut Promised, met: &mut Met) -> Result<(), String> {
     let found = machine.log.recovery;
+    met.torn_tails += u64::from(found.torn_bytes > 0);
+    met.gaps += u64::from(found.torn_frames > 0);
     if found.last < promised.synced {
         return Err(format!(
             "frames up to {} were synced, last is {}",

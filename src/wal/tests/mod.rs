@@ -15,7 +15,7 @@ use super::committer::Committer;
 use super::disk::sim::{Random, SimDisk};
 use super::reader::Reader;
 use super::{
-    CommitError, Durability, Inner, Options, Unobserved, WalError, appender, locked, prepare,
+    CommitError, Durability, Log, Options, Unobserved, WalError, appender, locked, prepare,
 };
 use crate::base::clock::ManualClock;
 use crate::base::lsn::Lsn;
@@ -31,7 +31,7 @@ pub(super) type Answers = Arc<Mutex<Vec<(Lsn, Durability, Result<Lsn, CommitErro
 /// A log on a simulated disk, with its threads' work done when the test says so.
 #[derive(Debug)]
 pub(super) struct Machine {
-    pub(super) log: Arc<Inner>,
+    pub(super) log: Arc<Log>,
     pub(super) committer: Committer,
     pub(super) clock: Arc<ManualClock>,
     pub(super) answers: Answers,
@@ -55,7 +55,7 @@ impl Machine {
         let clock = ManualClock::at(0);
         let shared = Arc::<ManualClock>::clone(&clock);
         let (log, committer) =
-            Inner::open(&options, disk.shared(), shared, Poison::new(), Arc::new(Unobserved))?;
+            Log::open(&options, disk.shared(), shared, Poison::new(), Arc::new(Unobserved))?;
         Ok(Self { log, committer, clock, answers: Answers::default() })
     }
 
