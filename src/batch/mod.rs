@@ -1,1 +1,173 @@
-//! To come.
+//! Floor 2: records on their way to the engine, up to
+//! [`crate::record::limits::RECORDS_PER_REQUEST_MAX`] of one table at a time.
+//!
+//! A shard pushes records into its [`Batches`], one batch a table, and writes a batch when it is full
+//! or when nothing more is waiting. What all records of a batch share is factored out as they are
+//! pushed ([`common`]), in one pass: the candidates are the first record's attributes, and each
+//! further record strikes out those in which it differs. With fleets of unlike devices few candidates
+//! are left after two records, so the pass costs next to nothing.
+
+pub mod common;
+
+use std::collections::HashMap;
+
+use crate::base::lsn::Lsn;
+use crate::base::units::Span;
+use crate::record::TableId;
+use crate::record::codec::RecordView;
+use crate::record::limits::RECORDS_PER_REQUEST_MAX;
+use crate::record::request::WriteRequest;
+
+use common::Common;
+
+/// Settings of the section `batch`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Most records a batch. 1 to 100. Fewer costs more calls of the engine; Timestream takes no more.
+    pub records_max: usize,
+    /// How long a shard that has caught up waits for more records before it writes an unfilled batch.
+    /// 0ms to 10s. Longer fills batches and delays visibility; it never delays an acknowledgement.
+    pub linger: Span,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { records_max: RECORDS_PER_REQUEST_MAX, linger: Span::ms(1) }
+    }
+}
+
+/// Longest linger.
+const LINGER_MAX: Span = Span::secs(10);
+
+impl Options {
+    /// Every contradiction in the section, as `key: what is wrong`.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !(1..=RECORDS_PER_REQUEST_MAX).contains(&self.records_max) {
+            problems.push(format!(
+                "batch.records_max: {} is not in 1 to {RECORDS_PER_REQUEST_MAX}",
+                self.records_max
+            ));
+        }
+        if self.linger > LINGER_MAX {
+            problems.push(format!("batch.linger: {} is not in 0ms to {LINGER_MAX}", self.linger));
+        }
+        problems
+    }
+}
+
+/// A write request being filled.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    table: TableId,
+    common: Common<'a>,
+    records: Vec<RecordView<'a>>,
+    /// The frame of each record, to name it when it is rejected.
+    frames: Vec<Lsn>,
+}
+
+impl<'a> Batch<'a> {
+    fn new(table: TableId) -> Self {
+        Self { table, common: Common::default(), records: Vec::new(), frames: Vec::new() }
+    }
+
+    fn push(&mut self, record: RecordView<'a>, frame: Lsn) {
+        debug_assert_eq!(record.family.table, self.table, "a batch is of one table");
+        self.common.narrow(&record);
+        self.records.push(record);
+        self.frames.push(frame);
+    }
+
+    /// The request for the engine.
+    pub fn request(&mut self) -> WriteRequest<'_> {
+        let common = self.common.finish(self.records.len());
+        WriteRequest { table: self.table, common, records: &self.records }
+    }
+
+    /// The frame that record `at` came in.
+    pub fn frame(&self, at: usize) -> Lsn {
+        self.frames[at]
+    }
+
+    /// The records.
+    pub fn records(&self) -> &[RecordView<'a>] {
+        &self.records
+    }
+
+    fn clear(&mut self) {
+        self.common.clear();
+        self.records.clear();
+        self.frames.clear();
+    }
+}
+
+/// The batches that a shard is filling, one a table.
+#[derive(Debug)]
+pub struct Batches<'a> {
+    records_max: usize,
+    open: Vec<Batch<'a>>,
+    /// Places in `open`.
+    by_table: HashMap<TableId, usize, foldhash::fast::RandomState>,
+    /// Where the last record went: lines of one table come in runs.
+    hint: usize,
+}
+
+impl<'a> Batches<'a> {
+    /// Batches of at most `records_max` records.
+    pub fn new(records_max: usize) -> Self {
+        assert!((1..=RECORDS_PER_REQUEST_MAX).contains(&records_max), "checked with the settings");
+        Self { records_max, open: Vec::new(), by_table: HashMap::default(), hint: 0 }
+    }
+
+    /// Adds a record of `frame`; when that fills its batch, gives the batch to `write` and empties it.
+    ///
+    /// # Errors
+    ///
+    /// What `write` answers; the batch keeps its records.
+    pub fn push<E>(
+        &mut self,
+        record: RecordView<'a>,
+        frame: Lsn,
+        write: impl FnOnce(&mut Batch<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let at = self.place(record.family.table);
+        let records_max = self.records_max;
+        let batch = &mut self.open[at];
+        batch.push(record, frame);
+        if batch.records.len() >= records_max {
+            write(batch)?;
+            batch.clear();
+        }
+        Ok(())
+    }
+
+    /// Gives every batch that holds records to `write` and empties it.
+    ///
+    /// # Errors
+    ///
+    /// The first that `write` answers; that batch and those behind it keep their records.
+    pub fn drain<E>(
+        &mut self,
+        mut write: impl FnMut(&mut Batch<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for batch in &mut self.open {
+            if !batch.records.is_empty() {
+                write(batch)?;
+                batch.clear();
+            }
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, table: TableId) -> usize {
+        if self.open.get(self.hint).is_none_or(|batch| batch.table != table) {
+            let open = &mut self.open;
+            self.hint = *self.by_table.entry(table).or_insert_with(|| {
+                open.push(Batch::new(table));
+                open.len() - 1
+            });
+        }
+        self.hint
+    }
+}

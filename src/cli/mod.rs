@@ -1,1 +1,151 @@
-//! To come.
+//! Floor 10: the commands. One file a command; this one reads the command line, and knows how an
+//! error is shown and which exit code it has: 0 done, 1 what was checked is not well, 2 usage or
+//! settings.
+
+pub mod serve;
+pub mod check;
+pub mod export;
+pub mod explain;
+pub mod load;
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::load::Override;
+use crate::config::{self, Config};
+
+/// A durable ingestion gateway for telemetry.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, about, after_help = EXAMPLES, subcommand_negates_reqs = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::ServeArgs,
+}
+
+const EXAMPLES: &str = "Examples:
+  tidegate                                   serve on 127.0.0.1:8086, data in ./tidegate-data
+  tidegate serve --listen 127.0.0.1:9000 --data /var/lib/tidegate
+  tidegate check --config /etc/tidegate/config.toml
+  tidegate export --database iot --table weather --format csv
+  tidegate explain 'weather,site=a t=21.5 1700000000000000000'";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway (the default).
+    #[command(
+        after_help = "Example:\n  tidegate serve --listen 127.0.0.1:8086 --data ./tidegate-data"
+    )]
+    Serve(serve::ServeArgs),
+    /// Read the settings, report every contradiction, print what is in effect without secrets.
+    #[command(after_help = "Example:\n  tidegate check --config config.toml")]
+    Check(SettingsArgs),
+    /// Write the records of a table in a data folder to standard output.
+    #[command(
+        after_help = "Example:\n  tidegate export --database iot --table weather --from 2026-01-01T00:00:00Z --format line"
+    )]
+    Export(export::ExportArgs),
+    /// Tell what would become of a line of line protocol, writing nothing.
+    #[command(
+        after_help = "Example:\n  tidegate explain 'weather,site=a t=21.5 1700000000000000000'\n  echo 'weather t=1' | tidegate explain -"
+    )]
+    Explain(explain::ExplainArgs),
+    /// Send the load of a simulated fleet, print throughput and latency percentiles.
+    #[command(
+        after_help = "Example:\n  tidegate load --url http://127.0.0.1:8086 --series 4000 --batch 5000 --connections 8 --seconds 10"
+    )]
+    Load(load::LoadArgs),
+}
+
+/// Where settings come from.
+#[derive(Debug, Clone, Args)]
+pub struct SettingsArgs {
+    /// The settings' file; without it config.toml in the current folder, if there is one.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The data folder.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub enum Failure {
+    /// The command line or the settings are wrong: exit code 2.
+    Usage(Box<dyn Error>),
+    /// What was asked failed, or what was checked is not well: exit code 1.
+    Failed(Box<dyn Error>),
+}
+
+impl Failure {
+    /// A failure of what was asked.
+    pub fn failed(error: impl Into<Box<dyn Error>>) -> Self {
+        Self::Failed(error.into())
+    }
+
+    /// A wrong command line or settings.
+    pub fn usage(error: impl Into<Box<dyn Error>>) -> Self {
+        Self::Usage(error.into())
+    }
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        None => serve::run(&cli.serve),
+        Some(Command::Serve(args)) => serve::run(&args),
+        Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Export(args)) => export::run(&args),
+        Some(Command::Explain(args)) => explain::run(&args),
+        Some(Command::Load(args)) => load::run(&args),
+    };
+    let (code, error) = match done {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Failed(error)) => (1, error),
+        Err(Failure::Usage(error)) => (2, error),
+    };
+    // Standard error may be closed; there is nobody left to tell.
+    drop(writeln!(io::stderr(), "tidegate: {}", chain(&*error)));
+    ExitCode::from(code)
+}
+
+/// An error with everything that caused it.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+impl SettingsArgs {
+    /// The settings in effect, with what the command line adds.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Usage`] when they cannot be read.
+    pub fn load(&self, mut flags: Vec<Override>) -> Result<Config, Failure> {
+        if let Some(data) = &self.data {
+            let text = data.to_str().ok_or_else(|| {
+                Failure::usage(format!("--data {}: the name is not UTF-8", data.display()))
+            })?;
+            flags.push(Override::flag("--data", &["data_dir"], text));
+        }
+        config::load(self.config.as_deref(), variables(), &flags).map_err(Failure::usage)
+    }
+}
+
+/// Environment variables that are text; ours all are.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}

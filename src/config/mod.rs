@@ -1,1 +1,148 @@
-//! To come.
+//! Floor 8: all settings. Each section is the `Options` of the module that it configures, so a key is
+//! documented, defaulted and checked where it is used; `config.toml` in the repository is the same
+//! thing written out for people, and a test holds the two together.
+
+pub mod load;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{batch, engine, http, ingest, reject, shard, wal};
+
+pub use load::{ConfigError, load};
+
+/// Everything that can be set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The folder for log, tables and rejects. Made where it is missing. On ext4 or XFS, and on a disk
+    /// that honours flushes: the promise is no better than that.
+    pub data_dir: PathBuf,
+    /// The socket and its limits.
+    pub server: http::Options,
+    /// Who may read and write.
+    pub auth: http::auth::Options,
+    /// The way in.
+    pub ingest: ingest::Options,
+    /// The log.
+    pub wal: wal::Options,
+    /// The writer threads.
+    pub shards: shard::Options,
+    /// Batches on their way to the engine.
+    pub batch: batch::Options,
+    /// The table engine.
+    pub engine: engine::Options,
+    /// The reject sink.
+    pub rejects: reject::Options,
+    /// What is logged.
+    pub log: LogOptions,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("tidegate-data"),
+            server: http::Options::default(),
+            auth: http::auth::Options::default(),
+            ingest: ingest::Options::default(),
+            wal: wal::Options::default(),
+            shards: shard::Options::default(),
+            batch: batch::Options::default(),
+            engine: engine::Options::default(),
+            rejects: reject::Options::default(),
+            log: LogOptions::default(),
+        }
+    }
+}
+
+/// Settings of the section `log`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogOptions {
+    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or per module as in
+    /// `"info,tidegate::wal=debug"`. Nothing is logged per record at any level.
+    pub level: String,
+    /// How: `text` for people, `json` for collectors.
+    pub format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+impl Config {
+    /// Every contradiction, all at once, as `key: what is wrong`.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        problems.extend(self.server.validate().iter().map(ToString::to_string));
+        problems.extend(http::auth::Keyring::load(&self.auth).err().map(|error| chain(&error)));
+        problems.extend(self.ingest.problems());
+        problems.extend(self.wal.problems());
+        problems.extend(self.shards.problems());
+        problems.extend(self.batch.problems());
+        problems.extend(self.engine.problems());
+        if self.data_dir.as_os_str().is_empty() {
+            problems.push("data_dir: empty; name a folder".to_owned());
+        }
+        if let Err(error) = self.log.level.parse::<tracing_subscriber::EnvFilter>() {
+            problems.push(format!("log.level: {:?}: {error}", self.log.level));
+        }
+        problems.extend(self.contradictions());
+        problems
+    }
+
+    /// What is wrong between sections that are right by themselves.
+    fn contradictions(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let (inflated, memory) = (self.server.inflated_bytes_max, self.ingest.memory_bytes_max);
+        if inflated > memory {
+            problems.push(format!(
+                "ingest.memory_bytes_max: {memory} is less than server.inflated_bytes_max {inflated}, so \
+                 the largest request could never be admitted"
+            ));
+        }
+        if !self.auth.is_sufficient_for(self.server.listen) {
+            problems.push(format!(
+                "server.listen: {} can be reached from other machines, and nobody has to say who they \
+                 are: set auth.tokens or auth.users, or write auth.anonymous = true",
+                self.server.listen
+            ));
+        }
+        problems
+    }
+
+    /// The settings with every relative place made one in the data folder.
+    #[must_use]
+    pub fn placed(mut self) -> Self {
+        let beside = |path: &PathBuf, name: &str| {
+            if path.as_os_str().is_empty() { self.data_dir.join(name) } else { path.clone() }
+        };
+        self.wal.dir = beside(&self.wal.dir, "wal");
+        self.engine.embedded.dir = beside(&self.engine.embedded.dir, "tables");
+        let rejects = beside(&PathBuf::from(&self.rejects.url), "rejects");
+        self.rejects.url = rejects.display().to_string();
+        self
+    }
+}
+
+/// An error with what caused it, as one line of a list.
+fn chain(error: &dyn std::error::Error) -> String {
+    let source = error.source().map_or_else(String::new, |source| format!(": {source}"));
+    format!("{error}{source}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,10 @@
 //! those, since executing a frame twice is not harmless: an old version that was once stored would
 //! be rejected the second time.
 
+pub mod upsert;
+pub mod catalog;
+pub mod embedded;
+
 use std::fmt::Debug;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -181,5 +185,31 @@ impl EngineError {
             Self::Busy { .. } => Class::Busy,
             Self::Io { .. } | Self::Codec(_) | Self::Corrupt { .. } => Class::Fault,
         }
+    }
+}
+
+/// Settings of the section `engine`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Which engine holds the tables. `embedded`: this process, in the data folder.
+    pub kind: Kind,
+    /// Settings of the embedded engine.
+    pub embedded: embedded::Options,
+}
+
+/// The engines that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// One machine, no other service.
+    #[default]
+    Embedded,
+}
+
+impl Options {
+    /// Every contradiction in the section, as `key: what is wrong`.
+    pub fn problems(&self) -> Vec<String> {
+        self.embedded.validate().iter().map(|error| format!("engine.embedded.{error}")).collect()
     }
 }

@@ -1,1 +1,25 @@
-//! To come.
+//! Floor 7: bytes off the socket, bytes back.
+//!
+//! | file | does |
+//! |---|---|
+//! | [`listener`] | accepts connections, at most so many, and drains them at the end |
+//! | [`guard`] | ends connections that stand still |
+//! | [`service`] | one request: route, authenticate, plan, read, run, reply |
+//! | [`route`] | the table of paths |
+//! | [`auth`] | who sent it |
+//! | [`body`] [`inflate`] | the body, bounded in bytes and in time, decompressed |
+//! | [`reply`] | the headers that every reply has |
+//! | [`options`] | the limits |
+
+pub mod options;
+pub mod auth;
+pub mod route;
+pub mod inflate;
+pub mod body;
+pub mod reply;
+pub mod service;
+pub mod guard;
+pub mod listener;
+
+pub use listener::{Drained, serve};
+pub use options::Options;

@@ -40,7 +40,8 @@ impl Latency {
     ///
     /// When `name` is no metric name.
     pub fn new(name: &str, help: &str) -> Result<Self, prometheus::Error> {
-        let desc = Desc::new(name.into(), help.into(), Vec::new(), std::collections::HashMap::new())?;
+        let desc =
+            Desc::new(name.into(), help.into(), Vec::new(), std::collections::HashMap::new())?;
         let ns = Histogram::new_with_max(LONGEST_NS, DIGITS).expect("constant bounds are valid");
         Ok(Self {
             histogram: Arc::new(Mutex::new(Distribution { ns, sum_ns: 0 })),
@@ -128,7 +129,10 @@ mod tests {
                 .find(|b| (b.upper_bound() - bound).abs() < 1e-12)
                 .map(proto::Bucket::cumulative_count)
         };
-        assert_eq!((at(0.0005), at(0.002), at(0.005), at(0.05)), (Some(0), Some(1), Some(2), Some(3)));
+        assert_eq!(
+            (at(0.0005), at(0.002), at(0.005), at(0.05)),
+            (Some(0), Some(1), Some(2), Some(3))
+        );
         assert_eq!(latency.count(), 3);
         assert!(latency.quantile(1.0) >= Duration::from_millis(40));
     }

@@ -15,6 +15,16 @@ pub const ATTRIBUTES_MAX: usize = 1024;
 /// Longest database or table name, in bytes. Source: Timestream developer guide, "Quotas".
 pub const TABLE_NAME_BYTES_MAX: usize = 256;
 
+/// Most databases. Source: Timestream developer guide, "Quotas".
+pub const DATABASES_MAX: usize = 500;
+
+/// Most tables of all databases. Source: Timestream developer guide, "Quotas".
+pub const TABLES_MAX: usize = 50_000;
+
+/// Most attribute columns of one table, unless its settings say otherwise.
+/// Source: Timestream developer guide, "Quotas", unique measures across MULTI records per table.
+pub const COLUMNS_PER_TABLE_MAX: usize = 1024;
+
 /// Longest measurement, key or tag value of line protocol, in bytes.
 /// Source: `InfluxDB` documentation, "Line protocol", limits.
 pub const NAME_BYTES_MAX: usize = 65_536;

@@ -83,6 +83,8 @@ reasons! {
     PartitionKeyMissing = 22, "partition_key_missing";
     /// The request was refused as a whole because of another record in it.
     NotTaken = 23, "not_taken";
+    /// The sender may not write to the database that the record names.
+    Forbidden = 24, "forbidden";
 }
 
 impl Reason {

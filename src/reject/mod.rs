@@ -1,1 +1,102 @@
-//! To come.
+//! Floor 2: the reject sink. What cannot be stored is kept here, with the reason, as it came.
+//!
+//! A report is one JSON object in the [object store](crate::object): the rejections that one shard
+//! found in one frame of the log. Its key is made of the frame's number, so that a replay which finds
+//! the same rejections again overwrites the report instead of doubling it:
+//!
+//! | key | what |
+//! |---|---|
+//! | `records/<database>/<table>/<yyyy>/<mm>/<dd>/<lsn>-<shard>of<shards>-<part>.json` | records that the engine refused, of one table |
+//! | `lines/<database>/<yyyy>/<mm>/<dd>/<lsn>.json` | lines that could not be decoded or did not pass validation |
+//!
+//! The day is that of receipt, UTC; names are encoded ([`crate::object::encode`]). With another number
+//! of shards after a crash a report may stand twice under two keys; none is lost.
+//!
+//! A frame is released from the log only when its reports are durable, so a sink that is away holds
+//! the log and loses nothing: [`Reporter::report`] tries until it succeeds or the server stops.
+
+pub mod report;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::base::clock::SharedClock;
+use crate::metrics::Metrics;
+use crate::object::Store;
+
+pub use report::{Report, ReportedRecord};
+
+/// Settings of the section `rejects`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Where reports go: a directory. Empty: `rejects` in the data directory. It must be writable and
+    /// durable; while it is not, the log keeps what was refused and grows.
+    pub url: String,
+}
+
+/// First pause after a failed attempt; doubled up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Writes reports, shared by the shards.
+#[derive(Debug, Clone)]
+pub struct Reporter {
+    store: Arc<Store>,
+    clock: SharedClock,
+    metrics: Metrics,
+    stopping: Arc<AtomicBool>,
+}
+
+/// The server stops before the report could be written; its frame stays in the log.
+#[derive(Debug, thiserror::Error)]
+#[error("stopping before report {key} could be written; its frame stays in the log")]
+pub struct Unreported {
+    key: String,
+}
+
+impl Reporter {
+    /// A reporter that gives up only when `stopping` says so.
+    pub fn new(
+        store: Arc<Store>,
+        clock: SharedClock,
+        metrics: Metrics,
+        stopping: Arc<AtomicBool>,
+    ) -> Self {
+        Self { store, clock, metrics, stopping }
+    }
+
+    /// Writes `report`. It is durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`Unreported`] when the server stops while the sink is away; the frame must then not be
+    /// released, so that the next start reports it.
+    pub fn report(&self, report: &Report<'_>) -> Result<(), Unreported> {
+        let key = report.key();
+        let bytes = report.to_json();
+        let mut pause = PAUSE_MIN;
+        while let Err(error) = self.store.put(&key, bytes.clone()) {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            warn!(key, %error, cause, "reject sink is away; trying again");
+            self.metrics.reject_retries.inc();
+            // Relaxed: a late look at the flag costs one more pause.
+            if self.stopping.load(Ordering::Relaxed) {
+                return Err(Unreported { key });
+            }
+            self.clock.sleep(pause);
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        self.metrics.reject_reports.inc();
+        for reason in report.reasons() {
+            self.metrics.reject_records.with_label_values(&[reason.code()]).inc();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! Probes, metrics, and the page that names the endpoints.
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::call::Call;
+use super::fault::{Fault, Kind};
+use super::reply::{Reply, TEXT};
+use super::{App, Component, Health, INFLUXDB_VERSION, Readiness};
+
+/// The type of Prometheus' text format. Source: Prometheus documentation, "Exposition formats".
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+const INDEX: &str = concat!(
+    "Tidegate ",
+    env!("CARGO_PKG_VERSION"),
+    "\n
+POST /write?db=&rp=&precision=             InfluxDB v1 line protocol
+POST /api/v2/write?bucket=&precision=      InfluxDB v2 line protocol
+POST /api/v3/write_lp?db=&precision=       InfluxDB v3 line protocol
+POST /api/v1/write?db=&table=&precision=   JSON, NDJSON or line protocol, by Content-Type
+GET  /api/v1/export?db=&table=&from=&to=&format=   json, line, csv or parquet
+GET  /query?q=                             CREATE DATABASE, SHOW DATABASES
+GET  /ping  /health  /ready  /metrics
+"
+);
+
+/// Answers `/ping`: 204, or 200 with the version for `verbose=true`.
+///
+/// # Errors
+///
+/// [`Fault`] 400 when `verbose` is neither true nor false.
+pub fn ping(call: &Call<'_>) -> Result<Reply, Fault> {
+    if call.params.flag("verbose", false)? {
+        return Ok(Reply::json(StatusCode::OK, &json!({ "version": INFLUXDB_VERSION })));
+    }
+    Ok(Reply::empty(StatusCode::NO_CONTENT))
+}
+
+/// Answers `/health`: 200 while every part is well, else 503, in the shape of `InfluxDB` 2.
+pub fn health(app: &App) -> Reply {
+    health_of(&app.status.components())
+}
+
+fn health_of(components: &[Component]) -> Reply {
+    let failed = components.iter().find(|component| component.health == Health::Fail);
+    let checks: Vec<Value> = components
+        .iter()
+        .map(|component| {
+            json!({
+                "name": component.name,
+                "status": name_of(component.health),
+                "message": component.message,
+            })
+        })
+        .collect();
+    let (status, health, message) = match failed {
+        None => (StatusCode::OK, Health::Pass, "ready for queries and writes".to_owned()),
+        Some(failed) => {
+            let message = format!("{}: {}", failed.name, failed.message);
+            (StatusCode::SERVICE_UNAVAILABLE, Health::Fail, message)
+        }
+    };
+    let body = json!({
+        // Clients compare this name.
+        "name": "influxdb",
+        "message": message,
+        "status": name_of(health),
+        "checks": checks,
+        "version": INFLUXDB_VERSION,
+    });
+    Reply::json(status, &body)
+}
+
+/// Answers `/ready`: 200 while writes can be taken, else 503 with the reason.
+pub fn ready(app: &App) -> Reply {
+    ready_of(app.status.readiness())
+}
+
+fn ready_of(readiness: Readiness) -> Reply {
+    match readiness {
+        Readiness::Ready => Reply::json(StatusCode::OK, &json!({ "status": "ready" })),
+        Readiness::NotReady { why } => Reply::json(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &json!({ "status": "not ready", "message": why }),
+        ),
+    }
+}
+
+/// Answers `/metrics`.
+///
+/// # Errors
+///
+/// [`Fault`] 500 when metrics contradict each other, which the catalog's test excludes.
+pub fn metrics(app: &App) -> Result<Reply, Fault> {
+    app.status.refresh_metrics();
+    let text = app.metrics.text().map_err(|error| Fault::new(Kind::Internal, error.to_string()))?;
+    Ok(Reply::full(StatusCode::OK, PROMETHEUS, text))
+}
+
+/// Answers `/`.
+pub fn index() -> Reply {
+    Reply::full(StatusCode::OK, TEXT, INDEX)
+}
+
+const fn name_of(health: Health) -> &'static str {
+    match health {
+        Health::Pass => "pass",
+        Health::Fail => "fail",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::reply::Content;
+
+    fn shown(reply: &Reply) -> (u16, Value) {
+        let Content::Full(bytes) = &reply.content else { panic!("a probe is answered in words") };
+        (reply.status.as_u16(), serde_json::from_slice(bytes).unwrap())
+    }
+
+    #[test]
+    fn one_part_that_fails_fails_the_whole_and_is_named() {
+        let part =
+            |name, health, message: &str| Component { name, health, message: message.into() };
+        let wal = part("wal", Health::Pass, "42 frames");
+        let (status, body) = shown(&health_of(std::slice::from_ref(&wal)));
+        assert_eq!(
+            (status, &body["status"], &body["name"]),
+            (200, &"pass".into(), &"influxdb".into())
+        );
+        let engine = part("engine", Health::Fail, "cannot write");
+        let (status, body) = shown(&health_of(&[wal, engine]));
+        assert_eq!((status, &body["status"]), (503, &"fail".into()));
+        assert_eq!(body["message"], "engine: cannot write");
+        assert_eq!(body["checks"][0]["status"], "pass");
+    }
+
+    #[test]
+    fn who_is_not_ready_says_why() {
+        assert_eq!(shown(&ready_of(Readiness::Ready)).0, 200);
+        let (status, body) = shown(&ready_of(Readiness::NotReady { why: "replaying".into() }));
+        assert_eq!((status, &body["message"]), (503, &"replaying".into()));
+    }
+}

@@ -1,0 +1,196 @@
+//! What all writes share: a [`Plan`], made from the request's head before its body is read, and
+//! [`run`], which takes the body.
+
+use super::call::{Body, Call, Caller};
+use super::fault::{Family, Fault, Kind};
+use super::reply::Reply;
+use super::{App, Mapping, partial};
+use crate::ingest::{Ask, Durability, Partial, Protocol};
+use crate::protocol::{json, line};
+use crate::record::{Dimension, Reason, Record, RecordSink, Refusal};
+
+/// A request header that asks for more or less durability than the server's setting.
+const X_TIDEGATE_DURABILITY: &str = "x-tidegate-durability";
+
+/// What a request's head says about a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Whose clients read the reply.
+    pub family: Family,
+    /// The database of records that name none; empty where every record must name its own.
+    pub database: String,
+    /// The table of records that name none; line protocol always names one.
+    pub table: Option<String>,
+    /// What the body is.
+    pub form: Form,
+    /// How durable it must be; `None` is the server's setting.
+    pub durability: Option<Durability>,
+    /// What becomes of it when something was refused.
+    pub partial: Partial,
+}
+
+/// What a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Line protocol with timestamps in this unit.
+    Line(line::Precision),
+    /// One JSON value, or one a line.
+    Json(json::Form, json::Precision),
+}
+
+impl Form {
+    /// Whether errors count lines from 1, as opposed to records from 0.
+    pub const fn counts_lines(self) -> bool {
+        matches!(self, Self::Line(_) | Self::Json(json::Form::Lines, _))
+    }
+
+    const fn protocol(self) -> Protocol {
+        match self {
+            Self::Line(_) => Protocol::Line,
+            Self::Json(..) => Protocol::Json,
+        }
+    }
+}
+
+/// Takes the body of a write that was planned, and answers it.
+///
+/// # Errors
+///
+/// [`Fault`] when the request as a whole was not taken; where lines are to blame, the reply says so
+/// instead.
+pub async fn run(app: &App, caller: &Caller, plan: &Plan, body: Body) -> Result<Reply, Fault> {
+    let ask = Ask {
+        protocol: plan.form.protocol(),
+        database: &plan.database,
+        received_ns: app.ingest.received_ns(),
+        body_bytes: body.bytes.len(),
+        durability: plan.durability,
+        partial: plan.partial,
+    };
+    let decode = |sink: &mut dyn RecordSink| {
+        decode(plan, &app.mapping, ask.received_ns, &body.bytes, &mut Gate { sink, caller });
+    };
+    match app.ingest.accept(&ask, decode).await {
+        Ok(receipt) => Ok(partial::reply(plan, &receipt)),
+        Err(error) => Err(in_words_of(plan, error.into())),
+    }
+}
+
+fn decode(plan: &Plan, mapping: &Mapping, received_ns: i64, body: &[u8], gate: &mut Gate<'_>) {
+    let default = mapping.default_dimension.as_ref();
+    match plan.form {
+        Form::Line(precision) => {
+            let options = line::Options {
+                precision,
+                measure_name: mapping
+                    .measure_name
+                    .as_deref()
+                    .map_or(line::MeasureName::Measurement, line::MeasureName::Fixed),
+                default_dimension: default.map(|(name, value)| Dimension { name, value }),
+                version: mapping
+                    .version_field
+                    .as_deref()
+                    .map_or(line::VersionField::None, line::VersionField::Field),
+                ..line::Options::new(&plan.database, received_ns)
+            };
+            // Past the gate: a line's only database is the plan's, which was checked.
+            line::decode(body, &options, gate.sink);
+        }
+        Form::Json(form, precision) => {
+            let options = json::Options {
+                precision,
+                received_ns,
+                database: Some(plan.database.as_str()).filter(|name| !name.is_empty()),
+                table: plan.table.as_deref(),
+                form,
+                default_dimension: default.map(|(name, value)| (name.as_str(), value.as_str())),
+                measure_name: mapping.measure_name.as_deref(),
+            };
+            json::decode(body, &options, gate);
+        }
+    }
+}
+
+/// Keeps records out of databases that their sender may not write to: JSON names a database with
+/// each record, after the request's own was checked.
+struct Gate<'s> {
+    sink: &'s mut dyn RecordSink,
+    caller: &'s Caller,
+}
+
+impl RecordSink for Gate<'_> {
+    fn record(&mut self, record: &Record<'_>) {
+        if self.caller.write.covers(record.database) {
+            return self.sink.record(record);
+        }
+        self.sink.refuse(Refusal {
+            origin: record.origin,
+            column: 0,
+            reason: Reason::Forbidden,
+            message: format!(
+                "{:?} is not authorized to write to database {:?}",
+                self.caller.name, record.database
+            ),
+        });
+    }
+
+    fn refuse(&mut self, refusal: Refusal<'_>) {
+        self.sink.refuse(refusal);
+    }
+}
+
+/// Clients of version 2 look for a bucket.
+fn in_words_of(plan: &Plan, fault: Fault) -> Fault {
+    match (plan.family, fault.kind) {
+        (Family::V2, Kind::NotFound) => {
+            Fault::new(Kind::NotFound, format!("bucket {:?} not found", plan.database))
+        }
+        _ => fault,
+    }
+}
+
+/// The durability that a request's header asks for.
+///
+/// # Errors
+///
+/// [`Fault`] 400 when it is none of the four.
+pub fn durability_asked(call: &Call<'_>) -> Result<Option<Durability>, Fault> {
+    let Some(found) = call.headers.get(X_TIDEGATE_DURABILITY) else { return Ok(None) };
+    match found.as_bytes().to_ascii_lowercase().as_slice() {
+        b"memory" => Ok(Some(Durability::Memory)),
+        b"interval" => Ok(Some(Durability::Interval)),
+        b"sync" => Ok(Some(Durability::Sync)),
+        b"applied" => Ok(Some(Durability::Applied)),
+        other => Err(Fault::invalid(format!(
+            "invalid X-Tidegate-Durability {:?} (use memory, interval, sync or applied)",
+            String::from_utf8_lossy(other)
+        ))),
+    }
+}
+
+/// What becomes of the good records beside bad ones, by the parameter `accept_partial`.
+///
+/// # Errors
+///
+/// [`Fault`] 400 when it is neither true nor false.
+pub fn partial_asked(call: &Call<'_>) -> Result<Partial, Fault> {
+    Ok(if call.params.flag("accept_partial", true)? { Partial::Accept } else { Partial::Refuse })
+}
+
+/// Whether the caller may write to `database`.
+///
+/// # Errors
+///
+/// [`Fault`] 403 in the words of `family`.
+pub fn check_may_write(caller: &Caller, database: &str, family: Family) -> Result<(), Fault> {
+    if caller.write.covers(database) {
+        return Ok(());
+    }
+    let message = match family {
+        Family::V2 => "insufficient permissions for write".to_owned(),
+        Family::V1 | Family::V3 | Family::Native => {
+            format!("{:?} user is not authorized to write to database {database:?}", caller.name)
+        }
+    };
+    Err(Fault::new(Kind::Forbidden, message))
+}

@@ -1,0 +1,398 @@
+//! `tidegate load`: a load generator.
+//!
+//! A simulated fleet: each connection owns some hosts and sends their records in time order, in
+//! requests of a fixed number of lines. Requests are made before the clock starts, and only their
+//! timestamps are written anew for each sending, so that the generator costs little beside the server
+//! on the same machine. Values differ between [`TEMPLATES`] requests in turn, then repeat.
+
+use std::fmt::Write as _;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use clap::Args;
+use hdrhistogram::Histogram;
+
+use super::Failure;
+use crate::base::clock::{SharedClock, SystemClock};
+use crate::base::thread::Thread;
+
+/// Flags of `load`.
+#[derive(Debug, Clone, Args)]
+pub struct LoadArgs {
+    /// The server.
+    #[arg(long, default_value = "http://127.0.0.1:8086")]
+    url: String,
+    /// The database to write to.
+    #[arg(long, value_name = "D", default_value = "load")]
+    database: String,
+    /// Simulated hosts: series of the table.
+    #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    series: u32,
+    /// Tags a line, 1 to 10.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=10))]
+    tags: u8,
+    /// Fields a line, 1 to 10.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=10))]
+    fields: u8,
+    /// Lines a request.
+    #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    batch: u32,
+    /// Connections, one thread each.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    connections: u32,
+    /// How long to send.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// Stop after this many lines, if that is sooner.
+    #[arg(long)]
+    lines: Option<u64>,
+    /// How durable an acknowledgement must be: memory, interval, sync or applied.
+    #[arg(long, default_value = "sync")]
+    durability: String,
+    /// A token, where the server asks for one.
+    #[arg(long)]
+    token: Option<String>,
+    /// The server's process, to print what it costs in CPU seconds and memory.
+    #[arg(long)]
+    pid: Option<u32>,
+}
+
+/// Requests made beforehand for each connection.
+const TEMPLATES: u32 = 8;
+
+/// Digits of a timestamp in nanoseconds, until the year 2286.
+const TIMESTAMP_DIGITS: usize = 19;
+
+/// The first record's time: 2026-01-01T00:00:00Z.
+const BEGIN_NS: u64 = 1_767_225_600_000_000_000;
+
+/// Between two records of one host.
+const STEP_NS: u64 = 10_000_000_000;
+
+const TAGS: [&str; 10] = [
+    "hostname",
+    "region",
+    "datacenter",
+    "rack",
+    "os",
+    "arch",
+    "team",
+    "service",
+    "service_version",
+    "service_environment",
+];
+const FIELDS: [&str; 10] = [
+    "usage_user",
+    "usage_system",
+    "usage_idle",
+    "usage_nice",
+    "usage_iowait",
+    "usage_irq",
+    "usage_softirq",
+    "usage_steal",
+    "usage_guest",
+    "usage_guest_nice",
+];
+const REGIONS: [&str; 4] = ["eu-west-1", "us-east-1", "ap-southeast-2", "sa-east-1"];
+const SYSTEMS: [&str; 3] = ["Ubuntu16.10", "Ubuntu15.10", "Ubuntu16.04LTS"];
+
+/// A request whose timestamps are written anew for each sending.
+struct Template {
+    body: Vec<u8>,
+    timestamps: Vec<usize>,
+}
+
+/// What one connection did.
+#[derive(Default)]
+struct Tally {
+    refused: u64,
+    busy: u64,
+    latency: Option<Histogram<u64>>,
+    failed: Option<String>,
+}
+
+/// What the connections share.
+struct Shared {
+    args: LoadArgs,
+    clock: SharedClock,
+    end: Duration,
+    lines: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// Sends load and prints what came of it.
+///
+/// # Errors
+///
+/// [`Failure::Usage`] for an address that is no `http://HOST:PORT`, [`Failure::Failed`] when a
+/// connection breaks or the server refuses lines.
+pub fn run(args: &LoadArgs) -> Result<(), Failure> {
+    let address =
+        args.url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/').to_owned());
+    let address = address
+        .ok_or_else(|| Failure::usage(format!("--url {}: write http://HOST:PORT", args.url)))?;
+    let clock = SystemClock::shared();
+    let templates: Vec<Vec<Template>> =
+        (0..args.connections).map(|at| templates(args, at)).collect();
+    let cpu_before = args.pid.and_then(cpu_seconds);
+    let begin = clock.monotonic();
+    let shared = Arc::new(Shared {
+        args: args.clone(),
+        clock: Arc::clone(&clock),
+        end: begin + Duration::from_secs(args.seconds),
+        lines: AtomicU64::new(0),
+        stop: AtomicBool::new(false),
+    });
+    let (sender, tallies) = crossbeam_channel::unbounded();
+    let mut threads = Vec::new();
+    for (at, own) in templates.into_iter().enumerate() {
+        let (shared, sender, address) = (Arc::clone(&shared), sender.clone(), address.clone());
+        let thread = Thread::spawn(&format!("load-{at}"), move || {
+            // The receiver lives until every thread is joined.
+            drop(sender.send(send_all(&shared, &address, own)));
+        });
+        threads.push(thread.map_err(Failure::failed)?);
+    }
+    drop(sender);
+    for thread in threads {
+        thread.join().map_err(Failure::failed)?;
+    }
+    let elapsed = clock.monotonic().saturating_sub(begin);
+    report(&shared, &tallies.iter().collect::<Vec<_>>(), (elapsed, cpu_before))
+}
+
+fn send_all(shared: &Shared, address: &str, mut templates: Vec<Template>) -> Tally {
+    let mut tally = Tally { latency: Histogram::new(3).ok(), ..Tally::default() };
+    if let Err(error) = try_send_all(shared, address, &mut templates, &mut tally) {
+        tally.failed = Some(error.to_string());
+        // Relaxed: the others notice with their next request.
+        shared.stop.store(true, Ordering::Relaxed);
+    }
+    tally
+}
+
+fn try_send_all(
+    shared: &Shared,
+    address: &str,
+    templates: &mut [Template],
+    tally: &mut Tally,
+) -> io::Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    let mut replies = BufReader::new(stream.try_clone()?);
+    let head = head(&shared.args, address);
+    let mut request = Vec::new();
+    let mut round = 0_u64;
+    let own = u64::from(own_hosts(&shared.args));
+    let batch = u64::from(shared.args.batch);
+    while !shared.is_over() {
+        let at = usize::try_from(round % u64::from(TEMPLATES)).unwrap_or_default();
+        // Line n of this connection is of host n modulo its hosts, at step n divided by them.
+        templates[at].stamp(|line| BEGIN_NS + (round * batch + line) / own * STEP_NS);
+        request.clear();
+        write!(request, "{head}{}\r\n\r\n", templates[at].body.len())?;
+        request.extend_from_slice(&templates[at].body);
+        let sent = shared.clock.monotonic();
+        stream.write_all(&request)?;
+        let status = read_reply(&mut replies)?;
+        let waited = shared.clock.monotonic().saturating_sub(sent);
+        match status {
+            200..=299 => {
+                // Relaxed: a count.
+                shared.lines.fetch_add(batch, Ordering::Relaxed);
+                if let Some(latency) = &mut tally.latency {
+                    latency.saturating_record(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX));
+                }
+                round += 1;
+            }
+            429 | 503 => {
+                tally.busy += 1;
+                shared.clock.sleep(Duration::from_millis(100));
+            }
+            _ => {
+                tally.refused += 1;
+                return Err(io::Error::other(format!("the server answered {status}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Shared {
+    fn is_over(&self) -> bool {
+        // Relaxed: counts and a flag that order nothing.
+        self.stop.load(Ordering::Relaxed)
+            || self.clock.monotonic() >= self.end
+            || self.args.lines.is_some_and(|max| self.lines.load(Ordering::Relaxed) >= max)
+    }
+}
+
+impl Template {
+    /// Writes the time of each line.
+    fn stamp(&mut self, time_ns: impl Fn(u64) -> u64) {
+        let mut digits = itoa::Buffer::new();
+        for (line, at) in self.timestamps.iter().enumerate() {
+            let text = digits.format(time_ns(line as u64));
+            self.body[*at..*at + TIMESTAMP_DIGITS].copy_from_slice(text.as_bytes());
+        }
+    }
+}
+
+/// Hosts of one connection: a request never holds one host twice, unless it has more lines than hosts.
+fn own_hosts(args: &LoadArgs) -> u32 {
+    args.series.div_ceil(args.connections).max(1)
+}
+
+fn templates(args: &LoadArgs, connection: u32) -> Vec<Template> {
+    let own = own_hosts(args);
+    // A fixed seed: two runs send the same.
+    let mut random = u64::from(connection) + 1;
+    (0..TEMPLATES)
+        .map(|at| {
+            let mut body = String::new();
+            let mut timestamps = Vec::new();
+            for line in 0..args.batch {
+                let host = connection * own + (at * args.batch + line) % own;
+                // Writing to a string cannot fail.
+                put_line(&mut body, args, (host, &mut random)).expect("a string takes everything");
+                timestamps.push(body.len() - TIMESTAMP_DIGITS - 1);
+            }
+            Template { body: body.into_bytes(), timestamps }
+        })
+        .collect()
+}
+
+fn put_line(
+    out: &mut String,
+    args: &LoadArgs,
+    (host, random): (u32, &mut u64),
+) -> std::fmt::Result {
+    let at = |n: u32, of: u32| (host.wrapping_mul(2_654_435_761) >> (n % 16)) % of;
+    out.push_str("cpu");
+    for (n, tag) in TAGS.iter().take(usize::from(args.tags)).enumerate() {
+        let region = REGIONS[at(1, 4) as usize];
+        match n {
+            0 => write!(out, ",{tag}=host_{host}")?,
+            1 => write!(out, ",{tag}={region}")?,
+            2 => write!(out, ",{tag}={region}{}", ['a', 'b', 'c'][at(2, 3) as usize])?,
+            3 => write!(out, ",{tag}={}", at(3, 100))?,
+            4 => write!(out, ",{tag}={}", SYSTEMS[at(4, 3) as usize])?,
+            5 => write!(out, ",{tag}={}", if at(5, 2) == 0 { "x64" } else { "x86" })?,
+            6 => write!(out, ",{tag}={}", ["SF", "NYC", "LON", "CHI"][at(6, 4) as usize])?,
+            7 => write!(out, ",{tag}={}", at(7, 20))?,
+            8 => write!(out, ",{tag}={}", at(8, 2))?,
+            _ => write!(out, ",{tag}={}", ["production", "staging", "test"][at(9, 3) as usize])?,
+        }
+    }
+    for (n, field) in FIELDS.iter().take(usize::from(args.fields)).enumerate() {
+        // xorshift64: good enough for values from 0 to 99.
+        *random ^= *random << 13;
+        *random ^= *random >> 7;
+        *random ^= *random << 17;
+        write!(out, "{}{field}={}i", if n == 0 { ' ' } else { ',' }, *random % 100)?;
+    }
+    writeln!(out, " {BEGIN_NS}")
+}
+
+fn head(args: &LoadArgs, address: &str) -> String {
+    let token = args
+        .token
+        .as_ref()
+        .map_or(String::new(), |token| format!("Authorization: Token {token}\r\n"));
+    format!(
+        "POST /api/v2/write?bucket={}&precision=ns HTTP/1.1\r\nHost: {address}\r\n{token}\
+         X-Tidegate-Durability: {}\r\nContent-Length: ",
+        args.database, args.durability
+    )
+}
+
+fn read_reply(replies: &mut BufReader<TcpStream>) -> io::Result<u16> {
+    let mut line = String::new();
+    if replies.read_line(&mut line)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.ok_or_else(|| io::Error::other(format!("no status in {line:?}")))?;
+    let mut length = 0;
+    loop {
+        line.clear();
+        replies.read_line(&mut line)?;
+        let header = line.trim_end();
+        if header.is_empty() {
+            break;
+        }
+        if let Some((name, value)) = header.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse().unwrap_or(0);
+        }
+    }
+    let mut body = vec![0; length];
+    replies.read_exact(&mut body)?;
+    Ok(status)
+}
+
+fn report(
+    shared: &Shared,
+    tallies: &[Tally],
+    (elapsed, cpu_before): (Duration, Option<f64>),
+) -> Result<(), Failure> {
+    let lines = shared.lines.load(Ordering::Relaxed);
+    let mut latency = Histogram::<u64>::new(3).map_err(Failure::failed)?;
+    for own in tallies.iter().filter_map(|tally| tally.latency.as_ref()) {
+        latency.add(own).map_err(Failure::failed)?;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    let (count, ms) = (lines as f64, |q| latency.value_at_quantile(q) as f64 / 1e6);
+    let busy: u64 = tallies.iter().map(|tally| tally.busy).sum();
+    let mut out = io::stdout();
+    let per_second = count / elapsed.as_secs_f64();
+    writeln!(
+        out,
+        "lines        {lines} in {:.2} s, {per_second:.0} lines/s",
+        elapsed.as_secs_f64()
+    )
+    .and_then(|()| {
+        let (p50, p99, p999) = (ms(0.5), ms(0.99), ms(0.999));
+        writeln!(
+            out,
+            "acknowledged p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms, max {:.2} ms",
+            ms(1.0)
+        )
+    })
+    .and_then(|()| writeln!(out, "busy         {busy} answers of 503 or 429"))
+    .map_err(Failure::failed)?;
+    if let (Some(pid), Some(before)) = (shared.args.pid, cpu_before) {
+        let spent = cpu_seconds(pid).unwrap_or(before) - before;
+        let per_million = spent / (count / 1e6);
+        let memory = memory_mib(pid).unwrap_or_default();
+        writeln!(out, "server       {spent:.2} CPU-s, {per_million:.2} CPU-s a million lines, {memory} MiB at most")
+            .map_err(Failure::failed)?;
+    }
+    match tallies.iter().find_map(|tally| tally.failed.clone()) {
+        Some(failed) => Err(Failure::failed(failed)),
+        None => Ok(()),
+    }
+}
+
+/// CPU seconds that a process has spent so far, from `/proc`.
+fn cpu_seconds(pid: u32) -> Option<f64> {
+    /// Clock ticks a second; fixed at 100 in Linux' interface. Source: proc(5).
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in brackets may hold spaces; what follows it may not.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks: f64 = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
+    Some(ticks / TICKS_PER_SECOND)
+}
+
+/// The most memory that a process has held so far, MiB.
+fn memory_mib(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kib / 1024)
+}

@@ -1,0 +1,207 @@
+//! The engine of one machine: a memory store of typed columns over a magnetic store of Parquet files.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`options`] | the settings |
+//! | [`column`] [`series`] [`store`] | rows of one table: columns, keys, index |
+//! | [`write`] | what becomes of one record; freezing |
+//! | [`flusher`] | the thread `engine-flush`, marks and bounds |
+//! | [`flush`] [`manifest`] [`partition`] | frozen stores into files, and when these count |
+//! | [`magnetic`] | the files that count, and looking things up in them |
+//! | [`columns`] [`parquet_write`] [`parquet_read`] | what a file looks like |
+//! | [`scan`] [`export`] | reading a table; a table as one Parquet stream |
+//!
+//! # Threads and locks
+//!
+//! Each shard's stores stand behind a mutex of their own, which its thread takes once a batch. The
+//! thread `engine-flush` takes it to freeze and to let go of what was flushed, a scan takes all of
+//! them for the moment of its snapshot. Nothing is written to a disk under such a lock; a late record
+//! may read from one. Order: manifest, shards by number, then files, cache, a file's path; the
+//! signal is taken alone.
+
+pub mod options;
+mod column;
+mod series;
+mod store;
+mod write;
+mod flusher;
+mod flush;
+mod manifest;
+mod partition;
+mod magnetic;
+mod columns;
+mod parquet_write;
+mod parquet_read;
+mod scan;
+pub mod export;
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::base::clock::SharedClock;
+use crate::base::lsn::Lsn;
+use crate::base::thread::Thread;
+use crate::record::codec::Bucket;
+use crate::record::request::{Outcome, Rejection, WriteRequest};
+use crate::record::{Reason, TableId};
+
+use self::flusher::{Inner, run};
+use self::scan::{Snapshot, Source};
+use super::catalog::Catalog;
+use super::{EngineError, EngineState, Row, ShardId, TableEngine, TimeRange};
+
+pub use self::columns::ColumnSet;
+pub use self::flush::FlushStep;
+pub use self::options::{Options, OptionsError};
+
+/// The engine of one machine. Dropping it without [`TableEngine::close`] ends its thread and writes
+/// nothing more, as a crash would; the log has what the files have not.
+#[derive(Debug)]
+pub struct Embedded {
+    inner: Arc<Inner>,
+    thread: Mutex<Option<Thread>>,
+}
+
+impl Embedded {
+    /// Opens the engine for `shards` writer threads. Completes or undoes what a crash interrupted.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Corrupt`]: a file is not what was written, or an option is out of its range.
+    /// [`EngineError::Io`]: a file cannot be read, deleted or renamed, or there is no thread.
+    pub fn open(
+        options: Options,
+        shards: usize,
+        catalog: Arc<Catalog>,
+        clock: SharedClock,
+    ) -> Result<Self, EngineError> {
+        let dir = options.dir.clone();
+        if let Some(error) = options.validate().into_iter().next() {
+            return Err(EngineError::Corrupt {
+                path: dir.display().to_string(),
+                what: error.to_string(),
+            });
+        }
+        let inner = Arc::new(Inner::open(options, shards, catalog, clock)?);
+        let of_thread = Arc::clone(&inner);
+        let thread = Thread::spawn("engine-flush", move || run(&of_thread))
+            .map_err(|error| io_error("start the flush thread for", &dir, error))?;
+        Ok(Self { inner, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Calls `hook` after each step of a flush.
+    #[doc(hidden)]
+    pub fn on_flush_step(&self, hook: impl Fn(FlushStep) + Send + Sync + 'static) {
+        *self.inner.hook.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(hook));
+    }
+
+    fn stop(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Err(error)) = thread.map(Thread::join) {
+            tracing::error!(%error, "the log keeps what was not flushed");
+        }
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.inner.signal(|signal| signal.is_ending = true);
+        self.stop();
+    }
+}
+
+impl TableEngine for Embedded {
+    fn write(
+        &self,
+        shard: ShardId,
+        request: &WriteRequest<'_>,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), EngineError> {
+        let inner = &self.inner;
+        inner.wait_for_room()?;
+        let Some(table) = inner.catalog.get(request.table) else {
+            let outcome = Outcome::Rejected(Box::new(Rejection {
+                reason: Reason::TableDeleted,
+                message: format!("there is no table number {}", request.table),
+                existing_version: None,
+            }));
+            outcomes.extend(std::iter::repeat_n(outcome, request.records.len()));
+            return Ok(());
+        };
+        let mut state = inner.shard(shard);
+        inner.is_idle[shard.0 as usize].store(false, Ordering::Release);
+        state.first_write.get_or_insert_with(|| inner.clock.monotonic());
+        let before = state.bytes();
+        let result = state.write(&table, &inner.magnetic, request, outcomes);
+        inner.account_active(before, state.bytes());
+        result
+    }
+
+    fn commit(&self, shard: ShardId, lsn: Lsn) -> Result<(), EngineError> {
+        self.inner.commit(shard, lsn);
+        Ok(())
+    }
+
+    fn applied(&self, lsn: Lsn) {
+        self.inner.applied(lsn);
+    }
+
+    fn checkpoint(&self) -> Lsn {
+        self.inner
+            .stored
+            .iter()
+            .map(|mark| Lsn(mark.load(Ordering::Acquire)))
+            .min()
+            .unwrap_or_default()
+    }
+
+    fn stored(&self, bucket: Bucket) -> Lsn {
+        Lsn(self.inner.stored[bucket.0 as usize].load(Ordering::Acquire))
+    }
+
+    fn flush(&self) -> Result<(), EngineError> {
+        self.inner.flush()
+    }
+
+    fn scan(
+        &self,
+        table: TableId,
+        range: TimeRange,
+        each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        let mut snapshot = Snapshot::default();
+        let guards: Vec<_> = self.inner.shards.iter().map(flusher::lock).collect();
+        for state in &guards {
+            let frozen = state.frozen.iter().filter_map(|frozen| frozen.tables.get(&table));
+            let stores = frozen.chain(state.active.get(&table));
+            snapshot.memory.extend(stores.map(Source::of));
+        }
+        let files = self.inner.magnetic.files();
+        drop(guards);
+        let of_table =
+            files.tables.get(&table).into_iter().flat_map(|days| days.values().flatten());
+        snapshot.files = of_table.map(Arc::clone).collect();
+        drop(files);
+        snapshot.scan(range, each)
+    }
+
+    fn state(&self) -> EngineState {
+        self.inner.state()
+    }
+
+    fn close(&self) {
+        self.inner.signal(|signal| signal.is_closing = true);
+        self.stop();
+    }
+}
+
+/// An error of the system, or of a library that met one, on a file.
+fn io_error(
+    what: &'static str,
+    path: &Path,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> EngineError {
+    EngineError::Io { what, path: path.display().to_string(), source: Arc::new(error) }
+}

@@ -1,0 +1,374 @@
+//! A Parquet file of ours back into a store.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int32Type, Int64Type, TimestampNanosecondType};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::Schema;
+use foldhash::fast::RandomState;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
+use parquet::file::statistics::Statistics;
+
+use crate::engine::{EngineError, TimeRange};
+use crate::record::{MeasureKind, TableId, Value, ValueType, varint};
+
+use super::columns::{COLUMNS_KEY, ColumnSpec, Role};
+use super::io_error;
+use super::parquet_write::field_of;
+use super::series::{FamilyKey, SeriesKey};
+use super::store::{Stamp, TableStore};
+
+/// Rows that are decoded at a time.
+const BATCH_ROWS: usize = 8192;
+
+/// What of the rows is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Everything.
+    Whole,
+    /// Series, times and versions; the rows have no attributes then.
+    Keys,
+}
+
+/// An open file of ours.
+#[derive(Debug)]
+pub(super) struct Reader {
+    file: File,
+    metadata: ArrowReaderMetadata,
+    specs: Vec<ColumnSpec>,
+    table: TableId,
+    path: String,
+}
+
+impl Reader {
+    /// Reads the metadata of a file.
+    pub(super) fn open(file: File, path: &Path, table: TableId) -> Result<Self, EngineError> {
+        let error = |error| io_error("read", path, error);
+        let plain = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(error)?;
+        let specs = specs_of(&plain)
+            .map_err(|what| EngineError::Corrupt { path: path.display().to_string(), what })?;
+        let fields: Vec<_> = specs.iter().map(field_of).collect();
+        let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(fields)));
+        let metadata =
+            ArrowReaderMetadata::try_new(Arc::clone(plain.metadata()), options).map_err(error)?;
+        Ok(Self { file, metadata, specs, table, path: path.display().to_string() })
+    }
+
+    /// How many row groups it has.
+    pub(super) fn groups(&self) -> usize {
+        self.metadata.metadata().num_row_groups()
+    }
+
+    /// How many rows a group has, and the times of its first and last, ns.
+    pub(super) fn group(&self, group: usize) -> (u64, TimeRange) {
+        let group = self.metadata.metadata().row_group(group);
+        let rows = group.num_rows().unsigned_abs();
+        let range = match group.column(0).statistics() {
+            Some(Statistics::Int64(times)) => match (times.min_opt(), times.max_opt()) {
+                (Some(&min), Some(&max)) => {
+                    TimeRange { from_ns: min, to_ns: max.saturating_add(1) }
+                }
+                _ => TimeRange::ALL,
+            },
+            _ => TimeRange::ALL,
+        };
+        (rows, range)
+    }
+
+    /// Adds the rows of these groups that are in `range` to `store`.
+    pub(super) fn read(
+        &self,
+        groups: Vec<usize>,
+        part: Part,
+        range: TimeRange,
+        store: &mut TableStore,
+    ) -> Result<(), EngineError> {
+        let path = Path::new(&self.path);
+        let file = self.file.try_clone().map_err(|error| io_error("read", path, error))?;
+        let wanted: Vec<usize> = (0..self.specs.len())
+            .filter(|&at| part == Part::Whole || is_key(&self.specs[at].role))
+            .collect();
+        let schema = self.metadata.metadata().file_metadata().schema_descr();
+        let mask = ProjectionMask::roots(schema, wanted.iter().copied());
+        let reader =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+                .with_row_groups(groups)
+                .with_projection(mask)
+                .with_batch_size(BATCH_ROWS)
+                .build()
+                .map_err(|error| io_error("read", path, error))?;
+        let specs: Vec<&ColumnSpec> = wanted.iter().map(|&at| &self.specs[at]).collect();
+        for batch in reader {
+            let batch = batch.map_err(|error| io_error("read", path, error))?;
+            let corrupt = |what: &str| EngineError::Corrupt {
+                path: self.path.clone(),
+                what: what.to_owned(),
+            };
+            let columns =
+                Columns::of(&batch, &specs).ok_or_else(|| corrupt("a column has another type"))?;
+            columns
+                .load(self.table, range, store)
+                .ok_or_else(|| corrupt("a row is out of place"))?;
+        }
+        Ok(())
+    }
+}
+
+fn is_key(role: &Role) -> bool {
+    match role {
+        Role::Time | Role::MeasureName | Role::Version | Role::Dimension { .. } => true,
+        Role::Attribute { .. } | Role::Scalar { .. } => false,
+    }
+}
+
+/// What the columns of the file mean, checked.
+fn specs_of(metadata: &ArrowReaderMetadata) -> Result<Vec<ColumnSpec>, String> {
+    let pairs = metadata.metadata().file_metadata().key_value_metadata();
+    let json = pairs
+        .and_then(|pairs| pairs.iter().find(|pair| pair.key == COLUMNS_KEY))
+        .and_then(|pair| pair.value.as_deref())
+        .ok_or_else(|| format!("has no {COLUMNS_KEY}"))?;
+    let specs: Vec<ColumnSpec> = serde_json::from_str(json).map_err(|error| error.to_string())?;
+    for spec in &specs {
+        if let Role::Attribute { value_type, .. } | Role::Scalar { value_type } = spec.role
+            && ValueType::from_number(value_type).is_none()
+        {
+            return Err(format!("column {:?} has the unknown type {value_type}", spec.column));
+        }
+    }
+    let names = metadata.schema().fields().iter().map(|field| field.name());
+    if !names.eq(specs.iter().map(|spec| &spec.column)) {
+        return Err(format!("{COLUMNS_KEY} names other columns than the file has"));
+    }
+    Ok(specs)
+}
+
+/// A column of names: their codes and what these stand for.
+struct Names<'b> {
+    name: Option<&'b str>,
+    codes: &'b [i32],
+    array: &'b ArrayRef,
+    values: &'b arrow_array::StringArray,
+}
+
+impl<'b> Names<'b> {
+    fn of(array: &'b ArrayRef, name: Option<&'b str>) -> Option<Self> {
+        let dictionary = array.as_dictionary_opt::<Int32Type>()?;
+        let values = dictionary.values().as_string_opt::<i32>()?;
+        Some(Self { name, codes: dictionary.keys().values(), array, values })
+    }
+
+    fn get(&self, row: usize) -> Option<&'b str> {
+        if self.array.is_null(row) {
+            return None;
+        }
+        Some(self.values.value(usize::try_from(self.codes[row]).ok()?))
+    }
+
+    fn is_same(&self, row: usize, other: usize) -> bool {
+        self.codes[row] == self.codes[other] && self.array.is_null(row) == self.array.is_null(other)
+    }
+}
+
+/// A column of values.
+struct Values<'b> {
+    kind: MeasureKind,
+    name: &'b str,
+    value_type: ValueType,
+    array: &'b ArrayRef,
+    typed: Typed<'b>,
+}
+
+enum Typed<'b> {
+    Double(&'b [f64]),
+    Bigint(&'b [i64]),
+    Boolean(&'b arrow_array::BooleanArray),
+    Varchar(&'b arrow_array::StringArray),
+    Timestamp(&'b [i64]),
+}
+
+impl<'b> Values<'b> {
+    fn of(array: &'b ArrayRef, kind: MeasureKind, name: &'b str, number: u8) -> Option<Self> {
+        let value_type = ValueType::from_number(number)?;
+        let typed = match value_type {
+            ValueType::Double => Typed::Double(array.as_primitive_opt::<Float64Type>()?.values()),
+            ValueType::Bigint => Typed::Bigint(array.as_primitive_opt::<Int64Type>()?.values()),
+            ValueType::Boolean => Typed::Boolean(array.as_boolean_opt()?),
+            ValueType::Varchar => Typed::Varchar(array.as_string_opt()?),
+            ValueType::Timestamp => {
+                Typed::Timestamp(array.as_primitive_opt::<TimestampNanosecondType>()?.values())
+            }
+        };
+        Some(Self { kind, name, value_type, array, typed })
+    }
+
+    #[inline]
+    fn get(&self, row: usize) -> Value<'b> {
+        match self.typed {
+            Typed::Double(values) => Value::Double(values[row]),
+            Typed::Bigint(values) => Value::Bigint(values[row]),
+            Typed::Boolean(values) => Value::Boolean(values.value(row)),
+            Typed::Varchar(values) => Value::Varchar(values.value(row)),
+            Typed::Timestamp(values) => Value::Timestamp(values[row]),
+        }
+    }
+}
+
+/// The columns of a batch.
+struct Columns<'b> {
+    rows: usize,
+    times: &'b [i64],
+    versions: &'b [i64],
+    measure_names: Names<'b>,
+    dimensions: Vec<Names<'b>>,
+    values: Vec<Values<'b>>,
+}
+
+impl<'b> Columns<'b> {
+    fn of(batch: &'b RecordBatch, specs: &[&'b ColumnSpec]) -> Option<Self> {
+        let (mut times, mut versions, mut measure_names) = (None, None, None);
+        let (mut dimensions, mut values) = (Vec::new(), Vec::new());
+        for (array, spec) in batch.columns().iter().zip(specs) {
+            match &spec.role {
+                Role::Time => {
+                    times = Some(array.as_primitive_opt::<TimestampNanosecondType>()?.values());
+                }
+                Role::Version => {
+                    versions = Some(array.as_primitive_opt::<Int64Type>()?.values());
+                }
+                Role::MeasureName => measure_names = Some(Names::of(array, None)?),
+                Role::Dimension { name } => dimensions.push(Names::of(array, Some(name))?),
+                Role::Attribute { name, value_type } => {
+                    values.push(Values::of(array, MeasureKind::Multi, name, *value_type)?);
+                }
+                Role::Scalar { value_type } => {
+                    values.push(Values::of(array, MeasureKind::Scalar, "", *value_type)?);
+                }
+            }
+        }
+        // Sorted as a layout is: scalars, then attributes by name.
+        values.sort_by_key(|column| (column.kind == MeasureKind::Multi, column.name));
+        Some(Self {
+            rows: batch.num_rows(),
+            times: times?,
+            versions: versions?,
+            measure_names: measure_names?,
+            dimensions,
+            values,
+        })
+    }
+
+    /// Adds the rows to `store`; `None` where they are not sorted by time inside their series.
+    fn load(&self, table: TableId, range: TimeRange, store: &mut TableStore) -> Option<()> {
+        let mut families = HashMap::with_hasher(RandomState::default());
+        let mut layouts: HashMap<Vec<bool>, u32, RandomState> = HashMap::default();
+        let mut present: Vec<bool> = Vec::new();
+        let mut last_layout = None;
+        let mut last_series = None;
+        let is_dense = self.values.iter().all(|column| column.array.null_count() == 0);
+        for row in 0..self.rows {
+            let time_ns = self.times[row];
+            if !is_inside(range, time_ns) {
+                continue;
+            }
+            let series = match last_series {
+                Some((before, series)) if self.is_same_series(row, before) => series,
+                _ => self.series(table, row, &mut families, store),
+            };
+            last_series = Some((row, series));
+            let layout = match last_layout {
+                Some(layout) if is_dense || self.has(row, &present) => layout,
+                _ => {
+                    present = self.values.iter().map(|column| !column.array.is_null(row)).collect();
+                    match layouts.get(&present) {
+                        Some(&layout) => layout,
+                        None => {
+                            let layout = self.layout(&present, store);
+                            layouts.insert(present.clone(), layout);
+                            layout
+                        }
+                    }
+                }
+            };
+            last_layout = Some(layout);
+            if time_ns <= store.time_ns_last(series) {
+                return None;
+            }
+            let stamp = Stamp { time_ns, version: self.versions[row] };
+            let of_row = self.values.iter().zip(&present).filter(|(_, present)| **present);
+            let values = of_row.map(|(column, _)| column.get(row));
+            let id = store.append_values(series, stamp, layout, values);
+            store.index_last(series, id, time_ns);
+        }
+        Some(())
+    }
+
+    fn is_same_series(&self, row: usize, other: usize) -> bool {
+        self.measure_names.is_same(row, other)
+            && self.dimensions.iter().all(|column| column.is_same(row, other))
+    }
+
+    fn has(&self, row: usize, present: &[bool]) -> bool {
+        self.values
+            .iter()
+            .zip(present)
+            .all(|(column, present)| column.array.is_null(row) != *present)
+    }
+
+    fn layout(&self, present: &[bool], store: &mut TableStore) -> u32 {
+        let columns: Vec<&Values<'_>> = self
+            .values
+            .iter()
+            .zip(present)
+            .filter(|(_, present)| **present)
+            .map(|(column, _)| column)
+            .collect();
+        let kind = columns.first().map_or(MeasureKind::Multi, |column| column.kind);
+        let attributes: Vec<_> =
+            columns.iter().map(|column| (column.name, column.value_type)).collect();
+        store.layout(kind, &attributes)
+    }
+
+    fn series(
+        &self,
+        table: TableId,
+        row: usize,
+        families: &mut HashMap<Vec<bool>, HashMap<&'b str, Arc<FamilyKey>>, RandomState>,
+        store: &mut TableStore,
+    ) -> super::store::SeriesId {
+        let measure_name = self.measure_names.get(row).unwrap_or("");
+        let mut values = Vec::new();
+        let mut has = Vec::with_capacity(self.dimensions.len());
+        for column in &self.dimensions {
+            let value = column.get(row);
+            has.push(value.is_some());
+            if let Some(value) = value {
+                varint::put_bytes(&mut values, value.as_bytes());
+            }
+        }
+        let by_measure = families.entry(has).or_default();
+        let family = by_measure.entry(measure_name).or_insert_with(|| {
+            let names: Vec<&str> = self
+                .dimensions
+                .iter()
+                .filter(|column| !column.array.is_null(row))
+                .filter_map(|column| column.name)
+                .collect();
+            Arc::new(FamilyKey::of(table, measure_name, names.into_iter()))
+        });
+        let key = SeriesKey::of(Arc::clone(family), &values);
+        store.series(&key.wanted(), || i64::MIN)
+    }
+}
+
+/// Whether a time is in the range; the end of time is in every range without an end.
+pub(super) const fn is_inside(range: TimeRange, time_ns: i64) -> bool {
+    time_ns >= range.from_ns && (time_ns < range.to_ns || range.to_ns == i64::MAX)
+}

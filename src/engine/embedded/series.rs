@@ -1,0 +1,201 @@
+//! Series as stores keep them: keys that stores and snapshots share, and the order of series.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use crate::record::codec::{Family, RecordView, TextIter};
+use crate::record::{TableId, varint};
+
+/// A table, a measure name and the names of dimensions, as payloads encode them.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct FamilyKey {
+    bytes: Box<[u8]>,
+}
+
+impl FamilyKey {
+    /// A family from bytes that a payload's reader checked.
+    pub(super) fn new(bytes: &[u8]) -> Self {
+        assert!(Family::from_bytes(bytes).is_some(), "a family's bytes were checked when read");
+        Self { bytes: bytes.into() }
+    }
+
+    /// The family with these names, which are sorted.
+    pub(super) fn of<'n>(
+        table: TableId,
+        measure_name: &str,
+        names: impl ExactSizeIterator<Item = &'n str>,
+    ) -> Self {
+        let mut bytes = Vec::new();
+        varint::put(&mut bytes, u64::from(table.0));
+        varint::put_bytes(&mut bytes, measure_name.as_bytes());
+        varint::put(&mut bytes, names.len() as u64);
+        for name in names {
+            varint::put_bytes(&mut bytes, name.as_bytes());
+        }
+        Self::new(&bytes)
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn family(&self) -> Family<'_> {
+        Family::from_bytes(&self.bytes).expect("checked when made")
+    }
+
+    /// The hash that seeds those of its series; see the payload's format.
+    pub(super) fn hash(&self) -> u64 {
+        xxhash_rust::xxh3::xxh3_64(&self.bytes)
+    }
+}
+
+/// What names a series.
+#[derive(Debug)]
+pub(super) struct SeriesKey {
+    /// Its hash, as payloads carry it.
+    pub(super) hash: u64,
+    /// Its family.
+    pub(super) family: Arc<FamilyKey>,
+    /// The values of its dimensions in the order of the family's names, each a text.
+    values: Box<[u8]>,
+}
+
+impl SeriesKey {
+    pub(super) fn new(hash: u64, family: Arc<FamilyKey>, values: &[u8]) -> Self {
+        Self { hash, family, values: values.into() }
+    }
+
+    /// The series of `family` with these values, which stand encoded one behind the other.
+    pub(super) fn of(family: Arc<FamilyKey>, values: &[u8]) -> Self {
+        let hash = xxhash_rust::xxh3::xxh3_64_with_seed(values, family.hash());
+        Self::new(hash, family, values)
+    }
+
+    /// Equal hashes are not enough: two series that were taken for one would lose records.
+    #[inline]
+    pub(super) fn is_of(&self, wanted: &Wanted<'_>) -> bool {
+        self.hash == wanted.hash
+            && *self.values == *wanted.values
+            && *self.family.bytes == *wanted.family
+    }
+
+    pub(super) fn wanted(&self) -> Wanted<'_> {
+        Wanted { hash: self.hash, family: &self.family.bytes, values: &self.values }
+    }
+
+    /// Names and values of the dimensions, sorted by name.
+    pub(super) fn dimensions(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.family.family().names().zip(TextIter::new(&self.values))
+    }
+
+    /// Bytes of memory that it takes; its family counts where families are kept.
+    pub(super) fn bytes(&self) -> usize {
+        // Two counters stand before what an `Arc` points at.
+        size_of::<Self>() + 2 * size_of::<usize>() + self.values.len()
+    }
+
+    /// Bytes whose order is the order of series: by measure name, then by names and values of the
+    /// dimensions. Each text ends in two zeros, a zero in it is followed by a one, so that no text
+    /// reaches into the next and a shorter one comes first.
+    pub(super) fn order(&self) -> Box<[u8]> {
+        let mut out = Vec::with_capacity(self.values.len() * 2 + 32);
+        push_ordered(&mut out, self.family.family().measure_name);
+        for (name, value) in self.dimensions() {
+            push_ordered(&mut out, name);
+            push_ordered(&mut out, value);
+        }
+        out.into_boxed_slice()
+    }
+}
+
+fn push_ordered(out: &mut Vec<u8>, text: &str) {
+    let mut rest = text.as_bytes();
+    while let Some(at) = memchr::memchr(0, rest) {
+        out.extend_from_slice(&rest[..=at]);
+        out.push(1);
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+    out.extend_from_slice(&[0, 0]);
+}
+
+/// A series that is looked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// Its hash.
+    pub(super) hash: u64,
+    /// Its family's bytes.
+    pub(super) family: &'a [u8],
+    /// Its values' bytes.
+    pub(super) values: &'a [u8],
+}
+
+impl<'a> Wanted<'a> {
+    #[inline]
+    pub(super) const fn of(view: &RecordView<'a>) -> Self {
+        Self { hash: view.series_hash, family: view.family.bytes, values: view.series_values }
+    }
+}
+
+/// Numbers the keys of several stores by the order of series: equal keys get equal numbers. Returns,
+/// for each key given, its number, and the keys by number.
+pub(super) fn rank<'k>(
+    keys: impl Iterator<Item = &'k Arc<SeriesKey>>,
+) -> (Vec<u32>, Vec<&'k Arc<SeriesKey>>) {
+    let mut ordered: Vec<(Box<[u8]>, usize, &Arc<SeriesKey>)> =
+        keys.enumerate().map(|(at, key)| (key.order(), at, key)).collect();
+    ordered.sort_unstable_by(|a, b| match a.0.cmp(&b.0) {
+        Ordering::Equal => a.1.cmp(&b.1),
+        order => order,
+    });
+    let mut ranks = vec![0; ordered.len()];
+    let mut distinct: Vec<&Arc<SeriesKey>> = Vec::new();
+    let mut last: Option<&[u8]> = None;
+    for (order, at, key) in &ordered {
+        if last != Some(order) {
+            distinct.push(key);
+            last = Some(order);
+        }
+        ranks[*at] = u32::try_from(distinct.len() - 1).expect("series are bounded by memory");
+    }
+    (ranks, distinct)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(measure_name: &str, dimensions: &[(&str, &str)]) -> Arc<SeriesKey> {
+        let names = dimensions.iter().map(|d| d.0);
+        let family = Arc::new(FamilyKey::of(TableId(1), measure_name, names));
+        let mut values = Vec::new();
+        for (_, value) in dimensions {
+            varint::put_bytes(&mut values, value.as_bytes());
+        }
+        Arc::new(SeriesKey::of(family, &values))
+    }
+
+    #[test]
+    fn series_are_ordered_by_measure_name_and_dimensions() {
+        let ordered = [
+            key("a", &[]),
+            key("a", &[("h", "")]),
+            key("a", &[("h", ""), ("i", "1")]),
+            key("a", &[("h", "\0")]),
+            key("a", &[("h", "\0a")]),
+            key("a", &[("h", "\u{1}")]),
+            key("a", &[("h", "1")]),
+            key("a", &[("h", "10")]),
+            key("a", &[("h", "2")]),
+            key("a", &[("ha", "1")]),
+            key("a\0", &[("h", "1")]),
+            key("aa", &[]),
+        ];
+        let again = key("a", &[("h", "10")]);
+        let (ranks, distinct) = rank(std::iter::once(&again).chain(ordered.iter().rev()));
+        assert_eq!(distinct.len(), ordered.len());
+        assert_eq!(ranks[0], 7);
+        let expected: Vec<u32> = (0..12).rev().collect();
+        assert_eq!(ranks[1..], expected);
+    }
+}

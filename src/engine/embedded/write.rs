@@ -1,0 +1,352 @@
+//! A shard's part of the memory store, and what becomes of one record in it.
+//!
+//! Most telemetry is later than anything its series has: such a record is new for certain, and its
+//! row is appended without a look at any other. Every other record is looked for, newest layer
+//! first: in the active store, in the frozen stores that wait for their flush, in the files. What is
+//! found goes through the version rule together with the record.
+//!
+//! # How a late record knows where to look
+//!
+//! An active store begins empty after each freeze, so that memory stays bounded however many series
+//! come and go. What it must remember of the older layers is one number a series: no row of it there
+//! is later than this. [`History`] keeps it, by hash alone: two series with one hash share the later
+//! number, which costs a look-up and never an error. A series that [`History`] does not know, after a
+//! restart, gets the latest time of its whole table.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use crate::base::lsn::Lsn;
+use crate::engine::EngineError;
+use crate::engine::catalog::Table;
+use crate::engine::upsert::{Candidate, Verdict, decide};
+use crate::record::codec::RecordView;
+use crate::record::request::{Attributes, Outcome, WriteRequest};
+use crate::record::{TableId, Value};
+
+use super::column::RowId;
+use super::magnetic::Magnetic;
+use super::series::Wanted;
+use super::store::{RowRef, SeriesId, Stamp, TableStore, attributes_of};
+
+pub(super) type Tables = HashMap<TableId, TableStore, RandomState>;
+
+/// Bytes that one series of a history takes, with the map's spare room.
+const HISTORY_ENTRY_BYTES: usize = 24;
+
+/// Stores that take no more rows and wait for their flush: all rows of a shard's frames up to `lsn`
+/// that no earlier one has.
+#[derive(Debug)]
+pub(super) struct Frozen {
+    pub(super) lsn: Lsn,
+    pub(super) tables: Tables,
+    pub(super) bytes: usize,
+    pub(super) rows: u64,
+}
+
+/// Up to which time older layers may have rows of a series.
+#[derive(Debug)]
+struct History {
+    /// Hash and latest time of each series that was frozen since start.
+    last: HashTable<(u64, i64)>,
+    /// Whether a series that is not in `last` has no older rows at all.
+    is_complete: bool,
+    /// The latest time of any row in an older layer, ns.
+    time_ns_max: i64,
+}
+
+impl History {
+    fn new(time_ns_flushed: Option<i64>) -> Self {
+        Self {
+            last: HashTable::new(),
+            is_complete: time_ns_flushed.is_none(),
+            time_ns_max: time_ns_flushed.unwrap_or(i64::MIN),
+        }
+    }
+
+    fn older(&self, hash: u64) -> i64 {
+        match self.last.find(hash, |entry| entry.0 == hash) {
+            Some(&(_, time_ns)) => time_ns,
+            None if self.is_complete => i64::MIN,
+            None => self.time_ns_max,
+        }
+    }
+
+    fn note(&mut self, hash: u64, time_ns: i64) {
+        self.time_ns_max = self.time_ns_max.max(time_ns);
+        match self.last.find_mut(hash, |entry| entry.0 == hash) {
+            Some(entry) => entry.1 = entry.1.max(time_ns),
+            None => {
+                self.last.insert_unique(hash, (hash, time_ns), |entry| entry.0);
+            }
+        }
+    }
+
+    fn forget(&mut self) {
+        self.is_complete &= self.last.is_empty();
+        self.last = HashTable::new();
+    }
+
+    fn bytes(&self) -> usize {
+        self.last.capacity() * HISTORY_ENTRY_BYTES
+    }
+}
+
+/// What a shard has in memory.
+#[derive(Debug, Default)]
+pub(super) struct ShardState {
+    pub(super) active: Tables,
+    /// Oldest first.
+    pub(super) frozen: Vec<Arc<Frozen>>,
+    history: HashMap<TableId, History, RandomState>,
+    /// The last frame that the shard has written as a whole.
+    pub(super) committed: Lsn,
+    /// Whether records of a frame were written that was not committed yet: a store is frozen
+    /// between frames only.
+    pub(super) is_mid_frame: bool,
+    /// Whether the next commit shall freeze the store.
+    pub(super) is_freeze_wanted: bool,
+    /// Stores frozen since start.
+    pub(super) frozen_count: u64,
+    /// When the oldest row of the active store was written.
+    pub(super) first_write: Option<Duration>,
+    /// Bytes of the active stores.
+    active_bytes: usize,
+    /// Bytes of the histories.
+    history_bytes: usize,
+}
+
+impl ShardState {
+    /// Bytes of the active stores and of what the shard remembers of older ones.
+    pub(super) const fn bytes(&self) -> usize {
+        self.active_bytes + self.history_bytes
+    }
+
+    /// Rows of the active stores, dead ones too.
+    pub(super) fn active_rows(&self) -> u64 {
+        self.active.values().map(|store| u64::from(store.rows())).sum()
+    }
+
+    /// Whether no row waits for a flush.
+    pub(super) fn is_empty(&self) -> bool {
+        self.frozen.is_empty() && self.active.values().all(TableStore::is_empty)
+    }
+
+    /// Whether the active store should be frozen whatever its bytes.
+    pub(super) fn is_nearly_full(&self) -> bool {
+        self.active.values().any(TableStore::is_nearly_full)
+    }
+
+    /// Writes a batch; see [`crate::engine::TableEngine::write`].
+    pub(super) fn write(
+        &mut self,
+        table: &Table,
+        magnetic: &Magnetic,
+        request: &WriteRequest<'_>,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), EngineError> {
+        self.is_mid_frame = true;
+        let store = self.active.entry(table.id).or_default();
+        let history = self
+            .history
+            .entry(table.id)
+            .or_insert_with(|| History::new(magnetic.time_ns_max_at_open(table.id)));
+        let before = store.bytes();
+        let mut layers = Layers { table, store, history, frozen: &self.frozen, magnetic };
+        let result = request.records.iter().try_for_each(|view| {
+            outcomes.push(layers.write(view)?);
+            Ok(())
+        });
+        let after = layers.store.bytes();
+        self.active_bytes = self.active_bytes - before + after;
+        result
+    }
+
+    /// Freezes the active stores, which hold whole frames only; `history_bytes_max` bounds what is
+    /// remembered of them. Returns whether there was anything to freeze.
+    pub(super) fn freeze(&mut self, history_bytes_max: usize) -> bool {
+        assert!(!self.is_mid_frame, "a store is frozen between frames");
+        self.is_freeze_wanted = false;
+        self.first_write = None;
+        let rows = self.active_rows();
+        let mut tables = std::mem::take(&mut self.active);
+        let bytes = std::mem::take(&mut self.active_bytes);
+        if rows == 0 {
+            return false;
+        }
+        for (table, store) in &mut tables {
+            store.seal();
+            let history = self.history.get_mut(table).expect("made when the store was");
+            for (hash, time_ns) in store.last_times() {
+                history.note(hash, time_ns);
+            }
+        }
+        self.history_bytes = self.history.values().map(History::bytes).sum();
+        if self.history_bytes > history_bytes_max {
+            self.history.values_mut().for_each(History::forget);
+            self.history_bytes = 0;
+        }
+        let lsn = self.committed;
+        assert!(self.frozen.last().is_none_or(|last| last.lsn <= lsn), "frames are in order");
+        self.frozen.push(Arc::new(Frozen { lsn, tables, bytes, rows }));
+        self.frozen_count += 1;
+        true
+    }
+}
+
+/// The layers in which a key may have a row, newest first.
+struct Layers<'l> {
+    table: &'l Table,
+    store: &'l mut TableStore,
+    history: &'l History,
+    frozen: &'l [Arc<Frozen>],
+    magnetic: &'l Magnetic,
+}
+
+/// A row in an older layer.
+enum Older<'l> {
+    Frozen(&'l TableStore, RowId),
+    File(Arc<TableStore>, RowId),
+}
+
+impl Older<'_> {
+    fn row(&self) -> RowRef<'_> {
+        match self {
+            Self::Frozen(store, row) => store.row(*row),
+            Self::File(store, row) => store.row(*row),
+        }
+    }
+}
+
+/// What is to be done for a record.
+enum Plan {
+    /// The record becomes a row as it came.
+    Append(Outcome),
+    /// These attributes become a row: its own and those that stood.
+    AppendMerged(Vec<(Box<str>, OwnedValue)>),
+    /// No row.
+    Answer(Outcome),
+}
+
+/// A value that outlives the row it was copied from.
+enum OwnedValue {
+    Fixed(Value<'static>),
+    Varchar(Box<str>),
+}
+
+impl OwnedValue {
+    fn of(value: &Value<'_>) -> Self {
+        match *value {
+            Value::Double(value) => Self::Fixed(Value::Double(value)),
+            Value::Bigint(value) => Self::Fixed(Value::Bigint(value)),
+            Value::Boolean(value) => Self::Fixed(Value::Boolean(value)),
+            Value::Timestamp(value) => Self::Fixed(Value::Timestamp(value)),
+            Value::Varchar(value) => Self::Varchar(value.into()),
+        }
+    }
+
+    fn value(&self) -> Value<'_> {
+        match self {
+            Self::Fixed(value) => *value,
+            Self::Varchar(text) => Value::Varchar(text),
+        }
+    }
+}
+
+impl<'l> Layers<'l> {
+    #[inline]
+    fn write(&mut self, view: &RecordView<'_>) -> Result<Outcome, EngineError> {
+        let wire = self.store.wire(view.layout, self.table);
+        if let Some(refusal) = self.store.refusal(wire) {
+            return Ok(Outcome::Rejected(Box::new(refusal.clone())));
+        }
+        let history = self.history;
+        let series = self.store.series(&Wanted::of(view), || history.older(view.series_hash));
+        if view.time_ns > self.store.time_ns_last(series) {
+            let row = self.store.append_view(series, wire, view)?;
+            self.store.index_last(series, row, view.time_ns);
+            return Ok(Outcome::Stored);
+        }
+        self.write_late(series, view)
+    }
+
+    /// Writes a record whose key may have a row already.
+    fn write_late(
+        &mut self,
+        series: SeriesId,
+        view: &RecordView<'_>,
+    ) -> Result<Outcome, EngineError> {
+        let here = self.store.find_row(series, view.time_ns);
+        let may_be_older = here.is_none() && view.time_ns <= self.store.time_ns_older(series);
+        let older = if may_be_older { self.find_older(view)? } else { None };
+        let existing = match (here, &older) {
+            (Some(row), _) => Some(self.store.row(row)),
+            (None, Some(older)) => Some(older.row()),
+            (None, None) => None,
+        };
+        let row = match plan(existing, view)? {
+            Plan::Answer(outcome) => return Ok(outcome),
+            Plan::Append(outcome) => {
+                let wire = self.store.wire(view.layout, self.table);
+                (self.store.append_view(series, wire, view)?, outcome)
+            }
+            Plan::AppendMerged(owned) => {
+                let merged: Attributes<'_> =
+                    owned.iter().map(|(name, value)| (&**name, value.value())).collect();
+                let stamp = Stamp { time_ns: view.time_ns, version: view.version };
+                (self.store.append(series, stamp, view.layout.kind, &merged), Outcome::Updated)
+            }
+        };
+        let (row, outcome) = row;
+        match here {
+            Some(old) => self.store.index_instead(series, old, row),
+            None => self.store.index_late(series, row, view.time_ns),
+        }
+        if older.is_some() {
+            self.store.add_override(series, view.time_ns);
+        }
+        Ok(outcome)
+    }
+
+    fn find_older(&self, view: &RecordView<'_>) -> Result<Option<Older<'l>>, EngineError> {
+        let wanted = Wanted::of(view);
+        for frozen in self.frozen.iter().rev() {
+            let Some(store) = frozen.tables.get(&self.table.id) else { continue };
+            let row =
+                store.find_series(&wanted).and_then(|series| store.find_row(series, view.time_ns));
+            if let Some(row) = row {
+                return Ok(Some(Older::Frozen(store, row)));
+            }
+        }
+        let found = self.magnetic.find(self.table.id, &wanted, view.time_ns)?;
+        Ok(found.map(|(store, row)| Older::File(store, row)))
+    }
+}
+
+/// Asks the version rule.
+fn plan(existing: Option<RowRef<'_>>, view: &RecordView<'_>) -> Result<Plan, EngineError> {
+    let attributes = attributes_of(view)?;
+    let incoming =
+        Candidate { version: view.version, kind: view.layout.kind, attributes: &attributes };
+    let Some(existing) = existing else { return Ok(Plan::Append(Outcome::Stored)) };
+    let mut standing = Attributes::with_capacity(existing.shape.attributes.len());
+    existing.attributes(&mut standing);
+    let standing =
+        Candidate { version: existing.version(), kind: existing.shape.kind, attributes: &standing };
+    Ok(match decide(Some(&standing), &incoming) {
+        Verdict::Stored => unreachable!("a row stands"),
+        Verdict::Unchanged => Plan::Answer(Outcome::Unchanged),
+        Verdict::Rejected(rejection) => Plan::Answer(Outcome::Rejected(rejection)),
+        // Every attribute that arrived is among the merged ones: as many are the same ones.
+        Verdict::Updated(merged) if merged.len() == attributes.len() => {
+            Plan::Append(Outcome::Updated)
+        }
+        Verdict::Updated(merged) => Plan::AppendMerged(
+            merged.iter().map(|(name, value)| ((*name).into(), OwnedValue::of(value))).collect(),
+        ),
+    })
+}

@@ -1,0 +1,338 @@
+//! Who sent a request: tokens and users, section `auth` of the settings.
+//!
+//! A client shows a token as `Authorization: Token T` or `Bearer T`, as the password of `Basic`, or as
+//! the query parameter `p`; a name and password as `Basic`, as `Token name:password`, or as `u` and
+//! `p`. The parameters go before the header. Source: `InfluxDB` 1.12, `services/httpd`; `InfluxDB` 3.
+//!
+//! Without any token or user, everybody may do everything; [`Options::is_sufficient_for`] keeps that
+//! from happening on an address that others can reach.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hyper::HeaderMap;
+use hyper::header::AUTHORIZATION;
+use serde::{Deserialize, Serialize, Serializer};
+use subtle::{Choice, ConstantTimeEq as _};
+
+use crate::api::call::{Caller, Scope};
+use crate::api::fault::{Family, Fault, Kind};
+use crate::api::params::Params;
+use crate::base::class::Class;
+
+/// The name that stands for all databases.
+const ALL_DATABASES: &str = "*";
+
+/// Most bytes of a file that holds a secret.
+const SECRET_FILE_BYTES_MAX: u64 = 4096;
+
+/// Who may do what.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// Tokens.
+    pub tokens: Vec<Token>,
+    /// Names with passwords.
+    pub users: Vec<User>,
+    /// Whether requests without credentials may do everything, on any address. Wrong credentials are
+    /// refused even then, since whoever sends some means them.
+    pub anonymous: bool,
+}
+
+/// A secret that says who its bearer is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Token {
+    /// The bearer's name, for replies and logs.
+    pub name: String,
+    /// The token itself; better kept in `token_file`.
+    pub token: Option<Secret>,
+    /// The file that holds the token; white space at its ends is not part of it.
+    pub token_file: Option<PathBuf>,
+    /// The databases that it may read; `*` is all of them.
+    pub read: Vec<String>,
+    /// The databases that it may write; `*` is all of them.
+    pub write: Vec<String>,
+}
+
+/// A name with a password.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct User {
+    /// The name.
+    pub name: String,
+    /// The password; better kept in `password_file`.
+    pub password: Option<Secret>,
+    /// The file that holds the password; white space at its ends is not part of it.
+    pub password_file: Option<PathBuf>,
+    /// The databases that they may read; `*` is all of them.
+    pub read: Vec<String>,
+    /// The databases that they may write; `*` is all of them.
+    pub write: Vec<String>,
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// `text`, from here on unprintable.
+    pub const fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    fn is(&self, shown: &str) -> Choice {
+        self.0.as_bytes().ct_eq(shown.as_bytes())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("***")
+    }
+}
+
+/// Why the settings name no usable secret.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// Neither the secret nor its file is given, or both are.
+    #[error("auth: {owner:?} needs exactly one of {key} and {key}_file")]
+    NotOne {
+        /// Whose secret.
+        owner: String,
+        /// `token` or `password`.
+        key: &'static str,
+    },
+    /// The secret is empty.
+    #[error("auth: the {key} of {owner:?} is empty")]
+    Empty {
+        /// Whose secret.
+        owner: String,
+        /// `token` or `password`.
+        key: &'static str,
+    },
+    /// The file cannot be read, or is no text, or too large.
+    #[error("auth: cannot read {} for {owner:?}", path.display())]
+    File {
+        /// Whose secret.
+        owner: String,
+        /// Its file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl AuthError {
+    /// Who must act: whoever wrote the settings.
+    pub const fn class(&self) -> Class {
+        Class::Refused
+    }
+}
+
+impl Options {
+    /// Whether the server may listen on `listen` with these settings: on loopback always, elsewhere
+    /// only where somebody is known, or `anonymous` says that nobody needs to be.
+    pub fn is_sufficient_for(&self, listen: SocketAddr) -> bool {
+        !requires_auth(listen) || self.anonymous || !self.is_empty()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.tokens.is_empty() && self.users.is_empty()
+    }
+}
+
+/// Whether others than this machine can reach `listen`.
+pub fn requires_auth(listen: SocketAddr) -> bool {
+    !listen.ip().to_canonical().is_loopback()
+}
+
+/// The secrets and their owners, loaded.
+#[derive(Debug)]
+pub struct Keyring {
+    tokens: Vec<(Secret, Arc<Caller>)>,
+    users: Vec<(Secret, Arc<Caller>)>,
+    anonymous: Option<Arc<Caller>>,
+}
+
+/// What a client showed.
+enum Shown {
+    Token(String),
+    User { name: String, password: String },
+}
+
+impl Keyring {
+    /// Reads the secrets that the settings name.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError`] for the first that is missing or cannot be read.
+    pub fn load(options: &Options) -> Result<Self, AuthError> {
+        let mut keyring = Self { tokens: Vec::new(), users: Vec::new(), anonymous: None };
+        for token in &options.tokens {
+            let secret =
+                secret_of(&token.name, "token", token.token.as_ref(), token.token_file.as_deref())?;
+            keyring.tokens.push((secret, caller(&token.name, &token.read, &token.write)));
+        }
+        for user in &options.users {
+            let secret = secret_of(
+                &user.name,
+                "password",
+                user.password.as_ref(),
+                user.password_file.as_deref(),
+            )?;
+            keyring.users.push((secret, caller(&user.name, &user.read, &user.write)));
+        }
+        if options.anonymous || options.is_empty() {
+            keyring.anonymous = Some(Arc::new(Caller::anonymous()));
+        }
+        Ok(keyring)
+    }
+
+    /// Who sent a request.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] 401 in the words of `family`; it does not say what was wrong.
+    pub fn identify(
+        &self,
+        headers: &HeaderMap,
+        params: &Params,
+        family: Family,
+    ) -> Result<Arc<Caller>, Fault> {
+        // Clients that are told to send a token send it whether or not anybody asks.
+        if self.tokens.is_empty() && self.users.is_empty() {
+            return self.anonymous.clone().ok_or_else(|| unauthorized(family, Why::Wrong));
+        }
+        match shown(headers, params) {
+            Err(Unreadable) => Err(unauthorized(family, Why::Missing)),
+            Ok(None) => self.anonymous.clone().ok_or_else(|| unauthorized(family, Why::Missing)),
+            Ok(Some(shown)) => self.find(&shown).ok_or_else(|| unauthorized(family, Why::Wrong)),
+        }
+    }
+
+    /// Compares with every secret, so that the time taken does not tell which came close.
+    fn find(&self, shown: &Shown) -> Option<Arc<Caller>> {
+        let mut found = None;
+        let (name, secret) = match shown {
+            Shown::Token(token) => (None, token),
+            Shown::User { name, password } => (Some(name), password),
+        };
+        for (token, caller) in &self.tokens {
+            if bool::from(token.is(secret)) {
+                found = Some(caller);
+            }
+        }
+        for (password, caller) in &self.users {
+            let is_name = Choice::from(u8::from(name == Some(&caller.name)));
+            if bool::from(password.is(secret) & is_name) {
+                found = Some(caller);
+            }
+        }
+        found.cloned()
+    }
+}
+
+fn caller(name: &str, read: &[String], write: &[String]) -> Arc<Caller> {
+    Arc::new(Caller { name: name.to_owned(), read: scope(read), write: scope(write) })
+}
+
+fn scope(names: &[String]) -> Scope {
+    if names.iter().any(|name| name == ALL_DATABASES) {
+        return Scope::All;
+    }
+    Scope::Named(names.to_vec())
+}
+
+fn secret_of(
+    owner: &str,
+    key: &'static str,
+    text: Option<&Secret>,
+    file: Option<&Path>,
+) -> Result<Secret, AuthError> {
+    let secret = match (text, file) {
+        (Some(secret), None) => secret.clone(),
+        (None, Some(path)) => read_secret(path).map_err(|source| AuthError::File {
+            owner: owner.to_owned(),
+            path: path.to_owned(),
+            source,
+        })?,
+        _ => return Err(AuthError::NotOne { owner: owner.to_owned(), key }),
+    };
+    if secret.0.is_empty() {
+        return Err(AuthError::Empty { owner: owner.to_owned(), key });
+    }
+    Ok(secret)
+}
+
+fn read_secret(path: &Path) -> std::io::Result<Secret> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    let mut file = std::fs::File::open(path)?.take(SECRET_FILE_BYTES_MAX + 1);
+    if file.read_to_string(&mut text)? as u64 > SECRET_FILE_BYTES_MAX {
+        return Err(std::io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(Secret(text.trim().to_owned()))
+}
+
+/// There are credentials, but not in any form that we know.
+struct Unreadable;
+
+fn shown(headers: &HeaderMap, params: &Params) -> Result<Option<Shown>, Unreadable> {
+    if let Some(password) = params.get("p").filter(|password| !password.is_empty()) {
+        let name = params.text("u").to_owned();
+        return Ok(Some(Shown::User { name, password: password.to_owned() }));
+    }
+    let Some(header) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let header = header.to_str().map_err(|_not_ascii| Unreadable)?;
+    let (scheme, credentials) = header.trim().split_once(' ').ok_or(Unreadable)?;
+    let credentials = credentials.trim();
+    match scheme.to_ascii_lowercase().as_str() {
+        "bearer" => Ok(Some(Shown::Token(credentials.to_owned()))),
+        "token" => Ok(Some(match credentials.split_once(':') {
+            Some((name, password)) => {
+                Shown::User { name: name.to_owned(), password: password.to_owned() }
+            }
+            None => Shown::Token(credentials.to_owned()),
+        })),
+        "basic" => {
+            let bytes = BASE64.decode(credentials).map_err(|_malformed| Unreadable)?;
+            let text = String::from_utf8(bytes).map_err(|_not_text| Unreadable)?;
+            let (name, password) = text.split_once(':').ok_or(Unreadable)?;
+            Ok(Some(Shown::User { name: name.to_owned(), password: password.to_owned() }))
+        }
+        _ => Err(Unreadable),
+    }
+}
+
+/// Why nobody is known. `InfluxDB` 1 clients tell the two apart; neither says what came close.
+#[derive(Clone, Copy)]
+enum Why {
+    Missing,
+    Wrong,
+}
+
+fn unauthorized(family: Family, why: Why) -> Fault {
+    let message = match (family, why) {
+        (Family::V1 | Family::Native, Why::Missing) => "unable to parse authentication credentials",
+        (Family::V1 | Family::Native, Why::Wrong) => "authorization failed",
+        (Family::V2, _) => "unauthorized access",
+        (Family::V3, _) => "the request was not authenticated",
+    };
+    Fault::new(Kind::Unauthorized, message)
+}
+
+#[cfg(test)]
+mod tests;

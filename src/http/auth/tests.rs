@@ -1,0 +1,143 @@
+//! Who is let in, and who is not.
+
+use hyper::header::HeaderValue;
+
+use super::*;
+
+fn options() -> Options {
+    toml::from_str(
+        r#"
+        [[tokens]]
+        name = "agent"
+        token = "s3cret"
+        write = ["fleet"]
+
+        [[users]]
+        name = "ann"
+        password = "pa:ss"
+        read = ["*"]
+        "#,
+    )
+    .unwrap()
+}
+
+fn identify(options: &Options, header: Option<&str>, query: &str) -> Result<String, Fault> {
+    let mut headers = HeaderMap::new();
+    if let Some(header) = header {
+        headers.insert(AUTHORIZATION, HeaderValue::from_str(header).unwrap());
+    }
+    let params = Params::parse(query).unwrap();
+    let keyring = Keyring::load(options).unwrap();
+    keyring.identify(&headers, &params, Family::V1).map(|caller| caller.name.clone())
+}
+
+fn basic(text: &str) -> String {
+    format!("basic {}", BASE64.encode(text))
+}
+
+#[test]
+fn every_way_of_showing_a_token_or_password_is_known() {
+    for (header, query, name) in [
+        (Some("Token s3cret".to_owned()), "", "agent"),
+        (Some("bearer s3cret".to_owned()), "", "agent"),
+        (Some(basic("anybody:s3cret")), "", "agent"),
+        (Some(basic("ann:pa:ss")), "", "ann"),
+        (Some("Token ann:pa:ss".to_owned()), "", "ann"),
+        (None, "u=ann&p=pa:ss", "ann"),
+        (None, "p=s3cret", "agent"),
+        (Some("Token wrong".to_owned()), "u=ann&p=pa%3Ass", "ann"),
+    ] {
+        let found = identify(&options(), header.as_deref(), query);
+        assert_eq!(found.as_deref(), Ok(name), "{header:?} {query}");
+    }
+}
+
+#[test]
+fn everybody_else_is_401() {
+    for header in [
+        "Token",
+        "Token ",
+        "Token wrong",
+        "Token s3cretx",
+        "Token s3cre",
+        "Bearer",
+        "Basic !",
+        "Basic YQ==",
+        "Digest s3cret",
+        "s3cret",
+        "Token ann:s",
+        "Token bob:pa:ss",
+    ] {
+        let fault = identify(&options(), Some(header), "").unwrap_err();
+        assert_eq!(fault.status(), 401, "{header}");
+    }
+    assert!(identify(&options(), Some("Token s3cret"), "u=ann&p=wrong").is_err());
+    let fault = identify(&options(), None, "").unwrap_err();
+    assert_eq!(fault.message, "unable to parse authentication credentials");
+    let fault = identify(&options(), None, "u=ann&p=x").unwrap_err();
+    assert_eq!(fault.message, "authorization failed");
+}
+
+#[test]
+fn anonymous_lets_in_who_shows_nothing_and_not_who_shows_something_wrong() {
+    let options = Options { anonymous: true, ..options() };
+    assert_eq!(identify(&options, None, "").as_deref(), Ok("anonymous"));
+    assert!(identify(&options, Some("Token wrong"), "").is_err());
+    let nobody = Options::default();
+    assert_eq!(identify(&nobody, Some("Token anything"), "").as_deref(), Ok("anonymous"));
+}
+
+#[test]
+fn scopes_are_the_settings() {
+    let keyring = Keyring::load(&options()).unwrap();
+    let (_, agent) = &keyring.tokens[0];
+    assert!(
+        agent.write.covers("fleet") && !agent.write.covers("other") && !agent.read.covers("fleet")
+    );
+    let (_, ann) = &keyring.users[0];
+    assert!(ann.read.covers("anything") && !ann.write.covers("anything"));
+}
+
+#[test]
+fn only_loopback_may_be_served_without_knowing_anybody() {
+    let nobody = Options::default();
+    for (listen, needs) in [
+        ("127.0.0.1:8086", false),
+        ("[::1]:8086", false),
+        ("[::ffff:127.0.0.1]:8086", false),
+        ("0.0.0.0:8086", true),
+        ("[::]:8086", true),
+        ("192.168.1.1:8086", true),
+    ] {
+        let listen = listen.parse().unwrap();
+        assert_eq!(requires_auth(listen), needs, "{listen}");
+        assert_eq!(nobody.is_sufficient_for(listen), !needs, "{listen}");
+        assert!(options().is_sufficient_for(listen));
+        assert!(Options { anonymous: true, ..Options::default() }.is_sufficient_for(listen));
+    }
+}
+
+#[test]
+fn secrets_come_from_files_and_are_never_printed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token");
+    std::fs::write(&path, "from-file\n").unwrap();
+    let token = Token { name: "f".into(), token_file: Some(path.clone()), ..Token::default() };
+    let mut options = options();
+    options.tokens.push(token);
+    assert_eq!(identify(&options, Some("Token from-file"), "").as_deref(), Ok("f"));
+    let printed = format!(
+        "{options:?} {:?} {}",
+        Keyring::load(&options).unwrap(),
+        serde_json::to_string(&options).unwrap()
+    );
+    for secret in ["s3cret", "pa:ss", "from-file"] {
+        assert!(!printed.contains(secret), "{printed}");
+    }
+    std::fs::write(&path, " \n").unwrap();
+    assert!(matches!(Keyring::load(&options), Err(AuthError::Empty { .. })));
+    std::fs::remove_file(&path).unwrap();
+    assert!(matches!(Keyring::load(&options), Err(AuthError::File { .. })));
+    options.tokens[1].token = Some(Secret::new("two".into()));
+    assert!(matches!(Keyring::load(&options), Err(AuthError::NotOne { .. })));
+}

@@ -1,0 +1,183 @@
+//! A socket that does not wait for ever: for a request, for the rest of a header, or for a client that
+//! does not read. hyper's own header timeout counts the idle time before a request as well, so it
+//! would cut off every agent that sends less often than a header may take.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::options::Options;
+
+const IDLE: u8 = 0;
+const HEADER: u8 = 1;
+const REQUEST: u8 = 2;
+
+/// What a connection is doing; shared by its socket and its service.
+///
+/// Relaxed: both run in the task of one connection, and the value orders nothing else.
+#[derive(Debug, Clone, Default)]
+pub struct Phase(Arc<AtomicU8>);
+
+impl Phase {
+    /// A header has been read: the body reader and the request timeout watch from here.
+    pub fn request(&self) {
+        self.0.store(REQUEST, Ordering::Relaxed);
+    }
+
+    /// The reply has been handed over: the next request may come.
+    pub fn idle(&self) {
+        self.0.store(IDLE, Ordering::Relaxed);
+    }
+}
+
+/// A socket with limits on standing still.
+#[derive(Debug)]
+pub struct Guarded<S> {
+    stream: S,
+    phase: Phase,
+    header_timeout: Duration,
+    idle_timeout: Duration,
+    reading: Alarm,
+    writing: Alarm,
+}
+
+/// A timer that is made when it is first needed.
+#[derive(Debug, Default)]
+struct Alarm {
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// What it was set for; `None` while it is off.
+    armed: Option<u8>,
+}
+
+impl Alarm {
+    /// Sets the alarm for `what`, unless it is set for that already.
+    fn arm(&mut self, what: u8, after: Duration) {
+        if self.armed == Some(what) {
+            return;
+        }
+        self.armed = Some(what);
+        let deadline = Instant::now() + after;
+        match &mut self.sleep {
+            Some(sleep) => sleep.as_mut().reset(deadline),
+            None => self.sleep = Some(Box::pin(tokio::time::sleep_until(deadline))),
+        }
+    }
+
+    fn has_rung(&mut self, cx: &mut Context<'_>) -> bool {
+        self.armed.is_some()
+            && self.sleep.as_mut().is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
+    }
+}
+
+impl<S> Guarded<S> {
+    /// `stream`, watched.
+    pub fn new(stream: S, phase: Phase, options: &Options) -> Self {
+        Self {
+            stream,
+            phase,
+            header_timeout: options.header_timeout.0,
+            idle_timeout: options.idle_timeout.0,
+            reading: Alarm::default(),
+            writing: Alarm::default(),
+        }
+    }
+
+    /// Sets the alarm that fits the phase, and says whether it has rung.
+    fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
+        match self.phase.0.load(Ordering::Relaxed) {
+            REQUEST => {
+                self.reading.armed = None;
+                return false;
+            }
+            HEADER => self.reading.arm(HEADER, self.header_timeout),
+            _ => self.reading.arm(IDLE, self.idle_timeout),
+        }
+        self.reading.has_rung(cx)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, into);
+        if read.is_ready() {
+            let phase = &self.phase.0;
+            if into.filled().len() > before && phase.load(Ordering::Relaxed) == IDLE {
+                phase.store(HEADER, Ordering::Relaxed);
+                self.reading.armed = None;
+            }
+            return read;
+        }
+        if !self.is_overdue(cx) {
+            return Poll::Pending;
+        }
+        // Between requests a closed connection is nothing unusual, within one it is an error.
+        if self.reading.armed == Some(IDLE) {
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Guarded<S> {
+    /// Passes on what a write did, or an error where nothing moved for too long.
+    fn watched<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        wrote: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if wrote.is_ready() {
+            self.writing.armed = None;
+            return wrote;
+        }
+        self.writing.arm(REQUEST, self.idle_timeout);
+        if self.writing.has_rung(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Pending
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.watched(cx, wrote)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.watched(cx, wrote)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.watched(cx, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.watched(cx, shut)
+    }
+}

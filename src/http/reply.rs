@@ -1,0 +1,150 @@
+//! A reply as bytes: the headers that every reply has, and its body.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+
+use crate::api::INFLUXDB_VERSION;
+use crate::api::reply::{Broken, Content, Reply};
+
+/// Longest request id of a client that is echoed, in bytes.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_INFLUXDB_VERSION: HeaderName = HeaderName::from_static("x-influxdb-version");
+const X_INFLUXDB_BUILD: HeaderName = HeaderName::from_static("x-influxdb-build");
+
+/// Numbers the requests of this process.
+#[derive(Debug)]
+pub struct RequestIds {
+    /// Tells this process from others.
+    process: u64,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    /// Ids that no other process gives, in all likelihood.
+    pub fn new() -> Self {
+        Self { process: RandomState::new().hash_one(0), next: AtomicU64::new(1) }
+    }
+
+    /// The id that the client sent, if it is visible ASCII of a sane length; else one of ours.
+    pub fn of(&self, headers: &HeaderMap) -> HeaderValue {
+        let sent = [X_REQUEST_ID, REQUEST_ID]
+            .iter()
+            .find_map(|name| headers.get(name))
+            .filter(|value| is_sane(value.as_bytes()));
+        sent.cloned().unwrap_or_else(|| self.make())
+    }
+
+    fn make(&self) -> HeaderValue {
+        // Relaxed: each number is given once; nothing else hangs on it.
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        HeaderValue::from_str(&format!("{:016x}-{number:08x}", self.process))
+            .expect("hexadecimal digits are visible ASCII")
+    }
+}
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn is_sane(id: &[u8]) -> bool {
+    (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
+}
+
+/// The reply with the headers that every reply has; `end` is dropped with its body. `Date` is hyper's.
+pub fn response<E: Send + Unpin>(reply: Reply, id: HeaderValue, end: E) -> Response<Outgoing<E>> {
+    let Reply { status, mut headers, content } = reply;
+    headers.insert(REQUEST_ID, id.clone());
+    headers.insert(X_REQUEST_ID, id);
+    headers.insert(X_INFLUXDB_VERSION, HeaderValue::from_static(INFLUXDB_VERSION));
+    headers.insert(X_INFLUXDB_BUILD, HeaderValue::from_static("OSS"));
+    let says_later =
+        matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+    if says_later && !headers.contains_key(RETRY_AFTER) {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    let mut response = Response::new(Outgoing { content, _end: end });
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// A reply's body on its way, and what ends with it.
+#[derive(Debug)]
+pub struct Outgoing<E> {
+    content: Content,
+    _end: E,
+}
+
+impl<E: Send + Unpin> Body for Outgoing<E> {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match &mut self.content {
+            Content::Empty => Poll::Ready(None),
+            Content::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.content = Content::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Content::Stream(chunks) => {
+                chunks.poll_recv(cx).map(|chunk| chunk.map(|chunk| chunk.map(Frame::data)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.content, Content::Empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clients_own_request_id_is_echoed_if_it_is_sane() {
+        let ids = RequestIds::new();
+        let with = |value: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-request-id", HeaderValue::from_bytes(value).unwrap());
+            ids.of(&headers)
+        };
+        assert_eq!(with(b"abc-1"), "abc-1");
+        for odd in [&b"a b"[..], b"", "ä".as_bytes(), &[b'x'; REQUEST_ID_BYTES_MAX + 1]] {
+            assert_ne!(with(odd).as_bytes(), odd);
+        }
+        assert_ne!(ids.of(&HeaderMap::new()), ids.of(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn every_503_says_when_to_try_again() {
+        let reply = Reply::empty(StatusCode::SERVICE_UNAVAILABLE);
+        let response = response(reply, HeaderValue::from_static("1"), ());
+        assert_eq!(response.headers()["retry-after"], "1");
+        assert_eq!(response.headers()["x-influxdb-build"], "OSS");
+    }
+}

@@ -1,0 +1,240 @@
+//! The sink that decoders show their records to: resolves tables, validates, packs.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use super::{Ask, Durability, NamedRefusal, Options, Receipt};
+use crate::base::class::Class;
+use crate::engine::catalog::{Catalog, Table, TableSettings};
+use crate::record::codec::{FamilyId, LayoutId, PAYLOAD_BYTES_MAX, PayloadBuilder};
+use crate::record::limits::{REFUSALS_NAMED_MAX, REFUSED_TEXT_QUOTED_BYTES_MAX};
+use crate::record::validate::{self, Broken};
+use crate::record::{MeasureKind, Reason, Record, RecordSink, Refusal};
+
+/// Packs the records of one request.
+pub(super) struct Encoder<'e> {
+    catalog: &'e Catalog,
+    options: &'e Options,
+    builder: &'e mut PayloadBuilder,
+    ask: &'e Ask<'e>,
+    /// The version for the next record without one, and the step to the one after.
+    versions: (i64, i64),
+    tables: Vec<Resolved>,
+    /// Places in `tables`, by the names: a request may name as many tables as there are.
+    tables_by_name: HashTable<usize>,
+    hasher: RandomState,
+    /// The table of the last record: lines of one table come in runs.
+    table_hint: usize,
+    /// The verdict on each family, once a request.
+    families: Vec<Result<(), Broken>>,
+    /// The verdict on each family with each layout, once a request.
+    layouts: HashMap<(FamilyId, LayoutId), Result<(), Broken>>,
+    /// The last pair that was found good.
+    good: Option<(FamilyId, LayoutId)>,
+    outcome: Outcome,
+}
+
+/// A table that the request has named.
+struct Resolved {
+    database: String,
+    name: String,
+    table: Result<Arc<Table>, Broken>,
+}
+
+/// What became of the records of a request.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    accepted: u64,
+    refused: u64,
+    named: Vec<NamedRefusal>,
+    /// Set when the request's own database does not exist and must not be made.
+    pub(super) database_not_found: Option<String>,
+    /// Set when a table could not be made through no fault of the request.
+    pub(super) fault: Option<String>,
+}
+
+impl<'e> Encoder<'e> {
+    pub(super) fn new(
+        catalog: &'e Catalog,
+        options: &'e Options,
+        builder: &'e mut PayloadBuilder,
+        ask: &'e Ask<'e>,
+        versions: (i64, i64),
+    ) -> Self {
+        Self {
+            catalog,
+            options,
+            builder,
+            ask,
+            versions,
+            tables: Vec::new(),
+            tables_by_name: HashTable::new(),
+            hasher: RandomState::default(),
+            table_hint: 0,
+            families: Vec::new(),
+            layouts: HashMap::new(),
+            good: None,
+            outcome: Outcome::default(),
+        }
+    }
+
+    pub(super) fn finish(self) -> Outcome {
+        self.outcome
+    }
+
+    fn take(&mut self, record: &Record<'_>) -> Result<(), Broken> {
+        let at = self.resolve(record);
+        let table = match &self.tables[at].table {
+            Ok(table) => table,
+            Err(broken) => return Err(broken.clone()),
+        };
+        let (family, is_new) = self.builder.family(table.id, record);
+        if is_new {
+            self.families.push(validate::family(record));
+            assert_eq!(self.families.len(), family.0 as usize + 1, "one verdict a family");
+        }
+        let (layout, _) = self.builder.layout(record);
+        if self.good != Some((family, layout)) {
+            let table = Arc::clone(table);
+            self.judge(&table, (family, layout), record)?;
+        }
+        validate::values(record)?;
+        let time_ns = record.time_ns.unwrap_or(self.ask.received_ns);
+        validate::time(time_ns)?;
+        let version = if let Some(version) = record.version {
+            validate::version(version)?;
+            version
+        } else {
+            let (next, step) = self.versions;
+            self.versions.0 = next.saturating_add(step);
+            next
+        };
+        // Past the bound the request is refused as a whole; packing on would only take memory.
+        if self.builder.bytes() <= PAYLOAD_BYTES_MAX {
+            self.builder.push((family, layout), record, time_ns, version);
+        }
+        self.outcome.accepted += 1;
+        Ok(())
+    }
+
+    /// The verdict on a family with a layout: names, and types against the table's columns.
+    fn judge(
+        &mut self,
+        table: &Table,
+        pair: (FamilyId, LayoutId),
+        record: &Record<'_>,
+    ) -> Result<(), Broken> {
+        self.families[pair.0.0 as usize].clone()?;
+        let verdict = self
+            .layouts
+            .entry(pair)
+            .or_insert_with(|| validate::layout(record).and_then(|()| claim(table, record)));
+        verdict.clone()?;
+        self.good = Some(pair);
+        Ok(())
+    }
+
+    /// The place in `tables` of the record's table, which is made where the settings allow it.
+    fn resolve(&mut self, record: &Record<'_>) -> usize {
+        let is_it =
+            |known: &Resolved| known.name == record.table && known.database == record.database;
+        if self.tables.get(self.table_hint).is_some_and(is_it) {
+            return self.table_hint;
+        }
+        let hash = self.hasher.hash_one((record.database, record.table));
+        let known = self.tables_by_name.find(hash, |&at| is_it(&self.tables[at])).copied();
+        self.table_hint = known.unwrap_or_else(|| self.add_table(record, hash));
+        self.table_hint
+    }
+
+    fn add_table(&mut self, record: &Record<'_>, hash: u64) -> usize {
+        let table = self.find_or_create(record);
+        let (database, name) = (record.database.to_owned(), record.table.to_owned());
+        self.tables.push(Resolved { database, name, table });
+        let at = self.tables.len() - 1;
+        let (tables, hasher) = (&self.tables, &self.hasher);
+        self.tables_by_name.insert_unique(hash, at, |&at| {
+            hasher.hash_one((&*tables[at].database, &*tables[at].name))
+        });
+        at
+    }
+
+    fn find_or_create(&mut self, record: &Record<'_>) -> Result<Arc<Table>, Broken> {
+        if let Some(table) = self.catalog.resolve(record.database, record.table) {
+            return Ok(table);
+        }
+        validate::table_name("database", record.database)?;
+        validate::table_name("table", record.table)?;
+        if !self.options.create_tables {
+            if record.database == self.ask.database {
+                self.outcome.database_not_found = Some(record.database.to_owned());
+            }
+            let message = format!("table not found: {:?} in {:?}", record.table, record.database);
+            return Err((Reason::TableNotFound, message));
+        }
+        let settings =
+            TableSettings { created_ns: self.ask.received_ns, ..TableSettings::default() };
+        self.catalog.create(record.database, record.table, &settings).map_err(|error| {
+            if error.class() != Class::Refused {
+                self.outcome.fault = Some(error.to_string());
+            }
+            (Reason::TableLimit, error.to_string())
+        })
+    }
+
+    fn refuse_named(&mut self, refusal: &Refusal<'_>) {
+        self.outcome.refused += 1;
+        if self.outcome.named.len() < REFUSALS_NAMED_MAX {
+            let text = refusal.origin.text;
+            let quoted = &text[..text.len().min(REFUSED_TEXT_QUOTED_BYTES_MAX)];
+            self.outcome.named.push(NamedRefusal {
+                number: refusal.origin.number,
+                column: refusal.column,
+                reason: refusal.reason,
+                message: refusal.message.clone(),
+                text: String::from_utf8_lossy(quoted).into_owned(),
+            });
+        }
+        if self.builder.bytes() <= PAYLOAD_BYTES_MAX {
+            self.builder.push_refused(self.ask.database, refusal);
+        }
+    }
+}
+
+/// Claims the record's attributes as columns of the table, or finds that they do not fit.
+fn claim(table: &Table, record: &Record<'_>) -> Result<(), Broken> {
+    if record.kind == MeasureKind::Scalar {
+        return Ok(());
+    }
+    let attributes: Vec<_> =
+        record.attributes.iter().map(|a| (a.name, a.value.value_type())).collect();
+    table.claim_attributes(&attributes).map_err(|error| (error.reason(), error.to_string()))
+}
+
+impl RecordSink for Encoder<'_> {
+    fn record(&mut self, record: &Record<'_>) {
+        if let Err((reason, message)) = self.take(record) {
+            self.refuse_named(&Refusal { origin: record.origin, column: 0, reason, message });
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal<'_>) {
+        self.refuse_named(&refusal);
+    }
+}
+
+impl Outcome {
+    pub(super) fn receipt(&self, durability: Durability) -> Receipt {
+        Receipt {
+            lsn: None,
+            durability,
+            accepted: self.accepted,
+            refused: self.refused,
+            named: self.named.clone(),
+        }
+    }
+}

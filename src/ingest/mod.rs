@@ -1,0 +1,569 @@
+//! Floor 4: the way in. One function, [`Ingest::accept`]:
+//!
+//! admit -> encode -> append -> wait for commit -> receipt.
+//!
+//! [`Ingest::admit`] reserves memory before a body is read, so that overload ends in a "busy" and
+//! never in growth. `accept` then runs the caller's decoder with a sink that resolves tables,
+//! validates and packs records into one payload, appends it to the log, and waits until it is as
+//! durable as was asked. From there on the request is no longer needed: the shards read the frame out
+//! of the log.
+
+mod admission;
+mod encoder;
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::base::class::Class;
+use crate::base::clock::SharedClock;
+use crate::base::lsn::Lsn;
+use crate::base::units::{Bytes, Span};
+use crate::engine::catalog::Catalog;
+use crate::metrics::Metrics;
+use crate::record::codec::{PAYLOAD_BYTES_MAX, PayloadBuilder};
+use crate::record::{Reason, RecordSink};
+use crate::shard::marks::Marks;
+use crate::wal::{CommitError, Wal, WalError};
+
+pub use admission::Admission;
+use admission::Memory;
+use encoder::Encoder;
+
+/// Settings of the section `ingest`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Where a record's version comes from when it was sent without one: `"fixed"` is 1, so that a
+    /// second value of the same record is refused; `"arrival"` is the time of receipt, so that the
+    /// last write wins; any other text names a field of line protocol, such as `"_version"`, that
+    /// holds it (a record without that field gets 1).
+    pub version: String,
+    /// Whether a database or table is made when it is written first. `false`: 404.
+    pub create_tables: bool,
+    /// The measure name of records of line protocol. Empty: the measurement's name. One name for all
+    /// keeps tables narrow in Timestream.
+    pub measure_name: String,
+    /// A dimension, `"name=value"`, for records without a tag, since a record needs one. Empty: such
+    /// records are refused.
+    pub default_dimension: String,
+    /// Memory for requests that are not yet acknowledged, 1 MiB or more. Reaching it is answered by
+    /// 503. Less than the largest request refuses that one for ever; more than the machine has ends
+    /// in the kernel's hands.
+    pub memory_bytes_max: Bytes,
+    /// How long a request waits for memory before it is answered by 503. 0ms to 60s.
+    pub admit_wait: Span,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            version: "fixed".to_owned(),
+            create_tables: true,
+            measure_name: String::new(),
+            default_dimension: "source=none".to_owned(),
+            memory_bytes_max: Bytes::mib(256),
+            admit_wait: Span::secs(1),
+        }
+    }
+}
+
+/// Least memory for requests, most that the semaphore behind it can count.
+const MEMORY_BYTES_MIN: Bytes = Bytes::mib(1);
+const MEMORY_BYTES_MAX: Bytes = Bytes(1 << 40);
+/// Longest wait for memory.
+const ADMIT_WAIT_MAX: Span = Span::secs(60);
+
+impl Options {
+    /// Every contradiction in the section, as `key: what is wrong`.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !(MEMORY_BYTES_MIN..=MEMORY_BYTES_MAX).contains(&self.memory_bytes_max) {
+            problems.push(format!(
+                "ingest.memory_bytes_max: {} is not in {MEMORY_BYTES_MIN} to {MEMORY_BYTES_MAX}",
+                self.memory_bytes_max
+            ));
+        }
+        if self.admit_wait > ADMIT_WAIT_MAX {
+            problems.push(format!(
+                "ingest.admit_wait: {} is not in 0ms to {ADMIT_WAIT_MAX}",
+                self.admit_wait
+            ));
+        }
+        if self.version.is_empty() {
+            problems.push(
+                "ingest.version: write \"fixed\", \"arrival\" or the name of a field".to_owned(),
+            );
+        }
+        if !self.default_dimension.is_empty() && self.default_dimension().is_none() {
+            problems.push(format!(
+                "ingest.default_dimension: {:?} is not of the form \"name=value\"",
+                self.default_dimension
+            ));
+        }
+        problems
+    }
+
+    /// The dimension for records that have none.
+    pub fn default_dimension(&self) -> Option<(&str, &str)> {
+        let (name, value) = self.default_dimension.split_once('=')?;
+        (!name.is_empty() && !value.is_empty()).then_some((name, value))
+    }
+
+    /// The field that holds a record's version, where the settings name one.
+    pub fn version_field(&self) -> Option<&str> {
+        (!matches!(&*self.version, "fixed" | "arrival")).then_some(&*self.version)
+    }
+}
+
+/// How durable a write is when it is acknowledged.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// In the log's file: survives the end of the process, not a power cut.
+    Memory,
+    /// The same, and synced at the latest `wal.sync_interval` later.
+    Interval,
+    /// Synced: survives a power cut.
+    Sync,
+    /// Synced, and executed by the engine: readable.
+    Applied,
+}
+
+impl Durability {
+    const NAMES: [(Self, &'static str); 4] = [
+        (Self::Memory, "memory"),
+        (Self::Interval, "interval"),
+        (Self::Sync, "sync"),
+        (Self::Applied, "applied"),
+    ];
+
+    /// What the log must do for it.
+    const fn of_log(self) -> crate::wal::Durability {
+        match self {
+            Self::Memory => crate::wal::Durability::Memory,
+            Self::Interval => crate::wal::Durability::Interval,
+            Self::Sync | Self::Applied => crate::wal::Durability::Sync,
+        }
+    }
+}
+
+impl From<crate::wal::Durability> for Durability {
+    fn from(of_log: crate::wal::Durability) -> Self {
+        match of_log {
+            crate::wal::Durability::Memory => Self::Memory,
+            crate::wal::Durability::Interval => Self::Interval,
+            crate::wal::Durability::Sync => Self::Sync,
+        }
+    }
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::NAMES.iter().find(|(level, _)| level == self).map_or("", |(_, name)| name);
+        f.write_str(name)
+    }
+}
+
+/// A text that names no durability.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("durability {found:?}: write memory, interval, sync or applied")]
+pub struct DurabilityError {
+    found: String,
+}
+
+impl FromStr for Durability {
+    type Err = DurabilityError;
+
+    fn from_str(text: &str) -> Result<Self, DurabilityError> {
+        Self::NAMES
+            .iter()
+            .find(|(_, name)| name.eq_ignore_ascii_case(text))
+            .map(|(level, _)| *level)
+            .ok_or_else(|| DurabilityError { found: text.to_owned() })
+    }
+}
+
+/// Which API a request came by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Line protocol.
+    Line,
+    /// JSON.
+    Json,
+    /// Timestream's write API.
+    Timestream,
+}
+
+impl Protocol {
+    /// Its label in metrics.
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Line => "line",
+            Self::Json => "json",
+            Self::Timestream => "timestream",
+        }
+    }
+}
+
+/// What becomes of a request of which something was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Partial {
+    /// The good records are taken.
+    Accept,
+    /// Nothing is taken.
+    Refuse,
+}
+
+/// What the caller of [`Ingest::accept`] wants.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// Which API it came by.
+    pub protocol: Protocol,
+    /// The database of the request; records may name others.
+    pub database: &'a str,
+    /// When it was received, ns; [`Ingest::received_ns`].
+    pub received_ns: i64,
+    /// Bytes of the inflated body.
+    pub body_bytes: usize,
+    /// How durable it must be; `None` is the server's setting.
+    pub durability: Option<Durability>,
+    /// What becomes of it when something was refused.
+    pub partial: Partial,
+}
+
+/// What was done with a request.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    /// The frame that holds it; `None` when there was nothing to store.
+    pub lsn: Option<Lsn>,
+    /// How durable it is.
+    pub durability: Durability,
+    /// Records taken.
+    pub accepted: u64,
+    /// Lines or records refused.
+    pub refused: u64,
+    /// The first of them, at most [`crate::record::limits::REFUSALS_NAMED_MAX`].
+    pub named: Vec<NamedRefusal>,
+}
+
+/// One refused line or record, as a reply names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedRefusal {
+    /// Line number from 1, or index from 0.
+    pub number: u64,
+    /// Column from 1 in bytes; 0 where none is to blame.
+    pub column: u64,
+    /// Why, for programs.
+    pub reason: Reason,
+    /// Why, for people.
+    pub message: String,
+    /// The beginning of the line, at most
+    /// [`crate::record::limits::REFUSED_TEXT_QUOTED_BYTES_MAX`] bytes, what is not UTF-8 replaced.
+    pub text: String,
+}
+
+/// Why a request as a whole was not taken.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum IngestError {
+    /// Memory for requests, or the log, is full; or the server starts or stops.
+    #[error("busy: {cause}; try again in {} s", retry_after.as_secs())]
+    Busy {
+        /// What is full, one of [`crate::metrics::catalog::BUSY_CAUSES`].
+        cause: &'static str,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The request is larger than one frame of the log.
+    #[error(
+        "request takes {found} bytes in the log, at most {max} fit: send fewer records a request"
+    )]
+    TooLarge {
+        /// Its bytes as a payload.
+        found: usize,
+        /// Most that fit.
+        max: usize,
+    },
+    /// The database does not exist and must not be made.
+    #[error("database not found: {database:?}")]
+    DatabaseNotFound {
+        /// The name asked for.
+        database: String,
+    },
+    /// Something of ours failed before the request was appended.
+    #[error("{reason}; the request is not stored")]
+    Fault {
+        /// What failed.
+        reason: String,
+    },
+    /// The log failed; whether the request is stored is unknown.
+    #[error("the log failed: {reason}; whether the request is stored is unknown")]
+    Poisoned {
+        /// What failed first.
+        reason: String,
+    },
+}
+
+impl IngestError {
+    /// Who must act.
+    pub const fn class(&self) -> Class {
+        match self {
+            Self::Busy { .. } => Class::Busy,
+            Self::TooLarge { .. } | Self::DatabaseNotFound { .. } => Class::Refused,
+            Self::Fault { .. } | Self::Poisoned { .. } => Class::Fault,
+        }
+    }
+}
+
+/// The way in, shared by all connections.
+#[derive(Debug, Clone)]
+pub struct Ingest {
+    shared: Arc<Shared>,
+}
+
+/// What the way in works with.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The log.
+    pub wal: Wal,
+    /// The names of databases and tables.
+    pub catalog: Arc<Catalog>,
+    /// How far the shards got.
+    pub marks: Arc<Marks>,
+    /// Every metric.
+    pub metrics: Metrics,
+    /// Time.
+    pub clock: SharedClock,
+    /// Set when the server stops.
+    pub stopping: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    parts: Parts,
+    options: Options,
+    durability: Durability,
+    shards: usize,
+    memory: Memory,
+    /// The last version given out by the setting "arrival".
+    arrival: AtomicI64,
+    /// Builders and buffers, used again from request to request.
+    workspaces: Mutex<Vec<Workspace>>,
+}
+
+#[derive(Debug)]
+struct Workspace {
+    builder: PayloadBuilder,
+    payload: Vec<u8>,
+}
+
+/// Workspaces kept for reuse: more requests than this are rarely encoded at once.
+const WORKSPACES_MAX: usize = 16;
+
+/// Largest buffer kept for reuse, so that one huge request does not hold its memory for ever.
+const KEPT_BYTES_MAX: usize = 4 << 20;
+
+/// What a client is told to wait before it tries again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl Ingest {
+    /// The way in for payloads of `shards` sections, at `durability` where a request asks for none.
+    pub fn new(parts: Parts, options: Options, durability: Durability, shards: usize) -> Self {
+        let memory = Memory::new(&options, &parts.metrics);
+        let shared = Shared {
+            parts,
+            options,
+            durability,
+            shards,
+            memory,
+            arrival: AtomicI64::new(0),
+            workspaces: Mutex::new(Vec::new()),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The settings, which decoders follow.
+    pub fn options(&self) -> &Options {
+        &self.shared.options
+    }
+
+    /// Reserves memory for a body of `bytes`, waiting shortly where there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`IngestError::Busy`] when there still is none, or the log takes nothing; nothing is reserved.
+    pub async fn admit(&self, bytes: usize) -> Result<Admission, IngestError> {
+        // Relaxed: a request that slips past a stop is answered by the log.
+        if self.shared.parts.stopping.load(Ordering::Relaxed) {
+            return Err(self.shared.busy("stopping"));
+        }
+        match self.shared.memory.admit(bytes).await {
+            Some(admission) => Ok(admission),
+            None => Err(self.shared.busy("memory")),
+        }
+    }
+
+    /// The time of receipt for a request that arrives now, ns.
+    pub fn received_ns(&self) -> i64 {
+        self.shared.parts.clock.wall_ns()
+    }
+
+    /// Takes one request: runs `decode`, appends what it shows, waits until that is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`IngestError`]: nothing was taken, except after [`IngestError::Poisoned`], where it is
+    /// unknown.
+    pub async fn accept<D>(&self, ask: &Ask<'_>, decode: D) -> Result<Receipt, IngestError>
+    where
+        D: FnOnce(&mut dyn RecordSink) + Send,
+    {
+        let durability = ask.durability.unwrap_or(self.shared.durability);
+        let started = self.shared.parts.clock.monotonic();
+        let (mut receipt, committed) = self.shared.encode(ask, durability, decode)?;
+        if let Some(committed) = committed {
+            let lsn = self.shared.wait(committed, durability).await?;
+            receipt.lsn = Some(lsn);
+            let waited = self.shared.parts.clock.monotonic().saturating_sub(started);
+            self.shared.parts.metrics.ingest_ack_duration.record(waited);
+        }
+        self.shared.count(ask.protocol, &receipt);
+        Ok(receipt)
+    }
+}
+
+/// Hears from the log when a frame is committed.
+type Committed = oneshot::Receiver<Result<Lsn, CommitError>>;
+
+impl Shared {
+    /// Decodes and appends; nothing in here waits.
+    fn encode<D>(
+        &self,
+        ask: &Ask<'_>,
+        durability: Durability,
+        decode: D,
+    ) -> Result<(Receipt, Option<Committed>), IngestError>
+    where
+        D: FnOnce(&mut dyn RecordSink),
+    {
+        let mut workspace = self.workspace();
+        workspace.builder.start(ask.received_ns);
+        let versions = self.versions(ask);
+        let mut encoder =
+            Encoder::new(&self.parts.catalog, &self.options, &mut workspace.builder, ask, versions);
+        decode(&mut encoder);
+        let outcome = encoder.finish();
+        let mut receipt = outcome.receipt(durability);
+        if let Some(reason) = outcome.fault {
+            return Err(IngestError::Fault { reason });
+        }
+        if let Some(database) = outcome.database_not_found {
+            return Err(IngestError::DatabaseNotFound { database });
+        }
+        if ask.partial == Partial::Refuse && receipt.refused > 0 {
+            receipt.accepted = 0;
+            self.give_back(workspace);
+            return Ok((receipt, None));
+        }
+        let found = workspace.builder.bytes();
+        if found > PAYLOAD_BYTES_MAX {
+            return Err(IngestError::TooLarge { found, max: PAYLOAD_BYTES_MAX });
+        }
+        if workspace.builder.is_empty() {
+            self.give_back(workspace);
+            return Ok((receipt, None));
+        }
+        workspace.builder.finish(&mut workspace.payload);
+        let (sender, committed) = oneshot::channel();
+        // A client that went away has dropped its end; the frame is committed all the same.
+        let done = Box::new(move |result| drop(sender.send(result)));
+        let appended = self.parts.wal.append(&workspace.payload, durability.of_log(), done);
+        self.give_back(workspace);
+        appended.map_err(|error| self.refusal(&error))?;
+        Ok((receipt, Some(committed)))
+    }
+
+    /// Waits until the frame is as durable as was asked.
+    async fn wait(&self, committed: Committed, durability: Durability) -> Result<Lsn, IngestError> {
+        let lsn = match committed.await {
+            Ok(Ok(lsn)) => lsn,
+            Ok(Err(error)) => {
+                return Err(IngestError::Poisoned { reason: error.to_string() });
+            }
+            // The commit thread is gone without an answer, which only a panic of its own does.
+            Err(_gone) => {
+                return Err(IngestError::Poisoned { reason: "the log's thread ended".to_owned() });
+            }
+        };
+        if durability == Durability::Applied {
+            let (sender, applied) = oneshot::channel();
+            self.parts.marks.when_applied(lsn, Box::new(move || drop(sender.send(()))));
+            // The marks drop a waiter only when the shards have stopped: the frame is durable and
+            // will be applied at the next start, which the caller must not take for now.
+            if applied.await.is_err() {
+                return Err(self.busy("stopping"));
+            }
+        }
+        Ok(lsn)
+    }
+
+    fn refusal(&self, error: &WalError) -> IngestError {
+        match error {
+            WalError::TooLarge { found, max } => IngestError::TooLarge { found: *found, max: *max },
+            _ if error.class() == Class::Busy => self.busy("wal"),
+            _ => IngestError::Poisoned { reason: error.to_string() },
+        }
+    }
+
+    fn busy(&self, cause: &'static str) -> IngestError {
+        self.parts.metrics.ingest_busy.with_label_values(&[cause]).inc();
+        IngestError::Busy { cause, retry_after: RETRY_AFTER }
+    }
+
+    /// The versions for records that were sent without one: the first, and whether they count up.
+    fn versions(&self, ask: &Ask<'_>) -> (i64, i64) {
+        if self.options.version != "arrival" {
+            return (1, 0);
+        }
+        // A record takes at least one byte of the body, so the next request starts behind every
+        // version that this one can give out, even when the clock stands still or goes back.
+        let room = i64::try_from(ask.body_bytes).unwrap_or(i64::MAX);
+        // Relaxed: the counter orders nothing but itself.
+        let before = self
+            .arrival
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+                Some(last.max(ask.received_ns).saturating_add(room).saturating_add(1))
+            })
+            .unwrap_or_else(|last| last);
+        (before.max(ask.received_ns).saturating_add(1), 1)
+    }
+
+    fn count(&self, protocol: Protocol, receipt: &Receipt) {
+        let metrics = &self.parts.metrics;
+        metrics.ingest_records.with_label_values(&[protocol.label()]).inc_by(receipt.accepted);
+    }
+
+    fn workspace(&self) -> Workspace {
+        let kept = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        kept.unwrap_or_else(|| Workspace {
+            builder: PayloadBuilder::new(self.shards),
+            payload: Vec::new(),
+        })
+    }
+
+    fn give_back(&self, workspace: Workspace) {
+        if workspace.payload.capacity() > KEPT_BYTES_MAX {
+            return;
+        }
+        let mut kept = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < WORKSPACES_MAX {
+            kept.push(workspace);
+        }
+    }
+}

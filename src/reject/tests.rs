@@ -1,0 +1,119 @@
+//! A report holds the record as it came, under a key that a replay finds again.
+
+use super::report::Content;
+use super::*;
+use crate::base::clock::ManualClock;
+use crate::base::lsn::Lsn;
+use crate::record::codec::{Payload, PayloadBuilder, RefusedLine};
+use crate::record::request::Rejection;
+use crate::record::{Attribute, Dimension, MeasureKind, Reason, Record, TableId, Value};
+
+const RECEIVED_NS: i64 = 1_700_000_000_000_000_000;
+
+fn reported(kind: MeasureKind, attributes: Vec<Attribute<'_>>) -> ReportedRecord {
+    let record = Record {
+        measure_name: "weather",
+        dimensions: vec![Dimension { name: "site", value: "a" }],
+        kind,
+        attributes,
+        ..Record::default()
+    };
+    let mut builder = PayloadBuilder::new(1);
+    builder.start(RECEIVED_NS);
+    let ids = (builder.family(TableId(1), &record).0, builder.layout(&record).0);
+    builder.push(ids, &record, 5, 2);
+    let mut bytes = Vec::new();
+    builder.finish(&mut bytes);
+    let payload = Payload::open(&bytes).unwrap();
+    let (mut families, mut layouts) = (Vec::new(), Vec::new());
+    payload.dictionary(&mut families, &mut layouts).unwrap();
+    let view = payload.section(0, &families, &layouts).next().unwrap().unwrap();
+    let rejection = Rejection {
+        reason: Reason::VersionConflict,
+        message: "another value stands".into(),
+        existing_version: Some(2),
+    };
+    ReportedRecord::new(&view, &rejection).unwrap()
+}
+
+fn report<'a>(content: Content<'a>) -> Report<'a> {
+    Report { lsn: Lsn(7), received_ns: RECEIVED_NS, database: "iot/eu", content }
+}
+
+#[test]
+fn a_report_names_record_reason_table_and_frame() {
+    let attributes = vec![
+        Attribute { name: "t", value: Value::Double(21.5) },
+        Attribute { name: "n", value: Value::Bigint(i64::MIN) },
+    ];
+    let records = vec![reported(MeasureKind::Multi, attributes)];
+    let report = report(Content::Records { table: "weather", shard: (1, 2), part: 0, records });
+    assert_eq!(
+        report.key(),
+        "records/iot=2Feu/weather/2023/11/14/00000000000000000007-1of2-0.json"
+    );
+    let json: serde_json::Value = serde_json::from_slice(&report.to_json()).unwrap();
+    assert_eq!(json["table"], "weather");
+    assert_eq!(json["lsn"], 7);
+    assert_eq!(json["received"], "2023-11-14T22:13:20Z");
+    let entry = &json["records"][0];
+    assert_eq!(entry["reason"], "version_conflict");
+    assert_eq!(entry["existing_version"], 2);
+    assert_eq!(entry["record"]["MeasureValues"][1]["Value"], "-9223372036854775808");
+    assert_eq!(entry["record"]["Time"], "5");
+    assert_eq!(entry["record"]["Dimensions"][0]["Name"], "site");
+}
+
+#[test]
+fn a_scalar_record_is_reported_as_one() {
+    let scalar = vec![Attribute { name: "", value: Value::Boolean(true) }];
+    let records = vec![reported(MeasureKind::Scalar, scalar)];
+    let report = report(Content::Records { table: "weather", shard: (0, 1), part: 0, records });
+    let json: serde_json::Value = serde_json::from_slice(&report.to_json()).unwrap();
+    let record = &json["records"][0]["record"];
+    assert_eq!(record["MeasureValueType"], "BOOLEAN");
+    assert_eq!(record["MeasureValue"], "true");
+    assert!(record.get("MeasureValues").is_none());
+}
+
+#[test]
+fn a_line_that_is_not_utf8_is_kept_byte_for_byte() {
+    let line = RefusedLine {
+        number: 3,
+        reason: Reason::InvalidUtf8,
+        database: "iot/eu",
+        message: "byte 0xff",
+        text: b"cpu \xff",
+    };
+    let report = report(Content::Lines(vec![line]));
+    assert_eq!(report.key(), "lines/iot=2Feu/2023/11/14/00000000000000000007.json");
+    let json: serde_json::Value = serde_json::from_slice(&report.to_json()).unwrap();
+    assert_eq!(json["lines"][0]["line_base64"], "Y3B1IP8=");
+}
+
+#[test]
+fn a_report_is_written_and_counted_and_a_stop_gives_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::in_directory(&dir.path().join("sink")).unwrap());
+    let metrics = Metrics::new().unwrap();
+    let stopping = Arc::new(AtomicBool::new(false));
+    let reporter = Reporter::new(
+        Arc::clone(&store),
+        ManualClock::at(0),
+        metrics.clone(),
+        Arc::clone(&stopping),
+    );
+    let scalar = vec![Attribute { name: "", value: Value::Bigint(1) }];
+    let records = vec![reported(MeasureKind::Scalar, scalar)];
+    let report = report(Content::Records { table: "w", shard: (0, 1), part: 0, records });
+    reporter.report(&report).unwrap();
+    assert_eq!(store.list("records").unwrap(), [report.key()]);
+    assert_eq!(metrics.reject_records.with_label_values(&["version_conflict"]).get(), 1);
+
+    // A sink that is away: its directory became a file.
+    std::fs::remove_dir_all(dir.path().join("sink")).unwrap();
+    std::fs::write(dir.path().join("sink"), b"").unwrap();
+    stopping.store(true, Ordering::Relaxed);
+    assert!(reporter.report(&report).is_err());
+    assert_eq!(metrics.reject_retries.get(), 1);
+}

@@ -1,0 +1,366 @@
+//! Floor 9: start and stop.
+//!
+//! ```text
+//! start   folder -> log (recovers) -> catalog -> engine -> reject sink -> shards (replay) -> way in -> socket
+//! stop    socket (drains) -> shards -> engine (flushes) -> log
+//! ```
+//!
+//! [`Core`] is everything but the socket, which commands that read a data folder use as well;
+//! [`Server`] adds the socket. The socket answers from the first moment, but [`Core::readiness`] says
+//! "ready" only when the shards have executed what the log held at the start.
+
+mod status;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, watch};
+use tracing::{error, info};
+
+use crate::api::{App, EXPORTS_MAX, Mapping};
+use crate::base::clock::{SharedClock, SystemClock};
+use crate::base::lsn::Lsn;
+use crate::base::poison::Poison;
+use crate::config::Config;
+use crate::engine::catalog::{Catalog, CatalogError};
+use crate::engine::embedded::Embedded;
+use crate::engine::{EngineError, TableEngine};
+use crate::http::auth::{AuthError, Keyring};
+use crate::http::service::Service;
+use crate::ingest::Ingest;
+use crate::metrics::Metrics;
+use crate::object::{ObjectError, Store};
+use crate::reject::Reporter;
+use crate::shard::{self, Shards};
+use crate::wal::{Wal, WalError};
+use crate::{http, ingest};
+
+use status::{LogObserver, ServerStatus};
+
+/// Why a server does not start. Nothing was accepted; what is on disk stays as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings contradict themselves.
+    #[error("the settings cannot work:\n  {}", problems.join("\n  "))]
+    Config {
+        /// Every contradiction.
+        problems: Vec<String>,
+    },
+    /// The data folder cannot be made.
+    #[error("cannot make the data folder {}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The system has no thread or runtime to give.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+    /// The log.
+    #[error("the log does not open")]
+    Wal(#[from] WalError),
+    /// The catalog.
+    #[error("the catalog does not open")]
+    Catalog(#[from] CatalogError),
+    /// The engine.
+    #[error("the engine does not open")]
+    Engine(#[from] EngineError),
+    /// The reject sink.
+    #[error("the reject sink does not open")]
+    Rejects(#[from] ObjectError),
+    /// A token or password.
+    #[error("the credentials cannot be read")]
+    Auth(#[from] AuthError),
+    /// The metrics' table is wrong.
+    #[error("the metrics contradict each other")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Log, engine and everything between them, running.
+#[derive(Debug)]
+pub struct Core {
+    /// The names of databases and tables.
+    pub catalog: Arc<Catalog>,
+    /// The engine.
+    pub engine: Arc<dyn TableEngine>,
+    /// The way in.
+    pub ingest: Ingest,
+    /// Every metric.
+    pub metrics: Metrics,
+    wal: Wal,
+    shards: Option<Shards>,
+    clock: SharedClock,
+    poison: Poison,
+    stopping: Arc<AtomicBool>,
+    /// The last frame that the log held at the start.
+    replay_until: Lsn,
+}
+
+impl Core {
+    /// Opens a data folder: recovers the log and starts to replay it into the engine.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] names what does not open and why.
+    pub fn open(config: &Config) -> Result<Self, StartError> {
+        let config = config.clone().placed();
+        let problems = config.problems();
+        if !problems.is_empty() {
+            return Err(StartError::Config { problems });
+        }
+        make_folder(&config.data_dir)?;
+        let clock = SystemClock::shared();
+        let poison = Poison::new();
+        let metrics = Metrics::new()?;
+        metrics.start_time_seconds.set(clock.wall_ns() / 1_000_000_000);
+        let stopping = Arc::new(AtomicBool::new(false));
+        // The log first: its lock keeps a second process out of the whole folder.
+        let observer = Arc::new(LogObserver::new(metrics.clone()));
+        let wal = Wal::open(&config.wal, Arc::clone(&clock), poison.clone(), observer)?;
+        let count = config.shards.effective_count();
+        let catalog = Arc::new(Catalog::open(&config.data_dir)?);
+        let engine = config.engine.embedded.clone();
+        let engine = Embedded::open(engine, count, Arc::clone(&catalog), Arc::clone(&clock))?;
+        let engine: Arc<dyn TableEngine> = Arc::new(engine);
+        let store = Arc::new(Store::in_directory(Path::new(&config.rejects.url))?);
+        let reporter =
+            Reporter::new(store, Arc::clone(&clock), metrics.clone(), Arc::clone(&stopping));
+        let parts = shard::Parts {
+            wal: wal.clone(),
+            engine: Arc::clone(&engine),
+            catalog: Arc::clone(&catalog),
+            reporter,
+            metrics: metrics.clone(),
+            clock: Arc::clone(&clock),
+            poison: poison.clone(),
+            stopping: Arc::clone(&stopping),
+        };
+        let replay_until = wal.marks().durable;
+        let shards = Shards::start(&parts, count, &config.batch).map_err(StartError::Thread)?;
+        let way_in = ingest::Parts {
+            wal: wal.clone(),
+            catalog: Arc::clone(&catalog),
+            marks: Arc::clone(shards.marks()),
+            metrics: metrics.clone(),
+            clock: Arc::clone(&clock),
+            stopping: Arc::clone(&stopping),
+        };
+        let durability = config.wal.durability.into();
+        let ingest = Ingest::new(way_in, config.ingest.clone(), durability, count);
+        let shards = Some(shards);
+        Ok(Self {
+            catalog,
+            engine,
+            ingest,
+            metrics,
+            wal,
+            shards,
+            clock,
+            poison,
+            stopping,
+            replay_until,
+        })
+    }
+
+    /// Whether everything that the log held at the start is executed.
+    pub fn is_replayed(&self) -> bool {
+        self.wal.marks().applied >= self.replay_until
+    }
+
+    /// Waits until [`Self::is_replayed`], or until the log is poisoned; returns whether it is replayed.
+    pub fn wait_replayed(&self) -> bool {
+        const LOOK: Duration = Duration::from_millis(2);
+        while !self.is_replayed() {
+            if self.poison.is_thrown() {
+                return false;
+            }
+            self.clock.sleep(LOOK);
+        }
+        true
+    }
+
+    /// Stops the shards, flushes the engine, closes the log. What could not be flushed stays in the
+    /// log.
+    pub fn close(&mut self) {
+        let Some(shards) = self.shards.take() else { return };
+        shards.stop();
+        if let Err(error) = self.engine.flush() {
+            error!(%error, "the engine could not be flushed; the log keeps what it had not stored");
+        }
+        let checkpoint = self.engine.checkpoint();
+        if let Err(error) = self.wal.checkpoint(checkpoint) {
+            error!(%error, "the checkpoint could not be written; the next start replays more");
+        }
+        self.engine.close();
+        self.wal.close();
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Server {
+    core: Option<Core>,
+    runtime: Option<Runtime>,
+    local_addr: SocketAddr,
+    stop: watch::Sender<bool>,
+    socket: Option<tokio::task::JoinHandle<http::Drained>>,
+}
+
+impl Server {
+    /// Starts a gateway. It answers on return; `/ready` says when it is replayed.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] names what does not start and why.
+    pub fn start(config: &Config) -> Result<Self, StartError> {
+        let listen = |source| StartError::Listen { address: config.server.listen, source };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .thread_name("http")
+            .build()
+            .map_err(StartError::Thread)?;
+        let core = Core::open(config)?;
+        // After the folder's lock: two servers on one folder must fail for the folder, not the port.
+        let listener = runtime
+            .block_on(tokio::net::TcpListener::bind(config.server.listen))
+            .map_err(listen)?;
+        let local_addr = listener.local_addr().map_err(listen)?;
+        let keyring = Keyring::load(&config.auth)?;
+        let service = Service::new(Arc::new(app(&core)), config.server.clone(), keyring);
+        let (stop, mut stopped) = watch::channel(false);
+        // The sender lives as long as the server, so an error here is a stop as well.
+        let shutdown = async move { drop(stopped.wait_for(|stop| *stop).await) };
+        let socket = runtime.spawn(http::serve(listener, Arc::new(service), shutdown));
+        let version = env!("CARGO_PKG_VERSION");
+        info!(version, %local_addr, data = %config.data_dir.display(), "listening");
+        Ok(Self {
+            core: Some(core),
+            runtime: Some(runtime),
+            local_addr,
+            stop,
+            socket: Some(socket),
+        })
+    }
+
+    /// Where it listens.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Waits until everything that the log held at the start is executed.
+    pub fn wait_replayed(&self) -> bool {
+        self.core.as_ref().is_some_and(Core::wait_replayed)
+    }
+
+    /// Waits until the process is asked to end (SIGTERM, SIGINT) or the log is poisoned. Returns
+    /// whether all was well.
+    ///
+    /// # Errors
+    ///
+    /// When the signals cannot be listened for.
+    pub fn wait(&self) -> std::io::Result<bool> {
+        let (Some(runtime), Some(core)) = (&self.runtime, &self.core) else { return Ok(true) };
+        runtime.block_on(wait_for_end(&core.poison))
+    }
+
+    /// Stops: no new connections, the requests under way are answered, the shards end, the engine
+    /// flushes, the log closes.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let Some(runtime) = self.runtime.take() else { return };
+        // Nobody listens any more when the socket has ended by itself.
+        self.stop.send_replace(true);
+        if let Some(socket) = self.socket.take()
+            && let Err(panicked) = runtime.block_on(socket)
+        {
+            error!(%panicked, "the socket's task ended by a panic");
+        }
+        if let Some(core) = &self.core {
+            // Relaxed: whoever misses it is answered by the log.
+            core.stopping.store(true, Ordering::Relaxed);
+        }
+        // Off the runtime's threads: closing waits for threads and files.
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        drop(self.core.take());
+        info!("stopped");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn app(core: &Core) -> App {
+    let options = core.ingest.options();
+    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let status = Arc::new(ServerStatus::new(core));
+    App {
+        ingest: core.ingest.clone(),
+        engine: Arc::clone(&core.engine),
+        tables: Arc::clone(&status) as Arc<dyn crate::api::Tables>,
+        status,
+        metrics: core.metrics.clone(),
+        mapping: Mapping {
+            measure_name: Some(options.measure_name.clone()).filter(|name| !name.is_empty()),
+            default_dimension: options.default_dimension().map(owned),
+            version_field: options.version_field().map(str::to_owned),
+        },
+        clock: Arc::clone(&core.clock),
+        exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
+    }
+}
+
+fn make_folder(path: &Path) -> Result<(), StartError> {
+    crate::base::fs::create_dir_all(path)
+        .map_err(|source| StartError::Folder { path: path.to_owned(), source })
+}
+
+async fn wait_for_end(poison: &Poison) -> std::io::Result<bool> {
+    use tokio::signal::unix::{SignalKind, signal};
+    /// How soon a poisoned log ends the process.
+    const LOOK: Duration = Duration::from_millis(100);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    loop {
+        let signalled = async {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            }
+        };
+        if let Ok(signal) = tokio::time::timeout(LOOK, signalled).await {
+            info!(signal, "asked to stop");
+            return Ok(true);
+        }
+        if let Some(reason) = poison.reason() {
+            error!(reason, "the log failed; ending, so that the next start reads what is there");
+            return Ok(false);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What probes, metrics and clients that ask for databases are told.
+
+use std::sync::Arc;
+
+use crate::api::{Component, Health, Readiness, Status, Tables};
+use crate::base::lsn::Lsn;
+use crate::base::poison::Poison;
+use crate::engine::TableEngine;
+use crate::engine::catalog::Catalog;
+use crate::metrics::Metrics;
+use crate::record::{TableId, validate};
+use crate::wal::{Commit, Observer, Wal};
+
+use super::Core;
+
+/// The state of a running server.
+#[derive(Debug)]
+pub(super) struct ServerStatus {
+    wal: Wal,
+    engine: Arc<dyn TableEngine>,
+    catalog: Arc<Catalog>,
+    metrics: Metrics,
+    poison: Poison,
+    replay_until: Lsn,
+    create_tables: bool,
+}
+
+impl ServerStatus {
+    pub(super) fn new(core: &Core) -> Self {
+        Self {
+            wal: core.wal.clone(),
+            engine: Arc::clone(&core.engine),
+            catalog: Arc::clone(&core.catalog),
+            metrics: core.metrics.clone(),
+            poison: core.poison.clone(),
+            replay_until: core.replay_until,
+            create_tables: core.ingest.options().create_tables,
+        }
+    }
+}
+
+impl Status for ServerStatus {
+    fn readiness(&self) -> Readiness {
+        if let Some(reason) = self.poison.reason() {
+            return Readiness::NotReady { why: format!("the log failed: {reason}") };
+        }
+        let applied = self.wal.marks().applied;
+        if applied < self.replay_until {
+            let why = format!("replaying the log: frame {applied} of {}", self.replay_until);
+            return Readiness::NotReady { why };
+        }
+        Readiness::Ready
+    }
+
+    fn components(&self) -> Vec<Component> {
+        let state = self.wal.state();
+        let marks = state.marks;
+        let wal = match self.poison.reason() {
+            Some(reason) => (Health::Fail, format!("poisoned: {reason}")),
+            None => (
+                Health::Pass,
+                format!(
+                    "appended {}, durable {}, applied {}, checkpoint {}; {} segments, {} of {} bytes",
+                    marks.appended,
+                    marks.durable,
+                    marks.applied,
+                    marks.checkpoint,
+                    state.segments,
+                    state.bytes,
+                    state.bytes_max
+                ),
+            ),
+        };
+        let state = self.engine.state();
+        let engine = match state.fault {
+            Some(fault) => (Health::Fail, fault),
+            None => (
+                Health::Pass,
+                format!(
+                    "{} rows in {} of {} bytes of memory; {} files, {} bytes",
+                    state.memory_rows,
+                    state.memory_bytes,
+                    state.memory_bytes_max,
+                    state.files,
+                    state.file_bytes
+                ),
+            ),
+        };
+        [("wal", wal), ("engine", engine)]
+            .map(|(name, (health, message))| Component { name, health, message })
+            .into()
+    }
+
+    fn refresh_metrics(&self) {
+        let metrics = &self.metrics;
+        let state = self.wal.state();
+        metrics.wal_appended_lsn.set(gauge(state.marks.appended.0));
+        metrics.wal_durable_lsn.set(gauge(state.marks.durable.0));
+        metrics.wal_applied_lsn.set(gauge(state.marks.applied.0));
+        metrics.wal_checkpoint_lsn.set(gauge(state.marks.checkpoint.0));
+        metrics.wal_size_bytes.set(gauge(state.bytes));
+        metrics.wal_limit_bytes.set(gauge(state.bytes_max));
+        metrics.wal_segments.set(gauge(state.segments));
+        metrics.wal_poisoned.set(i64::from(self.poison.is_thrown()));
+        let state = self.engine.state();
+        metrics.engine_memory_bytes.set(gauge(state.memory_bytes));
+        metrics.engine_memory_limit_bytes.set(gauge(state.memory_bytes_max));
+        metrics.engine_memory_rows.set(gauge(state.memory_rows));
+        metrics.engine_series.set(gauge(state.series));
+        metrics.engine_files.set(gauge(state.files));
+        metrics.engine_file_bytes.set(gauge(state.file_bytes));
+    }
+}
+
+impl Tables for ServerStatus {
+    fn find(&self, database: &str, table: &str) -> Option<TableId> {
+        self.catalog.resolve(database, table).map(|table| table.id)
+    }
+
+    fn databases(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.catalog.tables().iter().map(|table| table.database.to_string()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    fn create_database(&self, database: &str) -> Result<(), String> {
+        validate::table_name("database", database).map_err(|(_, message)| message)?;
+        // A database is there as soon as a table is in it, and both are made when first written.
+        if self.create_tables || self.databases().iter().any(|name| name == database) {
+            return Ok(());
+        }
+        Err(format!("database {database:?} is not there, and ingest.create_tables is false"))
+    }
+}
+
+/// Counts what the log commits.
+#[derive(Debug)]
+pub(super) struct LogObserver {
+    metrics: Metrics,
+}
+
+impl LogObserver {
+    pub(super) const fn new(metrics: Metrics) -> Self {
+        Self { metrics }
+    }
+}
+
+impl Observer for LogObserver {
+    fn committed(&self, commit: &Commit) {
+        self.metrics.wal_frames.inc_by(commit.frames);
+        self.metrics.wal_frame_bytes.inc_by(commit.bytes);
+        if let Some(sync) = commit.sync {
+            self.metrics.wal_syncs.inc();
+            self.metrics.wal_sync_duration.record(sync);
+        }
+    }
+}
+
+fn gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,170 @@
+//! Reads durable frames and hands them to the shards, in the order of the log.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{SendTimeoutError, Sender};
+use tracing::{error, warn};
+
+use super::marks::Marks;
+use super::{Ended, Parts};
+use crate::base::clock::SharedClock;
+use crate::base::lsn::Lsn;
+use crate::base::poison::Poison;
+use crate::engine::TableEngine;
+use crate::record::codec::{BUCKETS, Bucket, Payload};
+use crate::wal::{Frame, Reader, Wal};
+
+/// A frame for one shard.
+#[derive(Debug)]
+pub struct Work {
+    /// The frame.
+    pub frame: Frame,
+    /// Whether some of its records may be stored already, or be another shard's.
+    pub filter: Filter,
+}
+
+/// Whether a worker must look at each record's bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filter {
+    /// The shard's section holds exactly what it has to write.
+    None,
+    /// Written by another number of shards, or before the engine's last flush.
+    Buckets,
+}
+
+/// How long the feeder waits for a frame, or for room in a queue, before it looks after the
+/// checkpoint and the stop.
+const TURN: Duration = Duration::from_millis(100);
+
+/// How often the log is told the engine's checkpoint.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The state of the feeding thread.
+#[derive(Debug)]
+pub struct Feeder {
+    reader: Reader,
+    queues: Vec<Sender<Work>>,
+    marks: Arc<Marks>,
+    wal: Wal,
+    engine: Arc<dyn TableEngine>,
+    clock: SharedClock,
+    poison: Poison,
+    stopping: Arc<AtomicBool>,
+    /// The engine has stored nothing of later frames, so their buckets need no look.
+    stored_max: Lsn,
+    checkpoint_due: Duration,
+}
+
+impl Feeder {
+    /// A feeder of `queues`, one a shard, with what `reader` gives.
+    pub fn new(
+        parts: &Parts,
+        reader: Reader,
+        queues: Vec<Sender<Work>>,
+        marks: Arc<Marks>,
+    ) -> Self {
+        let stored = (0..BUCKETS).map(|at| {
+            let bucket = Bucket(u8::try_from(at).expect("BUCKETS fits a byte"));
+            parts.engine.stored(bucket)
+        });
+        Self {
+            reader,
+            queues,
+            marks,
+            wal: parts.wal.clone(),
+            engine: Arc::clone(&parts.engine),
+            clock: Arc::clone(&parts.clock),
+            poison: parts.poison.clone(),
+            stopping: Arc::clone(&parts.stopping),
+            stored_max: stored.max().unwrap_or_default(),
+            checkpoint_due: parts.clock.monotonic() + CHECKPOINT_INTERVAL,
+        }
+    }
+
+    /// Feeds until the server stops. A frame that cannot be read back throws the poison: what it
+    /// holds was acknowledged, so going on without it would lose it in silence.
+    pub fn run(mut self) {
+        match self.feed() {
+            Err(Ended::Stopping) | Ok(()) => {}
+            Err(cause) => {
+                let source = std::error::Error::source(&cause).map(ToString::to_string);
+                error!(%cause, source, "the log cannot be read back; nothing more is accepted");
+                self.poison.throw(format!("{cause}: {}", source.unwrap_or_default()));
+            }
+        }
+    }
+
+    fn feed(&mut self) -> Result<(), Ended> {
+        loop {
+            self.look_after()?;
+            if let Some(frame) = self.reader.next(TURN)? {
+                self.hand_out(&frame)?;
+            }
+        }
+    }
+
+    fn hand_out(&mut self, frame: &Frame) -> Result<(), Ended> {
+        let payload = Payload::open(frame.payload())?;
+        let filter = self.filter(frame.lsn(), &payload);
+        let takers: Vec<usize> =
+            (0..self.queues.len()).filter(|at| takes(&payload, *at, filter)).collect();
+        let parts = u32::try_from(takers.len()).expect("at most BUCKETS shards");
+        // Before the first send: a worker may be done before the second.
+        self.marks.fed(frame.lsn(), parts);
+        for at in takers {
+            self.send(at, Work { frame: frame.clone(), filter })?;
+        }
+        Ok(())
+    }
+
+    fn filter(&self, lsn: Lsn, payload: &Payload<'_>) -> Filter {
+        if payload.sections() == self.queues.len() && lsn > self.stored_max {
+            Filter::None
+        } else {
+            Filter::Buckets
+        }
+    }
+
+    /// Waits for room in the queue of shard `at`; a full one is how a slow engine holds the log.
+    fn send(&mut self, at: usize, work: Work) -> Result<(), Ended> {
+        let mut work = work;
+        loop {
+            match self.queues[at].send_timeout(work, TURN) {
+                Ok(()) => return Ok(()),
+                Err(SendTimeoutError::Timeout(back)) => work = back,
+                // The worker ended, so it was told to stop, or panicked and said so.
+                Err(SendTimeoutError::Disconnected(_)) => return Err(Ended::Stopping),
+            }
+            self.look_after()?;
+        }
+    }
+
+    /// What must go on even when there is nothing to feed, or no room.
+    fn look_after(&mut self) -> Result<(), Ended> {
+        // Acquire: pairs with the Release store of the stop.
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(Ended::Stopping);
+        }
+        let now = self.clock.monotonic();
+        if now >= self.checkpoint_due {
+            self.checkpoint_due = now + CHECKPOINT_INTERVAL;
+            // Not past the applied mark: a frame still in a queue must be found again.
+            let checkpoint = self.engine.checkpoint().min(self.marks.applied());
+            if let Err(error) = self.wal.checkpoint(checkpoint) {
+                warn!(%error, %checkpoint, "checkpoint not written; the log keeps more than it must");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether shard `at` has to look at the frame.
+fn takes(payload: &Payload<'_>, at: usize, filter: Filter) -> bool {
+    match filter {
+        // Refused lines are the first shard's to report.
+        Filter::None => payload.records_in(at) > 0 || (at == 0 && payload.refused_count() > 0),
+        Filter::Buckets => true,
+    }
+}

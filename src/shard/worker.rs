@@ -1,0 +1,362 @@
+//! One writer thread: receive -> batch -> engine.write -> reject -> mark applied.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+use prometheus::{IntCounter, IntGauge};
+use tracing::{error, warn};
+
+use super::feeder::{Filter, Work};
+use super::marks::Marks;
+use super::retry::Backoff;
+use super::{Ended, Parts};
+use crate::base::class::Class;
+use crate::base::clock::SharedClock;
+use crate::base::lsn::Lsn;
+use crate::base::poison::Poison;
+use crate::batch::{self, Batch, Batches};
+use crate::engine::catalog::Catalog;
+use crate::engine::{ShardId, TableEngine};
+use crate::metrics::Metrics;
+use crate::metrics::catalog::{BATCH_CAUSES, OUTCOMES};
+use crate::record::codec::{Bucket, CodecError, Family, Layout, Payload, RecordView, RefusedLine};
+use crate::record::request::{Outcome, Rejection};
+use crate::record::{Reason, TableId};
+use crate::reject::report::Content;
+use crate::reject::{Report, ReportedRecord, Reporter};
+
+/// Frames executed together at most, so that marks move on and the stop is noticed.
+const GATHERED_FRAMES_MAX: usize = 256;
+
+/// Rejections in one report at most; a frame with more is reported in parts.
+pub const REPORTED_RECORDS_MAX: usize = 1_000;
+
+/// The state of one writer thread.
+#[derive(Debug)]
+pub struct Worker {
+    id: ShardId,
+    shards: usize,
+    queue: Receiver<Work>,
+    marks: Arc<Marks>,
+    engine: Arc<dyn TableEngine>,
+    catalog: Arc<Catalog>,
+    reporter: Reporter,
+    metrics: Metrics,
+    counters: Counters,
+    clock: SharedClock,
+    poison: Poison,
+    stopping: Arc<AtomicBool>,
+    batch: batch::Options,
+}
+
+/// Metrics with their labels looked up, since a look-up takes a lock.
+#[derive(Debug)]
+struct Counters {
+    queue: IntGauge,
+    records: IntCounter,
+    /// In the order of [`OUTCOMES`].
+    outcomes: [IntCounter; 4],
+    /// In the order of [`BATCH_CAUSES`].
+    batches: [IntCounter; 2],
+}
+
+/// Dictionaries of one frame, which its records borrow.
+type Dictionary<'a> = (Vec<Family<'a>>, Vec<Layout<'a>>);
+
+/// Why a batch is written.
+#[derive(Debug, Clone, Copy)]
+enum Cause {
+    Full = 0,
+    Drained = 1,
+}
+
+/// Executes frames until the queue is closed and empty, or the server stops in the middle of a retry.
+pub fn run(mut worker: Worker) {
+    while let Some(work) = worker.receive() {
+        match worker.execute(&work) {
+            Ok(()) => {}
+            Err(Ended::Stopping | Ended::Unreported(_)) => return,
+            Err(cause) => {
+                error!(%cause, "a frame cannot be executed; nothing more is accepted");
+                worker.poison.throw(cause.to_string());
+                return;
+            }
+        }
+    }
+}
+
+impl Worker {
+    /// The worker of shard `id`, one of `shards`.
+    pub fn new(
+        parts: &Parts,
+        id: ShardId,
+        shards: usize,
+        queue: Receiver<Work>,
+        marks: Arc<Marks>,
+        batch: &batch::Options,
+    ) -> Self {
+        Self {
+            id,
+            shards,
+            queue,
+            marks,
+            engine: Arc::clone(&parts.engine),
+            catalog: Arc::clone(&parts.catalog),
+            reporter: parts.reporter.clone(),
+            metrics: parts.metrics.clone(),
+            counters: Counters::new(&parts.metrics, id),
+            clock: Arc::clone(&parts.clock),
+            poison: parts.poison.clone(),
+            stopping: Arc::clone(&parts.stopping),
+            batch: batch.clone(),
+        }
+    }
+
+    /// Waits for a frame, and takes what else is there by then. `None` when the queue is closed.
+    fn receive(&mut self) -> Option<Vec<Work>> {
+        let mut work = vec![self.queue.recv().ok()?];
+        // A shard that has caught up lets a few frames come together: fewer, fuller batches, and
+        // fewer wake-ups. Nobody waits for it: the frames are acknowledged.
+        if self.queue.is_empty() && self.batch.linger.0 > Duration::ZERO {
+            self.clock.sleep(self.batch.linger.0);
+        }
+        while work.len() < GATHERED_FRAMES_MAX {
+            let Ok(more) = self.queue.try_recv() else { break };
+            work.push(more);
+        }
+        self.counters.queue.set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
+        Some(work)
+    }
+
+    fn execute(&mut self, work: &[Work]) -> Result<(), Ended> {
+        assert!(!work.is_empty(), "a turn has a frame");
+        let payloads =
+            work.iter().map(|w| Payload::open(w.frame.payload())).collect::<Result<Vec<_>, _>>()?;
+        let mut dictionaries: Vec<Dictionary<'_>> = vec![Dictionary::default(); work.len()];
+        for (payload, (families, layouts)) in payloads.iter().zip(&mut dictionaries) {
+            payload.dictionary(families, layouts)?;
+        }
+        let mut turn = Turn { worker: self, outcomes: Vec::new(), rejected: Rejected::default() };
+        let mut batches = Batches::new(turn.worker.batch.records_max);
+        for (at, one) in work.iter().enumerate() {
+            turn.frame(one, &payloads[at], &dictionaries[at], &mut batches)?;
+        }
+        batches.drain(|batch| turn.write(batch, Cause::Drained))?;
+        turn.report_rejected()?;
+        self.finish(work, &payloads)
+    }
+
+    /// All frames of the turn are in engine or sink: the marks move.
+    fn finish(&self, work: &[Work], payloads: &[Payload<'_>]) -> Result<(), Ended> {
+        let last = work.last().expect("a turn has a frame").frame.lsn();
+        self.until_done("commit", || self.engine.commit(self.id, last))?;
+        for one in work {
+            self.marks.executed(one.frame.lsn());
+        }
+        let received = payloads.iter().map(Payload::received_ns).min().unwrap_or_default();
+        let delay = self.clock.wall_ns().saturating_sub(received);
+        let delay = Duration::from_nanos(u64::try_from(delay).unwrap_or_default());
+        self.metrics.shard_visible_delay.record(delay);
+        Ok(())
+    }
+
+    /// Calls the engine until it succeeds: what the log holds is never given up.
+    fn until_done(
+        &self,
+        what: &'static str,
+        mut call: impl FnMut() -> Result<(), crate::engine::EngineError>,
+    ) -> Result<(), Ended> {
+        let mut backoff = Backoff::new(&self.clock, &self.stopping);
+        while let Err(error) = call() {
+            self.metrics.shard_retries.inc();
+            if error.class() == Class::Fault {
+                let source = std::error::Error::source(&error).map(ToString::to_string);
+                error!(shard = self.id.0, what, %error, source, "the engine failed; trying again");
+            } else {
+                warn!(shard = self.id.0, what, %error, "the engine is busy; trying again");
+            }
+            backoff.rest()?;
+        }
+        Ok(())
+    }
+}
+
+/// One turn of a worker: some frames, executed together.
+struct Turn<'w> {
+    worker: &'w Worker,
+    outcomes: Vec<Outcome>,
+    rejected: Rejected,
+}
+
+/// Rejections of a turn by frame and table, and how many parts of each are reported already.
+#[derive(Default)]
+struct Rejected {
+    open: BTreeMap<(Lsn, TableId), Pending>,
+}
+
+#[derive(Default)]
+struct Pending {
+    received_ns: i64,
+    parts: u32,
+    records: Vec<ReportedRecord>,
+}
+
+impl Turn<'_> {
+    /// Pushes the records of one frame, and reports its refused lines.
+    fn frame<'a>(
+        &mut self,
+        work: &Work,
+        payload: &Payload<'a>,
+        (families, layouts): &'a Dictionary<'a>,
+        batches: &mut Batches<'a>,
+    ) -> Result<(), Ended> {
+        let lsn = work.frame.lsn();
+        let own = usize::from(self.worker.id.0);
+        let sections = match work.filter {
+            Filter::None => own..own + 1,
+            Filter::Buckets => 0..payload.sections(),
+        };
+        for section in sections {
+            for record in payload.section(section, families, layouts) {
+                let record = record?;
+                if work.filter == Filter::None || self.is_mine(&record, lsn) {
+                    batches.push(record, lsn, |batch| self.write(batch, Cause::Full))?;
+                }
+            }
+        }
+        if own == 0 && payload.refused_count() > 0 && self.worker.engine.stored(Bucket(0)) < lsn {
+            self.report_lines(lsn, payload)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a record of a frame that was not routed for these shards is for this one, and not
+    /// stored yet.
+    fn is_mine(&self, record: &RecordView<'_>, lsn: Lsn) -> bool {
+        let bucket = Bucket::of(record.series_hash);
+        bucket.shard(self.worker.shards) == usize::from(self.worker.id.0)
+            && self.worker.engine.stored(bucket) < lsn
+    }
+
+    fn write(&mut self, batch: &mut Batch<'_>, cause: Cause) -> Result<(), Ended> {
+        let worker = self.worker;
+        let request = batch.request();
+        let (table, count) = (request.table, request.records.len());
+        worker.metrics.batch_saved_bytes.inc_by(request.common.saved_bytes);
+        worker.metrics.batch_records.inc_by(count as u64);
+        worker.counters.batches[cause as usize].inc();
+        if worker.catalog.get(table).is_none() {
+            self.outcomes.clear();
+            self.outcomes.extend(std::iter::repeat_with(table_deleted).take(count));
+        } else {
+            let outcomes = &mut self.outcomes;
+            worker.until_done("write", || {
+                outcomes.clear();
+                worker.engine.write(worker.id, &request, outcomes)
+            })?;
+        }
+        assert_eq!(self.outcomes.len(), count, "an engine answers for every record");
+        worker.counters.count(&self.outcomes);
+        for at in 0..count {
+            if let Outcome::Rejected(rejection) = &self.outcomes[at] {
+                let reported = ReportedRecord::new(&batch.records()[at], rejection)?;
+                let received_ns = batch.records()[at].received_ns;
+                self.reject((batch.frame(at), table), received_ns, reported)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn reject(
+        &mut self,
+        of: (Lsn, TableId),
+        received_ns: i64,
+        record: ReportedRecord,
+    ) -> Result<(), Ended> {
+        let pending = self.rejected.open.entry(of).or_default();
+        pending.received_ns = received_ns;
+        pending.records.push(record);
+        if pending.records.len() >= REPORTED_RECORDS_MAX {
+            let full = std::mem::take(&mut pending.records);
+            let part = pending.parts;
+            pending.parts += 1;
+            self.report_records(of, (received_ns, part), full)?;
+        }
+        Ok(())
+    }
+
+    fn report_rejected(&mut self) -> Result<(), Ended> {
+        for (of, pending) in std::mem::take(&mut self.rejected.open) {
+            if !pending.records.is_empty() {
+                self.report_records(of, (pending.received_ns, pending.parts), pending.records)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn report_records(
+        &self,
+        (lsn, table): (Lsn, TableId),
+        (received_ns, part): (i64, u32),
+        records: Vec<ReportedRecord>,
+    ) -> Result<(), Ended> {
+        let named = self.worker.catalog.get(table);
+        // A deleted table has no name left; its number still tells which it was.
+        let (database, name) = named.as_ref().map_or_else(
+            || ("deleted".to_owned(), table.to_string()),
+            |table| (table.database.to_string(), table.name.to_string()),
+        );
+        let shard = (self.worker.id.0, self.worker.shards);
+        let content = Content::Records { table: &name, shard, part, records };
+        let report = Report { lsn, received_ns, database: &database, content };
+        Ok(self.worker.reporter.report(&report)?)
+    }
+
+    fn report_lines(&self, lsn: Lsn, payload: &Payload<'_>) -> Result<(), Ended> {
+        let lines =
+            payload.refused_lines().collect::<Result<Vec<RefusedLine<'_>>, CodecError>>()?;
+        let database = lines.first().map_or("", |line| line.database);
+        let received_ns = payload.received_ns();
+        let report = Report { lsn, received_ns, database, content: Content::Lines(lines) };
+        Ok(self.worker.reporter.report(&report)?)
+    }
+}
+
+impl Counters {
+    fn new(metrics: &Metrics, id: ShardId) -> Self {
+        let shard = id.0.to_string();
+        Self {
+            queue: metrics.shard_queue_frames.with_label_values(&[&shard]),
+            records: metrics.shard_records.with_label_values(&[&shard]),
+            outcomes: OUTCOMES.map(|label| metrics.engine_outcomes.with_label_values(&[label])),
+            batches: BATCH_CAUSES.map(|label| metrics.batch_batches.with_label_values(&[label])),
+        }
+    }
+
+    fn count(&self, outcomes: &[Outcome]) {
+        let mut counts = [0_u64; 4];
+        for outcome in outcomes {
+            counts[match outcome {
+                Outcome::Stored => 0,
+                Outcome::Updated => 1,
+                Outcome::Unchanged => 2,
+                Outcome::Rejected(_) => 3,
+            }] += 1;
+        }
+        for (counter, count) in self.outcomes.iter().zip(counts) {
+            counter.inc_by(count);
+        }
+        self.records.inc_by(outcomes.len() as u64);
+    }
+}
+
+fn table_deleted() -> Outcome {
+    Outcome::Rejected(Box::new(Rejection {
+        reason: Reason::TableDeleted,
+        message: "the table was deleted after the record had been acknowledged".to_owned(),
+        existing_version: None,
+    }))
+}

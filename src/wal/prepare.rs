@@ -1,0 +1,183 @@
+//! The prepare thread: has the next segment ready before it is needed.
+//!
+//! A retired file is used again: only its header is written, since its stale frames fail under the
+//! new number and generation. Otherwise a file is made: blocks for all of it, zeros into all of it,
+//! and only then its name. A full disk shows when the blocks are asked for; the log then answers
+//! "full" and the thread asks again, every second and whenever a segment is retired.
+//!
+//! | step of recycling | a crash after it finds |
+//! |---|---|
+//! | rename to `.tmp`, sync names | a leftover, which is removed |
+//! | header of a spare, sync | the same |
+//! | rename to the new number, sync names | a spare |
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{error, warn};
+
+use super::disk::{Disk, DiskFile};
+use super::reclaim::Plan;
+use super::segment::{self, Header, Segment};
+use super::{FullCause, Log};
+use crate::base::fs::TEMPORARY_SUFFIX;
+use crate::base::lsn::Lsn;
+
+/// How often the thread asks again for space that was refused.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The thread.
+pub(super) fn run(log: &Log) {
+    loop {
+        let failed = !step(log);
+        let stock = super::locked(&log.stock);
+        if stock.closed {
+            return;
+        }
+        // What is retired or taken between the step and this wait is noticed by the next retry at
+        // the latest; a taken segment cannot be missed, since the step is repeated when it helped.
+        match (failed, stock.wants_next()) {
+            (false, true) => {}
+            (false, false) => drop(super::waited(log.wanted.wait(stock))),
+            (true, _) => drop(super::waited(log.wanted.wait_timeout(stock, RETRY))),
+        }
+    }
+}
+
+/// Makes the next segment if there is none. `false` when there is no room for one.
+pub(super) fn step(log: &Log) -> bool {
+    if log.poison.is_thrown() {
+        return false;
+    }
+    let segment_bytes = log.options.segment_bytes.0;
+    let plan = super::locked(&log.stock).plan(segment_bytes, log.options.bytes_max.0);
+    match plan {
+        Plan::Rest => true,
+        Plan::Full => false,
+        Plan::Recycle(retired, number) => {
+            let old = retired.number();
+            // The last holder: the map goes, so that nothing sees the file change.
+            drop(retired);
+            match recycle(log, old, number) {
+                Ok(segment) => {
+                    super::locked(&log.stock).offer(segment);
+                    true
+                }
+                Err(error) => failed(log, number, &error),
+            }
+        }
+        Plan::Create(number) => match allocate(log, number) {
+            Ok((file, header)) => finish(log, file, header),
+            Err(error) => failed(log, number, &error),
+        },
+    }
+}
+
+/// No segment was made under `number`. Without space the log is full until there is some; anything
+/// else is a fault of the disk.
+fn failed(log: &Log, number: u64, error: &io::Error) -> bool {
+    let temporary = temporary(number);
+    if let Err(left) = log.disk.remove(&temporary)
+        && left.kind() != io::ErrorKind::NotFound
+    {
+        warn!(file = temporary, error = %left, "a half-made segment could not be removed");
+    }
+    let bytes = log.options.segment_bytes.0;
+    super::locked(&log.stock).give_back(number, bytes, FullCause::Disk);
+    if is_shortage(error) {
+        warn!(segment = number, %error, "no room for another segment; the log takes frames while the last one has room");
+    } else {
+        poison(log, number, error);
+    }
+    false
+}
+
+/// Whether waiting helps.
+fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let shortages = [Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    error.kind() == io::ErrorKind::StorageFull
+        || shortages.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+fn poison(log: &Log, number: u64, error: &io::Error) {
+    let path = log.disk.path(&segment::name(number));
+    let reason = format!("cannot make {}: {error}", path.display());
+    if log.poison.throw(reason.clone()) {
+        error!(reason, "the log is poisoned; it takes nothing more");
+    }
+}
+
+fn recycle(log: &Log, old: u64, number: u64) -> io::Result<Arc<Segment>> {
+    let temporary = temporary(number);
+    log.disk.publish(&segment::name(old), &temporary)?;
+    let file = log.disk.open(&temporary)?;
+    let header = spare(&log.disk, number, log.options.segment_bytes.0);
+    assert_eq!(file.bytes()?, header.bytes, "a file is used again at its own size");
+    publish(&log.disk, file.as_ref(), &header)?;
+    Ok(Arc::new(Segment::ready(&log.disk, header, file)))
+}
+
+/// Makes a segment from nothing, at once: for the start of a log.
+pub(super) fn create(disk: &Arc<dyn Disk>, number: u64, bytes: u64) -> io::Result<Segment> {
+    let header = spare(disk, number, bytes);
+    let file = disk.create(&temporary(number))?;
+    let made = file.allocate(bytes).and_then(|()| {
+        segment::fill_with_zeros(file.as_ref(), bytes)?;
+        publish(disk, file.as_ref(), &header)
+    });
+    if let Err(error) = made {
+        // A failed allocation may have got a part of the space; whoever is short of it needs it back.
+        // The failure itself says more than a failed removal could.
+        disk.remove(&temporary(number)).ok();
+        return Err(error);
+    }
+    Ok(Segment::ready(disk, header, file))
+}
+
+fn allocate(log: &Log, number: u64) -> io::Result<(Box<dyn DiskFile>, Header)> {
+    let header = spare(&log.disk, number, log.options.segment_bytes.0);
+    let file = log.disk.create(&temporary(number))?;
+    file.allocate(header.bytes)?;
+    Ok((file, header))
+}
+
+/// Fills and names a file that has its blocks. It is offered to the appender before that: frames may
+/// gather for it, and the commit thread waits until it is done. `false` when it failed.
+fn finish(log: &Log, file: Box<dyn DiskFile>, header: Header) -> bool {
+    let segment = Arc::new(Segment::underway(&log.disk, header, file));
+    super::locked(&log.stock).offer(Arc::clone(&segment));
+    let file = segment.file();
+    let made = segment::fill_with_zeros(file, header.bytes)
+        .and_then(|()| publish(&log.disk, file, &header));
+    let Err(error) = made else {
+        segment.finish_making(true);
+        return true;
+    };
+    let unused = super::locked(&log.stock).withdraw(&segment);
+    if unused {
+        segment.finish_making(false);
+        return failed(log, header.number, &error);
+    }
+    // Frames were given a place in it. The poison first, so that none of them is acknowledged.
+    poison(log, header.number, &error);
+    segment.finish_making(false);
+    false
+}
+
+/// Writes a spare's header, syncs the file, and gives it its name.
+fn publish(disk: &Arc<dyn Disk>, file: &dyn DiskFile, header: &Header) -> io::Result<()> {
+    assert_eq!(header.first, Lsn::ZERO, "only a spare gets a name");
+    file.write_at(0, &header.encode())?;
+    file.sync()?;
+    disk.publish(&temporary(header.number), &segment::name(header.number))
+}
+
+fn spare(disk: &Arc<dyn Disk>, number: u64, bytes: u64) -> Header {
+    Header { number, generation: disk.random(), first: Lsn::ZERO, bytes }
+}
+
+fn temporary(number: u64) -> String {
+    segment::name(number) + TEMPORARY_SUFFIX
+}

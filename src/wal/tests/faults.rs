@@ -1,0 +1,236 @@
+//! Failing operations: each of them, once and for ever, in one scenario that opens, appends, rotates,
+//! recycles, checkpoints, closes and opens again.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+
+use super::super::disk::sim::{Fault, Kind, Lie, Random, SimDisk};
+use super::super::{Durability, FullCause, WalError, locked, prepare};
+use super::{Machine, SEGMENT_BYTES};
+use crate::base::class::Class;
+use crate::base::lsn::Lsn;
+
+/// What the scenario was told.
+#[derive(Debug, Default)]
+struct Told {
+    acknowledged: BTreeMap<Lsn, Vec<u8>>,
+    refused_as_full: u64,
+    poisoned: bool,
+}
+
+fn payload_of(n: u64) -> Vec<u8> {
+    let length = usize::try_from(200 + n * 131 % 1500).unwrap();
+    n.to_le_bytes().into_iter().cycle().take(length).collect()
+}
+
+/// Two lives of a log. An operation that fails ends a life; nothing may be acknowledged after it.
+fn scenario(disk: &SimDisk, told: &mut Told) -> Result<(), WalError> {
+    for life in 0..2 {
+        let mut machine = Machine::start(disk)?;
+        for n in 0..40 {
+            prepare::step(&machine.log);
+            let payload = payload_of(life * 100 + n);
+            match machine.append(&payload, Durability::Sync) {
+                Ok(lsn) => {
+                    machine.committer.step();
+                    let (_, _, answer) = locked(&machine.answers).pop().expect("everybody is told");
+                    if answer.is_ok() {
+                        assert!(!told.poisoned, "frame {lsn} was acknowledged after the poison");
+                        told.acknowledged.insert(lsn, payload);
+                    }
+                }
+                Err(WalError::Full { .. }) => told.refused_as_full += 1,
+                Err(error) => assert_eq!(error.class(), Class::Fault, "{error}"),
+            }
+            told.poisoned |= machine.log.poison.is_thrown();
+            if n % 8 == 7 {
+                // A failure throws the poison, which is looked at.
+                let applied = Lsn(machine.log.marks.get().durable.0.saturating_sub(3));
+                machine.log.checkpoint(applied).ok();
+            }
+        }
+        let poison = machine.log.poison.clone();
+        machine.close();
+        told.poisoned |= poison.is_thrown();
+        if told.poisoned {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Opens what is left, without a fault, and holds it against what was acknowledged.
+fn check(disk: &SimDisk, told: &Told, when: &str) {
+    let machine = Machine::start(disk).unwrap_or_else(|error| panic!("{when}: {error}"));
+    let checkpoint = machine.log.marks.get().checkpoint;
+    let found = machine.read(checkpoint.next()).unwrap_or_else(|error| panic!("{when}: {error}"));
+    for (lsn, payload) in told.acknowledged.range(checkpoint.next()..) {
+        assert_eq!(found.get(lsn), Some(payload), "{when}: frame {lsn}");
+    }
+}
+
+fn operations_of_the_scenario() -> u64 {
+    let disk = SimDisk::new(1);
+    let mut told = Told::default();
+    scenario(&disk, &mut told).unwrap();
+    assert_eq!((told.acknowledged.len(), told.refused_as_full, told.poisoned), (80, 0, false));
+    assert!(disk.recycled() > 3, "the scenario recycles");
+    disk.operations()
+}
+
+#[test]
+fn whatever_fails_nothing_acknowledged_is_lost() {
+    let operations = operations_of_the_scenario();
+    assert!(operations > 300, "the scenario does something: {operations}");
+    for n in 0..operations {
+        for fault in [Fault::Once(ErrorKind::Other), Fault::Forever(ErrorKind::Other)] {
+            let when = format!("operation {n}, {fault:?}");
+            let disk = SimDisk::new(1);
+            disk.fail_after(n, fault);
+            let mut told = Told::default();
+            let opened = scenario(&disk, &mut told);
+            // A file that is not needed and cannot be removed is a warning.
+            let harmless = disk.failed() == Some(Kind::Remove);
+            assert!(opened.is_err() || told.poisoned || harmless, "{when}: nobody noticed");
+            // The power first: it takes the page cache, which the other start must not believe.
+            check(&disk.after_power_cut(&mut Random::new(n)), &told, &format!("{when}, power cut"));
+            check(&disk.after_kill(), &told, &format!("{when}, restart"));
+        }
+    }
+}
+
+#[test]
+fn a_start_that_believes_the_page_cache_after_a_failed_sync_is_caught() {
+    let operations = operations_of_the_scenario();
+    let believed = |n: &u64| {
+        let disk = SimDisk::new(1);
+        disk.lie(Lie::Cache);
+        disk.fail_after(*n, Fault::Once(ErrorKind::Other));
+        let mut told = Told::default();
+        if scenario(&disk, &mut told).is_err() {
+            return false;
+        }
+        // Opens, and says that all it serves is durable; then the power goes.
+        let disk = disk.after_kill();
+        let machine = Machine::start(&disk).unwrap();
+        let last = machine.log.marks.get().durable;
+        let rest = disk.after_power_cut(&mut Random::new(*n));
+        Machine::start(&rest).map_or(true, |found| found.log.marks.get().durable < last)
+    };
+    let caught = (0..operations).filter(believed).count();
+    assert!(caught > 5, "only {caught} starts served what the device never had");
+}
+
+#[test]
+fn a_start_never_serves_what_the_device_does_not_have() {
+    let operations = operations_of_the_scenario();
+    for n in 0..operations {
+        let disk = SimDisk::new(1);
+        disk.fail_after(n, Fault::Once(ErrorKind::Other));
+        let mut told = Told::default();
+        if scenario(&disk, &mut told).is_err() {
+            continue;
+        }
+        let disk = disk.after_kill();
+        let machine = Machine::start(&disk).unwrap();
+        let served = machine.read(machine.log.marks.get().checkpoint.next()).unwrap();
+        let rest = Machine::start(&disk.after_power_cut(&mut Random::new(n))).unwrap();
+        let found = rest.read(rest.log.marks.get().checkpoint.next()).unwrap();
+        assert_eq!(found, served, "operation {n}");
+    }
+}
+
+#[test]
+fn a_full_disk_is_busy_and_not_poison_and_passes() {
+    let operations = operations_of_the_scenario();
+    for n in 0..operations {
+        for fault in [Fault::Once(ErrorKind::StorageFull), Fault::Forever(ErrorKind::StorageFull)] {
+            let when = format!("operation {n}, {fault:?}");
+            let disk = SimDisk::new(1);
+            disk.fail_after(n, fault);
+            let mut told = Told::default();
+            let opened = scenario(&disk, &mut told);
+            assert!(!told.poisoned, "{when}");
+            assert!(opened.is_ok() || told.acknowledged.len() <= 40, "{when}");
+            check(&disk.after_power_cut(&mut Random::new(n)), &told, &when);
+            let disk = disk.after_kill();
+            check(&disk, &told, &when);
+            let mut machine = Machine::start(&disk).unwrap();
+            machine.commit(b"space is back");
+        }
+    }
+}
+
+#[test]
+fn a_log_on_a_full_disk_goes_on_when_space_returns() {
+    let disk = SimDisk::new(1);
+    let mut machine = Machine::start(&disk).unwrap();
+    disk.set_space(SEGMENT_BYTES + 8192);
+    assert!(!prepare::step(&machine.log), "no room for a second segment");
+    let cause = fill(&mut machine);
+    assert_eq!(cause, FullCause::Disk);
+    assert!(
+        disk.segments().len() == 1,
+        "a failed allocation leaves nothing: {:?}",
+        disk.segments()
+    );
+    disk.set_space(u64::MAX);
+    assert!(prepare::step(&machine.log));
+    machine.commit(b"room again");
+}
+
+#[test]
+fn a_log_that_holds_all_it_may_goes_on_after_a_checkpoint() {
+    let disk = SimDisk::new(1);
+    let mut machine = Machine::start(&disk).unwrap();
+    let cause = fill(&mut machine);
+    assert_eq!(cause, FullCause::BytesMax);
+    assert_eq!(machine.log.state().bytes_total, 6 * SEGMENT_BYTES);
+    let last = machine.log.marks.get().durable;
+    machine.log.checkpoint(Lsn(last.0 / 2)).unwrap();
+    assert!(prepare::step(&machine.log));
+    let lsn = machine.commit(b"room again");
+    assert_eq!(lsn, last.next(), "no number was lost");
+    assert!(machine.log.state().bytes_total < 6 * SEGMENT_BYTES, "surplus files are removed");
+}
+
+/// Appends until the log is full.
+fn fill(machine: &mut Machine) -> FullCause {
+    for n in 0..1000 {
+        prepare::step(&machine.log);
+        match machine.append(&payload_of(n), Durability::Sync) {
+            Ok(_) => machine.committer.step(),
+            Err(WalError::Full { cause }) => return cause,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("it never filled up");
+}
+
+#[test]
+fn after_the_poison_everybody_is_told_and_nothing_is_tried_again() {
+    let disk = SimDisk::new(1);
+    let mut machine = Machine::start(&disk).unwrap();
+    machine.commit(b"before");
+    disk.fail_after(1, Fault::Once(ErrorKind::Other));
+    for durability in [Durability::Memory, Durability::Sync, Durability::Sync] {
+        machine.append(b"x", durability).unwrap();
+    }
+    machine.committer.step();
+    let answers: Vec<_> =
+        locked(&machine.answers).drain(1..).map(|(_, d, a)| (d, a.is_ok())).collect();
+    // The write succeeded, so who asked for no more has it; the sync failed.
+    let expected =
+        [(Durability::Memory, true), (Durability::Sync, false), (Durability::Sync, false)];
+    assert_eq!(answers, expected);
+    assert_eq!(machine.log.marks.get().durable, Lsn(1));
+    let before = disk.operations();
+    machine.committer.step();
+    assert!(!prepare::step(&machine.log));
+    let refused = machine.append(b"x", Durability::Memory).unwrap_err();
+    assert!(
+        matches!(&refused, WalError::Poisoned { reason } if reason.contains("cannot sync /sim/"))
+    );
+    machine.close();
+    assert_eq!(disk.operations(), before, "a poisoned log leaves the disk alone");
+}
