@@ -48,8 +48,9 @@ const GENERATION_CYCLES: u32 = 10;
 const ROTATED: &str = "the log goes on in a new segment";
 const LISTENS: &str = " listening ";
 
-/// Longest life of a server under load, ms.
+/// Longest life of a server under load, ms; one in five lives longer, until its log is rotated.
 const LIFE_MS_MAX: u64 = 1_200;
+const LONG_LIFE_MS_MAX: u64 = 6_000;
 
 /// Longest life of a server that is killed while it recovers, ms.
 const RECOVERY_MS_MAX: u64 = 150;
@@ -112,7 +113,7 @@ impl Run {
         let parts = (0..WRITERS as u64).map(|at| self.random.part(at));
         self.writers = parts
             .enumerate()
-            .map(|(at, random)| Writer::new(&format!("w{at}"), self.generation, random))
+            .map(|(at, random)| Writer::new(at, self.generation, random))
             .collect();
         self.random.next();
     }
@@ -137,7 +138,8 @@ impl Run {
     fn load(&mut self, server: Gateway, end: fn(Gateway)) -> u64 {
         let clock = SystemClock::new();
         let acknowledged = AtomicU64::new(0);
-        let life = Duration::from_millis(self.random.within(20..LIFE_MS_MAX));
+        let longest = if self.random.is_one_of(20) { LONG_LIFE_MS_MAX } else { LIFE_MS_MAX };
+        let life = Duration::from_millis(self.random.within(20..longest));
         let address = server.address;
         std::thread::scope(|scope| {
             for writer in &mut self.writers {

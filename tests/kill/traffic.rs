@@ -26,6 +26,9 @@ const BATCH_RECORDS_MAX: u64 = 500;
 /// Records that are written over and over with large values, to turn the log's segments over.
 const BULK_RECORDS: i64 = 6;
 
+/// Of 100 requests, how many are such ones, of the first writer and of the others.
+const BULK_OF_100: (u64, u64) = (60, 4);
+
 /// 2026-11-01T00:00:00Z.
 const TIME_BASE_NS: i64 = 1_793_491_200_000_000_000;
 const DAY_NS: i64 = 86_400_000_000_000;
@@ -40,6 +43,7 @@ pub(crate) struct Writer {
     pub(crate) ledger: Ledger,
     generation: u32,
     random: Random,
+    bulk_of_100: u64,
     /// Keys in the order in which they were first sent.
     keys: Vec<Key>,
     /// Numbers times and conflicts.
@@ -72,10 +76,12 @@ impl Request {
 }
 
 impl Writer {
-    /// A writer; writers of one generation share tables, and need different names.
-    pub(crate) fn new(name: &str, generation: u32, random: Random) -> Self {
+    /// Writer `number` of a generation, which shares its tables.
+    pub(crate) fn new(number: usize, generation: u32, random: Random) -> Self {
+        let (first, others) = BULK_OF_100;
         Self {
-            name: name.to_owned(),
+            name: format!("w{number}"),
+            bulk_of_100: if number == 0 { first } else { others },
             ledger: Ledger::default(),
             generation,
             random,
@@ -119,7 +125,7 @@ impl Writer {
     }
 
     fn plan(&mut self) -> Request {
-        if self.random.is_one_of(8) {
+        if self.random.is_one_of(self.bulk_of_100) {
             return self.plan_bulk();
         }
         let most = *self.random.pick(&[2, 2, 20, 20, BATCH_RECORDS_MAX + 1]);
@@ -233,7 +239,7 @@ impl Writer {
                 let key = Key { measurement, tags: self.tags(), time_ns };
                 let version = self.ledger.stands().get(&key).map_or(1, |row| row.version + 1);
                 let seed = self.random.next();
-                let bytes = self.random.within(1 << 14..1 << 18);
+                let bytes = self.random.within(1 << 14..1 << 20);
                 let fields: BTreeMap<_, _> = [("blob".to_owned(), blob(seed, bytes))].into();
                 request.change(&key, version, fields.clone(), Row { version, fields });
             }
