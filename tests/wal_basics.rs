@@ -1,5 +1,7 @@
 //! The log on the machine's own disk: what is appended is acknowledged, read, found again.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails ends its test")]
+
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
@@ -180,7 +182,7 @@ fn a_checkpoint_frees_segments_and_holds_after_a_restart() {
     assert_eq!(options.problems(), Vec::<String>::new());
     let wal = open(&options);
     let large = vec![1; 20 << 20];
-    let last = (0..6).map(|_| append_when_there_is_room(&wal, &large)).last().unwrap();
+    let last = (0..6).fold(Lsn::ZERO, |_, _| append_when_there_is_room(&wal, &large));
     assert_eq!(wal.state().segments, 3);
     wal.set_applied(last);
     wal.checkpoint(Lsn(4)).unwrap();
@@ -241,6 +243,32 @@ fn tools_read_beside_the_server_without_a_lock() {
     let read: Result<Vec<_>, _> = scan::read_only(dir.path()).unwrap().collect();
     assert_eq!(read.unwrap().len(), 21);
     assert_eq!(wal.marks().durable, Lsn(21));
+}
+
+#[test]
+fn tools_name_the_frame_that_is_not_what_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { segment_bytes: Bytes(64 << 10), ..options(dir.path()) };
+    let wal = open(&options);
+    for n in 1..=10 {
+        append_when_there_is_room(&wal, &vec![n; 20_000]);
+    }
+    drop(wal);
+    // Three frames a segment: the second of the second segment.
+    let path = dir.path().join("00000000000000000002.wal");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[4096 + 20_032 + 1000] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let read: Vec<_> = scan::read_only(dir.path()).unwrap().collect();
+    assert_eq!(read.iter().filter(|frame| frame.is_ok()).count(), 4);
+    let error = read.last().unwrap().as_ref().unwrap_err();
+    assert!(
+        matches!(error, WalError::Corrupt { segment: 2, offset: 24_128, lsn: Lsn(5) }),
+        "{error}",
+    );
+    std::fs::remove_file(&path).unwrap();
+    let read: Vec<_> = scan::read_only(dir.path()).unwrap().collect();
+    assert!(matches!(read.last(), Some(Err(WalError::Corrupt { lsn: Lsn(4), .. }))), "{read:?}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Many threads on one log of small segments, and processes that are killed while they write.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails ends its test")]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -15,7 +17,7 @@ use tidegate::base::poison::Poison;
 use tidegate::base::units::Bytes;
 use tidegate::wal::{Appender, Durability, Frame, Options, Unobserved, Wal, scan};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Smaller than the settings allow, so that a short run rotates and recycles often.
 fn options(dir: &Path, appender: Appender) -> Options {

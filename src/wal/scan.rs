@@ -199,28 +199,24 @@ pub(super) fn numbers(names: &[String]) -> BTreeMap<u64, &str> {
 /// # Errors
 ///
 /// [`WalError::Io`] when the directory or the checkpoint cannot be read. From the iterator:
-/// [`WalError::Corrupt`] at a frame that is not valid although a later segment follows, and
-/// [`WalError::Io`]; it ends there.
+/// [`WalError::Corrupt`] at a frame that is not valid or not there although a later segment follows,
+/// and [`WalError::Io`]; it ends there.
 pub fn read_only(dir: &Path) -> Result<Frames, WalError> {
     let disk = RealDisk::read_only(dir);
+    let mut frames = Frames { disk, open: None, ended: false };
     let failed = |error| WalError::io("read", dir.to_owned(), error);
-    let names = disk.list().map_err(failed)?;
-    let from = match disk.open(checkpoint::NAME) {
-        Ok(file) => checkpoint::read(file.as_ref()).map_err(failed)?.map_or(0, |r| r.segment),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-        Err(error) => return Err(failed(error)),
-    };
-    let first = numbers(&names).into_keys().find(|number| *number >= from);
-    Ok(Frames { disk, number: first, open: None })
+    let from = frames.checkpoint().map_err(failed)?.map_or(0, |record| record.segment);
+    frames.open = frames.used_from(from).map_err(failed)?;
+    Ok(frames)
 }
 
 /// The frames of a log; see [`read_only`].
 #[derive(Debug)]
 pub struct Frames {
     disk: RealDisk,
-    /// The segment that is read, or is next; `None` at the end.
-    number: Option<u64>,
+    /// The segment that is read; `None` in an empty log.
     open: Option<Open>,
+    ended: bool,
 }
 
 /// A segment that is read.
@@ -235,68 +231,78 @@ impl Iterator for Frames {
     type Item = Result<(Lsn, Vec<u8>), WalError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while let Some(number) = self.number {
-            let read = self.read(number);
-            if read.is_err() {
-                self.number = None;
-            }
-            if let Some(item) = read.transpose() {
-                return Some(item);
-            }
+        if self.ended {
+            return None;
         }
-        None
+        let next = self.read().transpose();
+        self.ended = !matches!(next, Some(Ok(_)));
+        next
     }
 }
 
 impl Frames {
-    /// The next frame; `None` when the segment ended, and `number` then says which is next.
-    fn read(&mut self, number: u64) -> Result<Option<(Lsn, Vec<u8>)>, WalError> {
-        let path = self.disk.path(&segment::name(number));
-        let failed = |error| WalError::io("read", path.clone(), error);
-        let open = match self.open.take() {
-            Some(open) => Some(open),
-            None => self.begin(number).map_err(failed)?,
-        };
-        let Some(mut open) = open else {
-            self.number = None;
-            return Ok(None);
-        };
-        if let Some(frame) = open.next().map_err(failed)? {
-            self.open = Some(open);
-            return Ok(Some(frame));
+    /// The next frame, in this segment or a later one; `None` at the end of the log.
+    fn read(&mut self) -> Result<Option<(Lsn, Vec<u8>)>, WalError> {
+        loop {
+            let Some(mut open) = self.open.take() else { return Ok(None) };
+            let number = open.header.number;
+            let path = self.disk.path(&segment::name(number));
+            let failed = |error| WalError::io("read", path.clone(), error);
+            let mut frame = open.next().map_err(failed)?;
+            let follows = match frame {
+                Some(_) => None,
+                None => self.used_from(number.saturating_add(1)).map_err(failed)?,
+            };
+            if follows.is_some() {
+                // A later segment says that this one is complete. Frames written after the look
+                // above, but before that one began, are seen by a second look.
+                open.scan.refresh();
+                frame = open.next().map_err(failed)?;
+            }
+            if frame.is_some() {
+                self.open = Some(open);
+                return Ok(frame);
+            }
+            if let Some(follows) = &follows
+                && open.scan.expected() < follows.header.first
+                && !self.is_reclaimed(follows.header.first.previous()).map_err(failed)?
+            {
+                let (offset, lsn) = (open.scan.offset(), open.scan.expected());
+                return Err(WalError::Corrupt { segment: number, offset, lsn });
+            }
+            self.open = follows;
         }
-        // A next segment says that this one is complete; what was written before that one began, but
-        // after the look above, is seen by a second look.
-        let follower = number.saturating_add(1);
-        let Some(follows) = self.begin(follower).map_err(failed)? else {
-            self.number = None;
-            return Ok(None);
-        };
-        open.scan.refresh();
-        if let Some(frame) = open.next().map_err(failed)? {
-            self.open = Some(open);
-            return Ok(Some(frame));
-        }
-        let recycled =
-            read_header(open.file.as_ref(), number).map_err(failed)? != Some(open.header);
-        if !recycled && open.scan.expected() < follows.header.first {
-            let (offset, lsn) = (open.scan.offset(), open.scan.expected());
-            return Err(WalError::Corrupt { segment: number, offset, lsn });
-        }
-        self.open = Some(follows);
-        self.number = Some(follower);
-        Ok(None)
     }
 
-    /// Opens a segment; `None` when there is none of that number that holds frames.
-    fn begin(&self, number: u64) -> io::Result<Option<Open>> {
-        let file = match self.disk.open(&segment::name(number)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let header = read_header(file.as_ref(), number)?.filter(|header| header.first > Lsn::ZERO);
-        Ok(header.map(|header| Open { file, header, scan: Scan::new(&header) }))
+    /// Whether all frames up to `lsn` are stored elsewhere, so that their files may be used again.
+    fn is_reclaimed(&self, lsn: Lsn) -> io::Result<bool> {
+        Ok(self.checkpoint()?.is_some_and(|record| lsn <= record.checkpoint))
+    }
+
+    fn checkpoint(&self) -> io::Result<Option<checkpoint::Record>> {
+        match self.disk.open(checkpoint::NAME) {
+            Ok(file) => checkpoint::read(file.as_ref()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens the first segment from `number` on that holds frames.
+    fn used_from(&self, number: u64) -> io::Result<Option<Open>> {
+        let names = self.disk.list()?;
+        for number in numbers(&names).into_keys().filter(|found| *found >= number) {
+            let file = match self.disk.open(&segment::name(number)) {
+                Ok(file) => file,
+                // Used again since the names were listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let header = read_header(file.as_ref(), number)?;
+            if let Some(header) = header.filter(|header| header.first > Lsn::ZERO) {
+                return Ok(Some(Open { file, header, scan: Scan::new(&header) }));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -12,12 +12,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::{Disk, DiskFile};
-use crate::wal::locked;
 use crate::wal::map::{Access, Map};
+use crate::wal::{locked, segment};
 
 const SECTOR_BYTES: usize = 512;
 
-/// Numbers from a seed (SplitMix64).
+/// Numbers from a seed (`SplitMix64`).
 #[derive(Debug, Clone)]
 pub(in crate::wal) struct Random(u64);
 
@@ -259,7 +259,7 @@ impl SimDisk {
     /// The names of the segments, in order.
     pub(in crate::wal) fn segments(&self) -> Vec<String> {
         let state = locked(&self.state);
-        state.names.keys().filter(|name| name.ends_with(".wal")).cloned().collect()
+        state.names.keys().filter(|name| segment::number_in(name).is_some()).cloned().collect()
     }
 }
 
@@ -290,8 +290,9 @@ impl State {
 
     fn name(&mut self, naming: Naming) {
         naming.apply(&mut self.names);
-        self.recycled +=
-            u64::from(matches!(&naming, Naming::Rename(from, _) if from.ends_with(".wal")));
+        self.recycled += u64::from(
+            matches!(&naming, Naming::Rename(from, _) if segment::number_in(from).is_some()),
+        );
         self.renamings.push(naming);
     }
 
@@ -357,7 +358,7 @@ impl File {
         }
         let sectors = self.cached.len().div_ceil(SECTOR_BYTES);
         let count = self.writes.len() as u64;
-        let arrived: Vec<u64> = (0..sectors)
+        let kept: Vec<u64> = (0..sectors)
             .map(|_| if random.chance(arrives) { count } else { random.below(count + 1) })
             .map(|upto| if arrives == 0 { 0 } else { upto })
             .collect();
@@ -366,7 +367,7 @@ impl File {
             while at < bytes.len() {
                 let sector = (offset + at) / SECTOR_BYTES;
                 let end = ((sector + 1) * SECTOR_BYTES - offset).min(bytes.len());
-                if index < arrived[sector] {
+                if index < kept[sector] {
                     apply(&mut device, offset + at, &bytes[at..end]);
                 }
                 at = end;
