@@ -82,11 +82,11 @@ fn failed(log: &Log, number: u64, error: &io::Error) -> bool {
     {
         warn!(file = temporary, error = %left, "a half-made segment could not be removed");
     }
-    super::locked(&log.stock).give_back(number, FullCause::Disk);
-    if is_shortage(error) {
-        warn!(segment = number, %error, "no room for another segment; the log takes frames while the last one has room");
-    } else {
+    let news = super::locked(&log.stock).give_back(number, FullCause::Disk);
+    if !is_shortage(error) {
         poison(log, number, error);
+    } else if news {
+        warn!(segment = number, %error, "no room for another segment; asking again until there is");
     }
     false
 }
@@ -145,6 +145,7 @@ fn allocate(log: &Log, number: u64) -> io::Result<(Box<dyn DiskFile>, Header)> {
 fn finish(log: &Log, file: Box<dyn DiskFile>, header: Header) -> bool {
     let segment = Arc::new(Segment::underway(&log.disk, header, file));
     super::locked(&log.stock).offer(Arc::clone(&segment));
+    let _panic = FailOnPanic { log, segment: &segment };
     let file = segment.file();
     let made = segment::fill_with_zeros(file, header.bytes)
         .and_then(|()| publish(&log.disk, file, &header));
@@ -161,6 +162,21 @@ fn finish(log: &Log, file: Box<dyn DiskFile>, header: Header) -> bool {
     poison(log, header.number, &error);
     segment.set_failed();
     false
+}
+
+/// Ends the wait for a segment whose making panicked.
+struct FailOnPanic<'a> {
+    log: &'a Log,
+    segment: &'a Segment,
+}
+
+impl Drop for FailOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.log.poison.throw("the prepare thread panicked");
+            self.segment.set_failed();
+        }
+    }
 }
 
 /// Writes a spare's header, syncs the file, and gives it its name.

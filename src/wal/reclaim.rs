@@ -180,13 +180,13 @@ impl Stock {
         here
     }
 
-    /// Gives a number back for which no segment was made, and says why.
-    pub(super) fn give_back(&mut self, number: u64, cause: FullCause) {
+    /// Gives a number back for which no segment was made, and says why. Whether that is news.
+    pub(super) fn give_back(&mut self, number: u64, cause: FullCause) -> bool {
         assert_eq!(self.number, number + 1, "the last number given out comes back");
         self.number = number;
         assert!(self.limits.segment_bytes <= self.bytes, "only what was counted is taken off");
         self.bytes -= self.limits.segment_bytes;
-        self.full = Some(cause);
+        self.full.replace(cause) != Some(cause)
     }
 
     /// Retires the segments whose frames are all up to `checkpoint`, and takes out the files that are
