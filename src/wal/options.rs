@@ -67,7 +67,8 @@ pub enum Appender {
     /// One `pwrite` a group.
     #[default]
     Pwrite,
-    /// Stores through the map. Dearer in CPU, and on kernels with large folios in bytes written.
+    /// Stores through the map; needs Linux 5.14. Dearer in CPU, and on kernels with large folios in
+    /// bytes written.
     Map,
 }
 
