@@ -240,7 +240,7 @@ fn sizes() {
     );
     let begin = clock.monotonic();
     bench.engine.flush().unwrap();
-    let took = clock.monotonic() - begin;
+    let took = clock.monotonic().saturating_sub(begin);
     let state = bench.engine.state();
     eprintln!(
         "files: {} files, {:.3} bytes a field value",
@@ -261,7 +261,7 @@ fn sizes() {
             &fleet.payload(bench.table, step * 100, 2),
         );
     }
-    let took = clock.monotonic() - begin;
+    let took = clock.monotonic().saturating_sub(begin);
     let records = u64::try_from(repeated).unwrap() * HOSTS as u64;
     eprintln!("update what is in files: {:.0} records/s", ratio(records, 1) / took.as_secs_f64());
     let begin = clock.monotonic();
@@ -273,7 +273,7 @@ fn sizes() {
             std::ops::ControlFlow::Continue(())
         })
         .unwrap();
-    let took = clock.monotonic() - begin;
+    let took = clock.monotonic().saturating_sub(begin);
     eprintln!("scan: {rows} rows, {:.2} M rows/s", ratio(rows, 1) / took.as_secs_f64() / 1e6);
 }
 

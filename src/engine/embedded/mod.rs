@@ -47,7 +47,7 @@ use crate::record::codec::Bucket;
 use crate::record::request::{Outcome, Rejection, WriteRequest};
 use crate::record::{Reason, TableId};
 
-use self::flusher::{Inner, run};
+use self::flusher::{End, Inner, run};
 use self::scan::{Snapshot, Source};
 use super::catalog::Catalog;
 use super::{EngineError, EngineState, Row, ShardId, TableEngine, TimeRange};
@@ -107,7 +107,7 @@ impl Embedded {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        self.inner.signal(|signal| signal.is_ending = true);
+        self.inner.signal(|signal| signal.end = Some(End::AtOnce));
         self.stop();
     }
 }
@@ -192,7 +192,7 @@ impl TableEngine for Embedded {
     }
 
     fn close(&self) {
-        self.inner.signal(|signal| signal.is_closing = true);
+        self.inner.signal(|signal| signal.end = Some(End::AfterFlush));
         self.stop();
     }
 }
