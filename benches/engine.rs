@@ -6,7 +6,9 @@
 //! 22 columns at some 10 ns a value: 50 M values/s at best.
 //!
 //! `cargo bench --bench engine`: Criterion measures writes; the flush and the sizes, which are no
-//! loops, are measured once and printed.
+//! loops, are measured once and printed. Times are CPU time of all threads of the process, as the
+//! kernel's scheduler counts it, so that a busy machine does not change them much: what is measured
+//! runs on one thread at a time.
 
 #![expect(
     clippy::unwrap_used,
@@ -16,9 +18,11 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BatchSize, Criterion, Throughput};
-use tidegate::base::clock::{Clock, SystemClock};
+use tidegate::base::clock::SystemClock;
 use tidegate::base::lsn::Lsn;
 use tidegate::base::units::Bytes;
 use tidegate::engine::catalog::{Catalog, TableSettings};
@@ -128,6 +132,47 @@ impl Fleet {
     }
 }
 
+/// CPU time of all threads since they began, ns. Threads that end take theirs along.
+fn cpu_ns() -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let of_task = |task: std::fs::DirEntry| -> Option<u64> {
+        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse().ok()
+    };
+    tasks.filter_map(|task| of_task(task.unwrap())).sum()
+}
+
+struct CpuTime;
+
+impl Measurement for CpuTime {
+    type Intermediate = u64;
+    type Value = Duration;
+
+    fn start(&self) -> u64 {
+        cpu_ns()
+    }
+
+    fn end(&self, begin: u64) -> Duration {
+        Duration::from_nanos(cpu_ns().saturating_sub(begin))
+    }
+
+    fn add(&self, a: &Duration, b: &Duration) -> Duration {
+        *a + *b
+    }
+
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        WallTime.to_f64(value)
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        WallTime.formatter()
+    }
+}
+
 struct Bench {
     _dir: tempfile::TempDir,
     engine: Embedded,
@@ -172,7 +217,7 @@ impl Bench {
     }
 }
 
-fn writes(criterion: &mut Criterion) {
+fn writes(criterion: &mut Criterion<CpuTime>) {
     let steps = 50;
     let mut group = criterion.benchmark_group("engine");
     group.sample_size(10);
@@ -224,7 +269,6 @@ fn writes(criterion: &mut Criterion) {
 fn sizes() {
     let steps = 500;
     let bench = Bench::new(Bytes::mib(4096));
-    let clock = SystemClock::new();
     let mut fleet = Fleet::new();
     for step in 0..steps {
         bench.write(u64::try_from(step).unwrap() + 1, &fleet.payload(bench.table, step, 1));
@@ -238,9 +282,9 @@ fn sizes() {
         state.memory_rows,
         ratio(state.memory_bytes, values)
     );
-    let begin = clock.monotonic();
+    let begin = CpuTime.start();
     bench.engine.flush().unwrap();
-    let took = clock.monotonic().saturating_sub(begin);
+    let took = CpuTime.end(begin);
     let state = bench.engine.state();
     eprintln!(
         "files: {} files, {:.3} bytes a field value",
@@ -253,7 +297,7 @@ fn sizes() {
         per_second(values),
         per_second(values / 10 * 23)
     );
-    let begin = clock.monotonic();
+    let begin = CpuTime.start();
     let repeated = 5;
     for step in 0..repeated {
         bench.write(
@@ -261,10 +305,10 @@ fn sizes() {
             &fleet.payload(bench.table, step * 100, 2),
         );
     }
-    let took = clock.monotonic().saturating_sub(begin);
+    let took = CpuTime.end(begin);
     let records = u64::try_from(repeated).unwrap() * HOSTS as u64;
     eprintln!("update what is in files: {:.0} records/s", ratio(records, 1) / took.as_secs_f64());
-    let begin = clock.monotonic();
+    let begin = CpuTime.start();
     let mut rows = 0_u64;
     bench
         .engine
@@ -273,12 +317,12 @@ fn sizes() {
             std::ops::ControlFlow::Continue(())
         })
         .unwrap();
-    let took = clock.monotonic().saturating_sub(begin);
+    let took = CpuTime.end(begin);
     eprintln!("scan: {rows} rows, {:.2} M rows/s", ratio(rows, 1) / took.as_secs_f64() / 1e6);
 }
 
 fn main() {
-    let mut criterion = Criterion::default().configure_from_args();
+    let mut criterion = Criterion::default().with_measurement(CpuTime).configure_from_args();
     writes(&mut criterion);
     criterion.final_summary();
     sizes();

@@ -280,6 +280,8 @@ fn damaged_files_are_refused_by_name() {
     assert!(error.contains("manifest.json") && error.contains("checksum"), "{error}");
     let error = open_with(&|dir| edit(manifest(dir), &|bytes| bytes.truncate(50)));
     assert!(error.contains("manifest.json"), "{error}");
+    let error = open_with(&|dir| std::fs::remove_file(manifest(dir)).unwrap());
+    assert!(error.contains("manifest.json") && error.contains("missing"), "{error}");
     let file = |dir: &Path| published(dir).into_iter().next().unwrap();
     let error = open_with(&|dir| std::fs::remove_file(file(dir)).unwrap());
     assert!(error.contains(".parquet"), "{error}");
@@ -438,6 +440,29 @@ fn late_records_find_their_place() {
     assert_eq!(bed.rows(table).len(), 4_000);
     bed.engine.flush().unwrap();
     assert_eq!(bed.rows(table).len(), 4_000);
+}
+
+/// What is counted is what is taken: series, time, version, arrival and ten values are 104 bytes, the
+/// index and the last chunk's spare room come on top.
+#[test]
+fn the_memory_that_is_counted_is_that_of_the_rows() {
+    let mut bed = Bed::new(1);
+    let table = bed.table("t");
+    for step in 0..200_i64 {
+        let records: Vec<Rec> = (0..100)
+            .map(|host| {
+                let rec = Rec::new(table, &format!("h{host}"), NOW + step, 1);
+                (0..10).fold(rec, |rec, at| rec.with(&format!("f{at}"), Owned::Bigint(at)))
+            })
+            .collect();
+        bed.write(&records);
+    }
+    let state = bed.engine.state();
+    assert_eq!((state.memory_rows, state.series), (20_000, 100));
+    let per_row = state.memory_bytes / state.memory_rows;
+    assert!((108..=130).contains(&per_row), "{per_row} bytes a row");
+    bed.engine.flush().unwrap();
+    assert!(bed.engine.state().memory_bytes < 10_000, "{:?}", bed.engine.state());
 }
 
 /// Writers that are faster than the disk wait; what they wrote is all there.

@@ -422,7 +422,9 @@ impl Inner {
     /// Gives shards that are inside a frame a moment to freeze, so that one file has all rows.
     fn gather(&self) {
         for _ in 0..GATHER_STEPS {
-            if !self.is_freeze_pending() {
+            // Where memory is full, the shards that are waited for may wait for this flush.
+            let is_full = self.memory_bytes() >= self.options.memory_bytes_max.as_usize();
+            if is_full || !self.is_freeze_pending() {
                 return;
             }
             let signal = lock(&self.signal);

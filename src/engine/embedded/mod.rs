@@ -3,7 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | [`options`] | the settings |
-//! | [`column`] [`series`] [`store`] | rows of one table: columns, keys, index |
+//! | [`column`] [`chunks`] [`layout`] [`series`] [`store`] | rows of one table: columns, layouts, keys, index |
 //! | [`write`] | what becomes of one record; freezing |
 //! | [`flusher`] | the thread `engine-flush`, marks and bounds |
 //! | [`flush`] [`manifest`] [`partition`] | frozen stores into files, and when these count |
@@ -21,6 +21,8 @@
 
 pub mod options;
 mod column;
+mod chunks;
+mod layout;
 mod series;
 mod store;
 mod write;
