@@ -503,7 +503,13 @@ impl Shared {
         };
         if durability == Durability::Applied {
             let (sender, applied) = oneshot::channel();
-            self.parts.marks.when_applied(lsn, Box::new(move || drop(sender.send(()))));
+            self.parts.marks.when_applied(
+                lsn,
+                Box::new(move || {
+                    // The caller may have gone away; then nobody waits.
+                    let _gone = sender.send(());
+                }),
+            );
             // The marks drop a waiter only when the shards have stopped: the frame is durable and
             // will be applied at the next start, which the caller must not take for now.
             if applied.await.is_err() {
