@@ -43,6 +43,7 @@ fn main() {
     say(&format!("directory {}, median of {TURNS} turns", dir.display()));
     throughput(&dir);
     latency(&dir);
+    replay(&dir);
     std::fs::remove_dir_all(&dir).expect("the bench's own directory");
 }
 
@@ -240,6 +241,42 @@ fn commit_one_by_one(wal: &Wal, clock: &SharedClock, payload: &[u8]) -> Vec<Dura
         waits.push(clock.monotonic().saturating_sub(started));
     }
     waits
+}
+
+/// Opening a log of 256 MiB and reading it back, from the page cache's or the device's speed.
+fn replay(dir: &Path) {
+    let clock = SystemClock::shared();
+    let options = Options { dir: dir.join("replay"), ..Options::default() };
+    let open = || {
+        Wal::open(&options, Arc::clone(&clock), Poison::new(), Arc::new(Unobserved))
+            .expect("the log opens")
+    };
+    let wal = open();
+    let frame = payload(16 << 10);
+    let (sender, answers) = mpsc::channel();
+    for _ in 0..TURN_BYTES / frame.len() {
+        append(&wal, &frame, &sender);
+        answers.recv().expect("the log answers").expect("the log syncs");
+    }
+    drop(wal);
+    let (mut opening, mut reading) = (Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        let started = clock.monotonic();
+        let wal = open();
+        let opened = clock.monotonic();
+        let mut reader = wal.reader(Lsn(1));
+        while let Some(frame) = reader.next(Duration::ZERO).expect("the log is whole") {
+            black_box(frame.payload());
+        }
+        opening.push(opened.saturating_sub(started));
+        reading.push(clock.monotonic().saturating_sub(opened));
+    }
+    say("\nA log of 256 MiB in frames of 16 KiB");
+    for (what, took) in [("opening it, past the cache", opening), ("reading it, mapped", reading)] {
+        let mut took = took;
+        let speed = f64::from(GROUPS) * 1.048_576 / median(&mut took).as_secs_f64();
+        say(&format!("  {what:24} {speed:8.0} MB/s"));
+    }
 }
 
 /// Bytes that do not compress and are the same every time.
