@@ -70,7 +70,7 @@ const TIMESTAMP_DIGITS: usize = 19;
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 
 /// How long to wait at the end until all that was sent is in the engine.
-const SETTLE_MAX: Duration = Duration::from_secs(120);
+const SETTLE_MAX: Duration = Duration::from_mins(2);
 
 /// The first record's time: 2026-01-01T00:00:00Z.
 const BEGIN_NS: u64 = 1_767_225_600_000_000_000;
