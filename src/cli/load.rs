@@ -233,10 +233,12 @@ fn try_send_all(
     let mut round = 0_u64;
     let own = u64::from(own_hosts(&shared.args));
     let batch = u64::from(shared.args.batch);
+    let steps = batch.div_ceil(own);
     while !shared.is_over() {
         let at = usize::try_from(round % u64::from(TEMPLATES)).unwrap_or_default();
-        // Line n of this connection is of host n modulo its hosts, at step n divided by them.
-        templates[at].stamp(|line| BEGIN_NS + (round * batch + line) / own * STEP_NS);
+        // Every request is later than the one before, and so is a host's second line in one request:
+        // no record is sent twice.
+        templates[at].stamp(|line| BEGIN_NS + (round * steps + line / own) * STEP_NS);
         request.clear();
         write!(request, "{head}{}\r\n\r\n", templates[at].body.len())?;
         request.extend_from_slice(&templates[at].body);
