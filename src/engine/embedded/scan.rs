@@ -288,7 +288,7 @@ mod tests {
     use crate::record::{MeasureKind, TableId, Value};
 
     /// Two series, each with rows at `times`.
-    fn store(times: impl Iterator<Item = i64> + Clone) -> TableStore {
+    fn store(times: &(impl Iterator<Item = i64> + Clone)) -> TableStore {
         let mut store = TableStore::default();
         for name in ["b", "a"] {
             let family = Arc::new(FamilyKey::of(TableId(1), name, std::iter::empty()));
@@ -316,8 +316,11 @@ mod tests {
     #[test]
     fn windows_of_any_size_show_the_same() {
         let ends = [i64::MIN, i64::MIN + 1, -1, 0, i64::MAX - 1, i64::MAX];
-        let stores =
-            [store((0..3000).map(|at| at * 7)), store((0..10).map(|_| 5)), store(ends.into_iter())];
+        let stores = [
+            store(&(0..3000).map(|at| at * 7)),
+            store(&(0..10).map(|_| 5)),
+            store(&ends.into_iter()),
+        ];
         let snapshot =
             Snapshot { memory: stores.iter().map(Source::of).collect(), files: Vec::new() };
         for range in [TimeRange::ALL, TimeRange { from_ns: 3, to_ns: 9_000 }] {
