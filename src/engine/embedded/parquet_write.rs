@@ -1,8 +1,9 @@
 //! Rows of stores into a Parquet file.
 //!
-//! Dictionary encodings as the writer chooses them, zstd level 1: on telemetry that is smaller than
-//! the tuned encodings and nothing but a plain copy is faster (measured, see `benches/engine.rs`).
-//! Where a dictionary grows too large the integers and times fall back to deltas.
+//! Dictionary encodings as the writer chooses them and zstd level 1: on 1 M rows of quantised sensor
+//! values in order of series that took 0.97 bytes a value, encodings chosen by hand 1.24, at 9.0 and
+//! 8.0 M rows/s. Where a dictionary grows too large, integers and times fall back to deltas; what that
+//! saves was not measured. `benches/engine.rs` prints the size of a fleet as it is written here.
 
 use std::collections::HashMap;
 use std::io::Write;
