@@ -25,8 +25,9 @@ use tidegate::wal::{Appender, CommitError, Durability, Options, Unobserved, Wal,
 /// Turns of each measurement; medians are printed.
 const TURNS: usize = 5;
 const MIB: usize = 1 << 20;
-/// Bytes written by one turn of the throughput bench.
-const TURN_BYTES: usize = 256 * MIB;
+/// Groups of 1 MiB written by one turn of the throughput bench.
+const GROUPS: u32 = 256;
+const TURN_BYTES: usize = GROUPS as usize * MIB;
 const WRITERS: usize = 64;
 /// Commits of each writer, a turn.
 const COMMITS: usize = 150;
@@ -42,6 +43,7 @@ fn main() {
     say(&format!("directory {}, median of {TURNS} turns", dir.display()));
     throughput(&dir);
     latency(&dir);
+    replay(&dir);
     std::fs::remove_dir_all(&dir).expect("the bench's own directory");
 }
 
@@ -81,9 +83,8 @@ fn throughput(dir: &Path) {
     say("\n1 MiB groups, one writer, each synced");
     for row in &mut rows {
         let took = median(&mut row.took).as_secs_f64();
-        let groups = (TURN_BYTES / MIB) as f64;
-        let cpu = median(&mut row.cpu).as_secs_f64() / groups * 1e6;
-        let speed = TURN_BYTES as f64 / took / 1e6;
+        let cpu = median(&mut row.cpu).as_secs_f64() / f64::from(GROUPS) * 1e6;
+        let speed = f64::from(GROUPS) * 1.048_576 / took;
         say(&format!("  {:24} {speed:8.0} MB/s  {cpu:8.0} us CPU a group", row.name));
     }
 }
@@ -135,7 +136,7 @@ impl ZeroFilled {
             let offset = (n * 4096 % self.bytes) as u64;
             self.file.write_all_at(&self.group[..4096], offset).expect("the disk writes");
             self.file.sync_data().expect("the disk syncs");
-            waits.push(clock.monotonic() - started);
+            waits.push(clock.monotonic().saturating_sub(started));
         }
         waits
     }
@@ -179,9 +180,9 @@ fn append(wal: &Wal, payload: &[u8], sender: &mpsc::Sender<Answer>) -> Lsn {
         let done = Box::new(move |answer| sender.send(answer).expect("the writer waits"));
         match wal.append(payload, Durability::Sync, done) {
             Ok(lsn) => return lsn,
-            Err(WalError::Full { .. }) => std::thread::yield_now(),
-            Err(error) => panic!("{error}"),
+            Err(error) => assert!(matches!(error, WalError::Full { .. }), "{error}"),
         }
+        std::thread::yield_now();
     }
 }
 
@@ -208,7 +209,8 @@ fn latency(dir: &Path) {
     for ((name, waits), cpu) in names.iter().zip(&mut waits).zip(cpu) {
         waits.sort_unstable();
         let at = |quantile: usize| waits[(waits.len() - 1) * quantile / 1000].as_secs_f64() * 1e6;
-        let each = cpu.as_secs_f64() / waits.len() as f64 * 1e6;
+        let count = u32::try_from(waits.len()).expect("a bench is short");
+        let each = cpu.as_secs_f64() / f64::from(count) * 1e6;
         say(&format!(
             "  {name:24} p50 {:7.0} us  p99 {:7.0} us  p99.9 {:7.0} us  {each:6.1} us CPU a commit",
             at(500),
@@ -236,9 +238,45 @@ fn commit_one_by_one(wal: &Wal, clock: &SharedClock, payload: &[u8]) -> Vec<Dura
         let started = clock.monotonic();
         append(wal, payload, &sender);
         answers.recv().expect("the log answers").expect("the log syncs");
-        waits.push(clock.monotonic() - started);
+        waits.push(clock.monotonic().saturating_sub(started));
     }
     waits
+}
+
+/// Opening a log of 256 MiB and reading it back, from the page cache's or the device's speed.
+fn replay(dir: &Path) {
+    let clock = SystemClock::shared();
+    let options = Options { dir: dir.join("replay"), ..Options::default() };
+    let open = || {
+        Wal::open(&options, Arc::clone(&clock), Poison::new(), Arc::new(Unobserved))
+            .expect("the log opens")
+    };
+    let wal = open();
+    let frame = payload(16 << 10);
+    let (sender, answers) = mpsc::channel();
+    for _ in 0..TURN_BYTES / frame.len() {
+        append(&wal, &frame, &sender);
+        answers.recv().expect("the log answers").expect("the log syncs");
+    }
+    drop(wal);
+    let (mut opening, mut reading) = (Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        let started = clock.monotonic();
+        let wal = open();
+        let opened = clock.monotonic();
+        let mut reader = wal.reader(Lsn(1));
+        while let Some(frame) = reader.next(Duration::ZERO).expect("the log is whole") {
+            black_box(frame.payload());
+        }
+        opening.push(opened.saturating_sub(started));
+        reading.push(clock.monotonic().saturating_sub(opened));
+    }
+    say("\nA log of 256 MiB in frames of 16 KiB");
+    for (what, took) in [("opening it, past the cache", opening), ("reading it, mapped", reading)] {
+        let mut took = took;
+        let speed = f64::from(GROUPS) * 1.048_576 / median(&mut took).as_secs_f64();
+        say(&format!("  {what:24} {speed:8.0} MB/s"));
+    }
 }
 
 /// Bytes that do not compress and are the same every time.
@@ -257,7 +295,7 @@ fn payload(length: usize) -> Vec<u8> {
 fn measured(clock: &SharedClock, work: impl FnOnce()) -> (Duration, Duration) {
     let (started, cpu) = (clock.monotonic(), cpu_time());
     work();
-    (clock.monotonic() - started, cpu_time().saturating_sub(cpu))
+    (clock.monotonic().saturating_sub(started), cpu_time().saturating_sub(cpu))
 }
 
 /// CPU of the whole process, user and system.

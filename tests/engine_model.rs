@@ -97,7 +97,7 @@ impl Source {
             rec.dimensions.push(("zone".to_owned(), ["", "a"][random.below(2)].to_owned()));
         }
         if random.chance(10) {
-            rec.measure = "other".to_owned();
+            "other".clone_into(&mut rec.measure);
         }
         if random.chance(15) {
             let name = ["a", "b", "c", "d", "e"][random.below(5)];
@@ -149,16 +149,16 @@ fn run(seed: u64, operations: usize) {
         match action {
             0..6 => bed.engine.flush().unwrap(),
             6..8 => bed.crash(1 + random.below(5)),
-            8 => crash_at_every_step(&mut bed, &tables, &models),
-            9..14 => compare(&bed, &tables, &models),
+            8 => crash_at_every_step(&mut bed, tables, &models),
+            9..14 => compare(&bed, tables, &models),
             _ => {}
         }
     }
-    compare(&bed, &tables, &models);
+    compare(&bed, tables, &models);
     bed.engine.close();
-    compare(&bed, &tables, &models);
+    compare(&bed, tables, &models);
     bed.crash(2);
-    compare(&bed, &tables, &models);
+    compare(&bed, tables, &models);
 }
 
 #[expect(clippy::print_stderr, reason = "a failed run is repeated by its seed")]
@@ -166,9 +166,9 @@ fn eprintln_seed(seed: u64, operations: usize) {
     eprintln!("TIDEGATE_MODEL_SEED={seed} TIDEGATE_MODEL_OPERATIONS={operations}");
 }
 
-fn compare(bed: &Bed, tables: &[TableId; 2], models: &[BTreeMap<Key, State>; 2]) {
-    for (table, model) in tables.iter().zip(models) {
-        assert_eq!(&bed.rows(*table), model);
+fn compare(bed: &Bed, tables: [TableId; 2], models: &[BTreeMap<Key, State>; 2]) {
+    for (table, model) in tables.into_iter().zip(models) {
+        assert_eq!(&bed.rows(table), model);
     }
     let table = tables[0];
     let range = TimeRange { from_ns: 20_000 * DAY, to_ns: 20_001 * DAY };
@@ -180,7 +180,7 @@ fn compare(bed: &Bed, tables: &[TableId; 2], models: &[BTreeMap<Key, State>; 2])
     assert_eq!(rows(&bed.engine, table, range), part);
 }
 
-fn crash_at_every_step(bed: &mut Bed, tables: &[TableId; 2], models: &[BTreeMap<Key, State>; 2]) {
+fn crash_at_every_step(bed: &mut Bed, tables: [TableId; 2], models: &[BTreeMap<Key, State>; 2]) {
     let copies: Copies = Arc::default();
     let (of_hook, dir) = (Arc::clone(&copies), bed.dir.path().to_owned());
     bed.engine.on_flush_step(move |_| {
@@ -194,8 +194,8 @@ fn crash_at_every_step(bed: &mut Bed, tables: &[TableId; 2], models: &[BTreeMap<
         let options = Options { dir: copy.path().to_owned(), ..bed.options.clone() };
         let (_catalog, engine) = open(&options, bed.shards);
         replay(&engine, bed.shards, &bed.frames);
-        for (table, model) in tables.iter().zip(models) {
-            assert_eq!(&rows(&engine, *table, TimeRange::ALL), model);
+        for (table, model) in tables.into_iter().zip(models) {
+            assert_eq!(&rows(&engine, table, TimeRange::ALL), model);
         }
     }
 }

@@ -20,6 +20,4 @@ if ! "$python" -c 'import influxdb_client, duckdb, pyarrow' 2>/dev/null; then
 fi
 export TIDEGATE_TEST_PYTHON="$python"
 
-# The release build too: what is promised of speed and of crashes is promised of that one.
-cargo build --locked --release --quiet
-cargo test --locked --quiet "$@"
+cargo test --locked "$@"

@@ -286,6 +286,43 @@ fn who_waits_and_panics_poisons_the_log_and_nobody_else() {
     assert!(wal.state().poison.is_some());
 }
 
+/// A bug in who listens.
+#[derive(Debug)]
+struct Panics;
+
+impl Observer for Panics {
+    fn committed(&self, _commit: &Commit) {
+        unreachable!("an observer that panics");
+    }
+}
+
+#[test]
+fn a_commit_thread_that_panics_poisons_the_log_and_leaves_nobody_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let observer = Arc::new(Panics);
+    let poison = Poison::new();
+    let wal =
+        Wal::open(&options(dir.path()), SystemClock::shared(), poison.clone(), observer).unwrap();
+    let mut answers = Vec::new();
+    loop {
+        let (sender, receiver) = mpsc::channel();
+        let done = Box::new(move |result| sender.send(result).unwrap());
+        match wal.append(b"x", Durability::Sync, done) {
+            Ok(_) => answers.push(receiver),
+            Err(error) => {
+                assert!(matches!(error, WalError::Poisoned { .. }), "{error}");
+                break;
+            }
+        }
+    }
+    for answer in answers {
+        if answer.recv_timeout(PATIENCE).unwrap().is_err() {
+            assert!(poison.is_thrown());
+        }
+    }
+    assert!(wal.reader(wal.marks().appended.next()).next(PATIENCE).unwrap().is_none());
+}
+
 #[test]
 fn the_last_handle_may_go_with_a_waiter() {
     let dir = tempfile::tempdir().unwrap();

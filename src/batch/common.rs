@@ -90,8 +90,10 @@ mod tests {
     use crate::record::codec::{Payload, PayloadBuilder};
     use crate::record::{Attribute, Dimension, Record, TableId, Value};
 
+    type Tags<'a> = &'a [(&'a str, &'a str)];
+
     /// Packs records of table 1, `(dimensions, time, version)` each.
-    fn payload(records: &[(&[(&str, &str)], i64, i64)]) -> Vec<u8> {
+    fn payload(records: &[(Tags<'_>, i64, i64)]) -> Vec<u8> {
         let mut builder = PayloadBuilder::new(1);
         builder.start(0);
         for (dimensions, time_ns, version) in records {
@@ -161,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_full_batch_is_written_and_the_next_starts_anew() {
-        let same: &[(&str, &str)] = &[("host", "a")];
+        let same: Tags<'_> = &[("host", "a")];
         let bytes = payload(&[(same, 1, 1), (same, 2, 1), (same, 3, 1)]);
         let found = batches(&bytes, 2);
         assert_eq!(found.iter().map(|b| b.3).collect::<Vec<_>>(), [2, 1]);

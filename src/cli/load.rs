@@ -66,6 +66,12 @@ const TEMPLATES: u32 = 8;
 /// Digits of a timestamp in nanoseconds, until the year 2286.
 const TIMESTAMP_DIGITS: usize = 19;
 
+/// Longest latency told apart; a histogram that grows would clip to what it has.
+const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
+
+/// How long to wait at the end until all that was sent is in the engine.
+const SETTLE_MAX: Duration = Duration::from_mins(2);
+
 /// The first record's time: 2026-01-01T00:00:00Z.
 const BEGIN_NS: u64 = 1_767_225_600_000_000_000;
 
@@ -161,11 +167,50 @@ pub fn run(args: &LoadArgs) -> Result<(), Failure> {
         thread.join().map_err(Failure::failed)?;
     }
     let elapsed = clock.monotonic().saturating_sub(begin);
-    report(&shared, &tallies.iter().collect::<Vec<_>>(), (elapsed, cpu_before))
+    let settled = settle(&address, &clock).map_err(Failure::failed)?;
+    let times = Times { elapsed, settled, cpu_before };
+    report(&shared, &tallies.iter().collect::<Vec<_>>(), &times)
+}
+
+/// How long the run took, and what the server had spent before it.
+struct Times {
+    elapsed: Duration,
+    /// From the last answer until everything was in the engine.
+    settled: Duration,
+    cpu_before: Option<f64>,
+}
+
+/// Waits until the engine has executed all that is durable, so that its work is counted too.
+fn settle(address: &str, clock: &SharedClock) -> io::Result<Duration> {
+    const LOOK: Duration = Duration::from_millis(20);
+    let begin = clock.monotonic();
+    loop {
+        let waited = clock.monotonic().saturating_sub(begin);
+        let metrics = get(address, "/metrics")?;
+        let mark = |name: &str| {
+            let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|value| value.trim().parse::<u64>().ok())
+        };
+        let marks = (mark("tidegate_wal_applied_lsn "), mark("tidegate_wal_durable_lsn "));
+        // Another server has no such marks, and there is nothing to wait for.
+        if marks.0 == marks.1 || waited > SETTLE_MAX {
+            return Ok(waited);
+        }
+        clock.sleep(LOOK);
+    }
+}
+
+fn get(address: &str, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply)?;
+    Ok(String::from_utf8_lossy(&reply).into_owned())
 }
 
 fn send_all(shared: &Shared, address: &str, mut templates: Vec<Template>) -> Tally {
-    let mut tally = Tally { latency: Histogram::new(3).ok(), ..Tally::default() };
+    let mut tally =
+        Tally { latency: Histogram::new_with_max(LATENCY_NS_MAX, 3).ok(), ..Tally::default() };
     if let Err(error) = try_send_all(shared, address, &mut templates, &mut tally) {
         tally.failed = Some(error.to_string());
         // Relaxed: the others notice with their next request.
@@ -188,10 +233,12 @@ fn try_send_all(
     let mut round = 0_u64;
     let own = u64::from(own_hosts(&shared.args));
     let batch = u64::from(shared.args.batch);
+    let steps = batch.div_ceil(own);
     while !shared.is_over() {
         let at = usize::try_from(round % u64::from(TEMPLATES)).unwrap_or_default();
-        // Line n of this connection is of host n modulo its hosts, at step n divided by them.
-        templates[at].stamp(|line| BEGIN_NS + (round * batch + line) / own * STEP_NS);
+        // Every request is later than the one before, and so is a host's second line in one request:
+        // no record is sent twice.
+        templates[at].stamp(|line| BEGIN_NS + (round * steps + line / own) * STEP_NS);
         request.clear();
         write!(request, "{head}{}\r\n\r\n", templates[at].body.len())?;
         request.extend_from_slice(&templates[at].body);
@@ -335,47 +382,52 @@ fn read_reply(replies: &mut BufReader<TcpStream>) -> io::Result<u16> {
     Ok(status)
 }
 
-fn report(
-    shared: &Shared,
-    tallies: &[Tally],
-    (elapsed, cpu_before): (Duration, Option<f64>),
-) -> Result<(), Failure> {
+fn report(shared: &Shared, tallies: &[Tally], times: &Times) -> Result<(), Failure> {
+    // Relaxed: every thread is joined.
     let lines = shared.lines.load(Ordering::Relaxed);
-    let mut latency = Histogram::<u64>::new(3).map_err(Failure::failed)?;
+    let mut latency = Histogram::<u64>::new_with_max(LATENCY_NS_MAX, 3).map_err(Failure::failed)?;
     for own in tallies.iter().filter_map(|tally| tally.latency.as_ref()) {
         latency.add(own).map_err(Failure::failed)?;
     }
-    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-    let (count, ms) = (lines as f64, |q| latency.value_at_quantile(q) as f64 / 1e6);
     let busy: u64 = tallies.iter().map(|tally| tally.busy).sum();
-    let mut out = io::stdout();
-    let per_second = count / elapsed.as_secs_f64();
-    writeln!(
-        out,
-        "lines        {lines} in {:.2} s, {per_second:.0} lines/s",
-        elapsed.as_secs_f64()
-    )
-    .and_then(|()| {
-        let (p50, p99, p999) = (ms(0.5), ms(0.99), ms(0.999));
-        writeln!(
-            out,
-            "acknowledged p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms, max {:.2} ms",
-            ms(1.0)
-        )
-    })
-    .and_then(|()| writeln!(out, "busy         {busy} answers of 503 or 429"))
-    .map_err(Failure::failed)?;
-    if let (Some(pid), Some(before)) = (shared.args.pid, cpu_before) {
+    let text = summary(lines, &latency, (busy, times));
+    io::stdout().write_all(text.as_bytes()).map_err(Failure::failed)?;
+    if let (Some(pid), Some(before)) = (shared.args.pid, times.cpu_before) {
         let spent = cpu_seconds(pid).unwrap_or(before) - before;
-        let per_million = spent / (count / 1e6);
+        let per_million = spent / (as_f64(lines) / 1e6);
         let memory = memory_mib(pid).unwrap_or_default();
-        writeln!(out, "server       {spent:.2} CPU-s, {per_million:.2} CPU-s a million lines, {memory} MiB at most")
-            .map_err(Failure::failed)?;
+        writeln!(
+            io::stdout(),
+            "server       {spent:.2} CPU-s, {per_million:.2} CPU-s a million lines, {memory} MiB at most"
+        )
+        .map_err(Failure::failed)?;
     }
     match tallies.iter().find_map(|tally| tally.failed.clone()) {
         Some(failed) => Err(Failure::failed(failed)),
         None => Ok(()),
     }
+}
+
+fn summary(lines: u64, latency: &Histogram<u64>, (busy, times): (u64, &Times)) -> String {
+    let seconds = times.elapsed.as_secs_f64();
+    let ms = |quantile| as_f64(latency.value_at_quantile(quantile)) / 1e6;
+    format!(
+        "lines        {lines} in {seconds:.2} s, {:.0} lines/s\n\
+         acknowledged p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, max {:.2} ms\n\
+         applied      {:.2} s after the last acknowledgement\n\
+         busy         {busy} answers of 503 or 429\n",
+        as_f64(lines) / seconds,
+        ms(0.5),
+        ms(0.99),
+        ms(0.999),
+        ms(1.0),
+        times.settled.as_secs_f64(),
+    )
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures for people")]
+fn as_f64(count: u64) -> f64 {
+    count as f64
 }
 
 /// CPU seconds that a process has spent so far, from `/proc`.

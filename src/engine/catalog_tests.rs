@@ -195,12 +195,12 @@ fn a_folder_that_cannot_be_made_is_an_error() {
 }
 
 fn claim(table: &Table, attributes: &[(&str, Value<'_>)]) -> Result<(), ClaimError> {
-    let mut record = Record::default();
-    record.kind = match attributes {
+    let kind = match attributes {
         [("", _)] => MeasureKind::Scalar,
         _ => MeasureKind::Multi,
     };
-    record.attributes.extend(attributes.iter().map(|&(name, value)| Attribute { name, value }));
+    let attributes = attributes.iter().map(|&(name, value)| Attribute { name, value }).collect();
+    let record = Record { kind, attributes, ..Record::default() };
     let mut builder = PayloadBuilder::new(1);
     builder.start(0);
     let ids = (builder.family(table.id, &record).0, builder.layout(&record).0);

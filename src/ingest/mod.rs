@@ -426,7 +426,9 @@ impl Ingest {
     {
         let durability = ask.durability.unwrap_or(self.shared.durability);
         let started = self.shared.parts.clock.monotonic();
-        let (mut receipt, committed) = self.shared.encode(ask, durability, decode)?;
+        let (mut receipt, committed) = in_place(ask.body_bytes, || {
+            self.shared.encode(ask, durability, decode)
+        })?;
         if let Some(committed) = committed {
             let lsn = self.shared.wait(committed, durability).await?;
             receipt.lsn = Some(lsn);
@@ -436,6 +438,20 @@ impl Ingest {
         self.shared.count(ask.protocol, &receipt);
         Ok(receipt)
     }
+}
+
+/// Bodies from which on decoding would hold up the other requests of a runtime thread: about a
+/// millisecond's work.
+const LONG_BODY_BYTES: usize = 512 << 10;
+
+/// Runs `work`, which decodes `body_bytes`; long work on a thread that the runtime then replaces.
+fn in_place<T>(body_bytes: usize, work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    let has_threads = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+    if body_bytes >= LONG_BODY_BYTES && has_threads {
+        return tokio::task::block_in_place(work);
+    }
+    work()
 }
 
 /// Hears from the log when a frame is committed.
@@ -503,7 +519,13 @@ impl Shared {
         };
         if durability == Durability::Applied {
             let (sender, applied) = oneshot::channel();
-            self.parts.marks.when_applied(lsn, Box::new(move || drop(sender.send(()))));
+            self.parts.marks.when_applied(
+                lsn,
+                Box::new(move || {
+                    // The caller may have gone away; then nobody waits.
+                    let _gone = sender.send(());
+                }),
+            );
             // The marks drop a waiter only when the shards have stopped: the frame is durable and
             // will be applied at the next start, which the caller must not take for now.
             if applied.await.is_err() {

@@ -36,7 +36,7 @@ fn reported(kind: MeasureKind, attributes: Vec<Attribute<'_>>) -> ReportedRecord
     ReportedRecord::new(&view, &rejection).unwrap()
 }
 
-fn report<'a>(content: Content<'a>) -> Report<'a> {
+fn report(content: Content<'_>) -> Report<'_> {
     Report { lsn: Lsn(7), received_ns: RECEIVED_NS, database: "iot/eu", content }
 }
 

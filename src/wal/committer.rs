@@ -15,6 +15,7 @@ use super::frame::{self, HEADER_BYTES, HeaderBytes};
 use super::segment::{HEADER_PAGE_BYTES, Segment};
 use super::{Appender, Commit, CommitError, Durability, Log};
 use crate::base::lsn::Lsn;
+use crate::base::poison::Poison;
 
 /// A group is written in whole pages of this: the kernel would otherwise have to read the last page
 /// of a recycled file before it could change a part of it.
@@ -113,6 +114,8 @@ impl Committer {
     /// Writes the group, syncs when it is time, tells the waiters.
     fn commit(&mut self) {
         let mut group = std::mem::take(&mut self.group);
+        // Dropped before the group: its waiters must not be told of a panic before the poison.
+        let _panic = ThrowOnPanic(self.log.poison.clone());
         if let Err(failure) = self.try_commit(&mut group) {
             // The poison first: who is told of the failure must not find a log that takes more.
             if self.log.poison.throw(failure.clone()) {
@@ -283,6 +286,17 @@ fn tell(log: &Log, group: &mut Group, durability: Durability, result: &Result<()
         // The others must be told, whatever this one does.
         if catch_unwind(AssertUnwindSafe(|| done(result))).is_err() {
             log.poison.throw(format!("who waited for frame {lsn} panicked"));
+        }
+    }
+}
+
+/// Throws the poison when the commit thread panics.
+struct ThrowOnPanic(Poison);
+
+impl Drop for ThrowOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.throw("the commit thread panicked");
         }
     }
 }

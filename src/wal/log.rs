@@ -10,7 +10,7 @@ use super::appender::Tail;
 use super::committer::Committer;
 use super::disk::Disk;
 use super::marks::{Marks, SharedMarks};
-use super::reclaim::Stock;
+use super::reclaim::{Limits, Stock};
 use super::{Access, Appender, Observer, Options, Recovery, State, WalError, locked, waited};
 use super::{checkpoint, recovery, segment};
 use crate::base::clock::SharedClock;
@@ -58,7 +58,9 @@ impl Log {
         let (last, checkpoint) = (found.last, found.checkpoint);
         let (segment, first) = recovered.live.last().expect("recovery makes a segment").clone();
         assert_eq!(first, last.next(), "new frames go into a segment of their own");
-        let mut stock = Stock::new(segment.number() + 1);
+        let limits =
+            Limits { segment_bytes: options.segment_bytes.0, bytes_max: options.bytes_max.0 };
+        let mut stock = Stock::new(segment.number() + 1, limits);
         for (segment, first) in recovered.live {
             stock.add_bytes(segment.bytes());
             stock.add_live(segment, first);
@@ -139,8 +141,7 @@ impl Log {
         let segment = locked(&self.stock).needed_from(lsn);
         self.write_checkpoint(&mut file, lsn, segment)?;
         self.marks.raise_checkpoint(lsn);
-        let (segment_bytes, bytes_max) = (self.options.segment_bytes.0, self.options.bytes_max.0);
-        let surplus = locked(&self.stock).retire(lsn, segment_bytes, bytes_max);
+        let surplus = locked(&self.stock).retire(lsn);
         self.wanted.notify_one();
         for segment in surplus {
             let name = segment::name(segment.number());

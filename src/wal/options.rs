@@ -61,13 +61,18 @@ pub struct Options {
 }
 
 /// How frames get into the segment file; what is promised is the same.
+///
+/// `cargo bench --bench wal`, medians of four runs on a shared machine of two cores: a synced group of
+/// 1 MiB costs 410 us CPU by `pwrite` and 780 by the map (215 the bare disk); a synced commit of one
+/// record among 64 writers 17 and 18 us CPU, p99 8 to 20 and 9 to 16 ms (bare disk: 8 to 12 ms).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Appender {
     /// One `pwrite` a group.
     #[default]
     Pwrite,
-    /// Stores through the map. Dearer in CPU, and on kernels with large folios in bytes written.
+    /// Stores through the map; needs Linux 5.14. Dearer in CPU, and on kernels with large folios in
+    /// bytes written.
     Map,
 }
 

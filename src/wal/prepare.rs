@@ -50,8 +50,7 @@ pub(super) fn step(log: &Log) -> bool {
     if log.poison.is_thrown() {
         return false;
     }
-    let segment_bytes = log.options.segment_bytes.0;
-    let plan = super::locked(&log.stock).plan(segment_bytes, log.options.bytes_max.0);
+    let plan = super::locked(&log.stock).plan();
     match plan {
         Plan::Rest => true,
         Plan::Full => false,
@@ -83,12 +82,11 @@ fn failed(log: &Log, number: u64, error: &io::Error) -> bool {
     {
         warn!(file = temporary, error = %left, "a half-made segment could not be removed");
     }
-    let bytes = log.options.segment_bytes.0;
-    super::locked(&log.stock).give_back(number, bytes, FullCause::Disk);
-    if is_shortage(error) {
-        warn!(segment = number, %error, "no room for another segment; the log takes frames while the last one has room");
-    } else {
+    let news = super::locked(&log.stock).give_back(number, FullCause::Disk);
+    if !is_shortage(error) {
         poison(log, number, error);
+    } else if news {
+        warn!(segment = number, %error, "no room for another segment; asking again until there is");
     }
     false
 }
@@ -113,31 +111,30 @@ fn recycle(log: &Log, old: u64, number: u64) -> io::Result<Arc<Segment>> {
     let temporary = temporary(number);
     log.disk.publish(&segment::name(old), &temporary)?;
     let file = log.disk.open(&temporary)?;
-    let header = spare(&log.disk, number, log.options.segment_bytes.0);
+    let header = spare(log, number);
     assert_eq!(file.bytes()?, header.bytes, "a file is used again at its own size");
     publish(&log.disk, file.as_ref(), &header)?;
     Ok(Arc::new(Segment::ready(&log.disk, header, file)))
 }
 
 /// Makes a segment from nothing, at once: for the start of a log.
-pub(super) fn create(disk: &Arc<dyn Disk>, number: u64, bytes: u64) -> io::Result<Segment> {
-    let header = spare(disk, number, bytes);
-    let file = disk.create(&temporary(number))?;
-    let made = file.allocate(bytes).and_then(|()| {
-        segment::fill_with_zeros(file.as_ref(), bytes)?;
+pub(super) fn create(disk: &Arc<dyn Disk>, header: Header) -> io::Result<Segment> {
+    let file = disk.create(&temporary(header.number))?;
+    let made = file.allocate(header.bytes).and_then(|()| {
+        segment::fill_with_zeros(file.as_ref(), header.bytes)?;
         publish(disk, file.as_ref(), &header)
     });
     if let Err(error) = made {
         // A failed allocation may have got a part of the space; whoever is short of it needs it back.
         // The failure itself says more than a failed removal could.
-        disk.remove(&temporary(number)).ok();
+        disk.remove(&temporary(header.number)).ok();
         return Err(error);
     }
     Ok(Segment::ready(disk, header, file))
 }
 
 fn allocate(log: &Log, number: u64) -> io::Result<(Box<dyn DiskFile>, Header)> {
-    let header = spare(&log.disk, number, log.options.segment_bytes.0);
+    let header = spare(log, number);
     let file = log.disk.create(&temporary(number))?;
     file.allocate(header.bytes)?;
     Ok((file, header))
@@ -148,22 +145,38 @@ fn allocate(log: &Log, number: u64) -> io::Result<(Box<dyn DiskFile>, Header)> {
 fn finish(log: &Log, file: Box<dyn DiskFile>, header: Header) -> bool {
     let segment = Arc::new(Segment::underway(&log.disk, header, file));
     super::locked(&log.stock).offer(Arc::clone(&segment));
+    let _panic = FailOnPanic { log, segment: &segment };
     let file = segment.file();
     let made = segment::fill_with_zeros(file, header.bytes)
         .and_then(|()| publish(&log.disk, file, &header));
     let Err(error) = made else {
-        segment.finish_making(true);
+        segment.set_made();
         return true;
     };
     let unused = super::locked(&log.stock).withdraw(&segment);
     if unused {
-        segment.finish_making(false);
+        segment.set_failed();
         return failed(log, header.number, &error);
     }
     // Frames were given a place in it. The poison first, so that none of them is acknowledged.
     poison(log, header.number, &error);
-    segment.finish_making(false);
+    segment.set_failed();
     false
+}
+
+/// Ends the wait for a segment whose making panicked.
+struct FailOnPanic<'a> {
+    log: &'a Log,
+    segment: &'a Segment,
+}
+
+impl Drop for FailOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.log.poison.throw("the prepare thread panicked");
+            self.segment.set_failed();
+        }
+    }
 }
 
 /// Writes a spare's header, syncs the file, and gives it its name.
@@ -174,8 +187,9 @@ fn publish(disk: &Arc<dyn Disk>, file: &dyn DiskFile, header: &Header) -> io::Re
     disk.publish(&temporary(header.number), &segment::name(header.number))
 }
 
-fn spare(disk: &Arc<dyn Disk>, number: u64, bytes: u64) -> Header {
-    Header { number, generation: disk.random(), first: Lsn::ZERO, bytes }
+fn spare(log: &Log, number: u64) -> Header {
+    let bytes = log.options.segment_bytes.0;
+    Header { number, generation: log.disk.random(), first: Lsn::ZERO, bytes }
 }
 
 fn temporary(number: u64) -> String {

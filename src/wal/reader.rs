@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::frame::{HEADER_BYTES, Header, HeaderBytes, Kind};
+use super::reclaim::Found;
 use super::segment::{HEADER_PAGE_BYTES, Segment};
 use super::{Log, WalError};
 use crate::base::lsn::Lsn;
@@ -23,7 +24,8 @@ pub struct Reader {
 struct Place {
     segment: Arc<Segment>,
     offset: u64,
-    /// The first frame that is not in `segment`; `None` while it is the last segment.
+    /// The first frame that is not in `segment`; `None` while it is the last segment, and then the
+    /// stock is asked again for each frame.
     until: Option<Lsn>,
 }
 
@@ -109,23 +111,18 @@ impl Reader {
 
     /// Where the next frame begins.
     fn find(&mut self) -> Result<(Arc<Segment>, u64), WalError> {
-        if let Some(place) = &mut self.place {
-            if place.until.is_none() {
-                place.until = super::locked(&self.log.stock).find(self.next).and_then(|found| {
-                    // Another segment has the next frame, or one after this is known already.
-                    let here = Arc::ptr_eq(&found.segment, &place.segment);
-                    if here { found.until } else { Some(found.first) }
-                });
-            }
-            if place.until.is_none_or(|until| self.next < until) {
-                return Ok((Arc::clone(&place.segment), place.offset));
-            }
+        if let Some(place) = &self.place
+            && place.until.is_some_and(|until| self.next < until)
+        {
+            return Ok((Arc::clone(&place.segment), place.offset));
         }
-        let (found, oldest) = {
-            let stock = super::locked(&self.log.stock);
-            (stock.find(self.next), stock.oldest())
-        };
-        let found = found.ok_or(WalError::Reclaimed { lsn: self.next, oldest })?;
+        let found = self.look_up()?;
+        if let Some(place) = &mut self.place
+            && Arc::ptr_eq(&place.segment, &found.segment)
+        {
+            place.until = found.until;
+            return Ok((found.segment, place.offset));
+        }
         let mut offset = HEADER_PAGE_BYTES;
         let mut lsn = found.first;
         while lsn < self.next {
@@ -136,6 +133,12 @@ impl Reader {
         let segment = Arc::clone(&found.segment);
         self.place = Some(Place { segment: found.segment, offset, until: found.until });
         Ok((segment, offset))
+    }
+
+    fn look_up(&self) -> Result<Found, WalError> {
+        let stock = super::locked(&self.log.stock);
+        let found = stock.find(self.next);
+        found.ok_or_else(|| WalError::Reclaimed { lsn: self.next, oldest: stock.oldest() })
     }
 
     /// The header of frame `lsn`, which is durable, at `offset`.

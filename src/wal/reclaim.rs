@@ -32,8 +32,18 @@ pub(super) struct Stock {
     number: u64,
     /// Why there is no next segment, once that is known.
     full: Option<FullCause>,
+    limits: Limits,
     /// The log is closed.
     pub(super) closed: bool,
+}
+
+/// How large the stock may become.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Bytes of a new segment.
+    pub(super) segment_bytes: u64,
+    /// Most bytes of all files.
+    pub(super) bytes_max: u64,
 }
 
 #[derive(Debug)]
@@ -67,7 +77,7 @@ pub(super) struct Found {
 
 impl Stock {
     /// An empty stock; the next segment made is `number`.
-    pub(super) fn new(number: u64) -> Self {
+    pub(super) fn new(number: u64, limits: Limits) -> Self {
         Self {
             live: VecDeque::new(),
             next: None,
@@ -75,6 +85,7 @@ impl Stock {
             bytes: 0,
             number,
             full: None,
+            limits,
             closed: false,
         }
     }
@@ -96,12 +107,6 @@ impl Stock {
     /// Counts a file.
     pub(super) fn add_bytes(&mut self, bytes: u64) {
         self.bytes += bytes;
-    }
-
-    /// No longer counts a file.
-    pub(super) fn subtract_bytes(&mut self, bytes: u64) {
-        assert!(bytes <= self.bytes, "only what was counted is taken off");
-        self.bytes -= bytes;
     }
 
     /// The segment that holds frame `lsn` or will; `None` when it was reclaimed.
@@ -128,12 +133,13 @@ impl Stock {
     }
 
     /// What the prepare thread does next; a file that it makes or uses is its own from here on.
-    pub(super) fn plan(&mut self, segment_bytes: u64, bytes_max: u64) -> Plan {
+    pub(super) fn plan(&mut self) -> Plan {
+        let Limits { segment_bytes, bytes_max } = self.limits;
         if self.next.is_some() || self.closed {
             return Plan::Rest;
         }
         let number = self.number;
-        if let Some(free) = self.free_retired(segment_bytes) {
+        if let Some(free) = self.free_retired() {
             self.number += 1;
             return Plan::Recycle(self.retired.swap_remove(free), number);
         }
@@ -146,7 +152,8 @@ impl Stock {
         Plan::Create(number)
     }
 
-    fn free_retired(&self, segment_bytes: u64) -> Option<usize> {
+    fn free_retired(&self) -> Option<usize> {
+        let segment_bytes = self.limits.segment_bytes;
         // A count of one is final: only the stock could hand the segment out again, and it does not.
         let free = |s: &Arc<Segment>| s.bytes() == segment_bytes && Arc::strong_count(s) == 1;
         self.retired.iter().position(free)
@@ -173,27 +180,24 @@ impl Stock {
         here
     }
 
-    /// Gives a number back for which no segment was made, and says why.
-    pub(super) fn give_back(&mut self, number: u64, bytes: u64, cause: FullCause) {
+    /// Gives a number back for which no segment was made, and says why. Whether that is news.
+    pub(super) fn give_back(&mut self, number: u64, cause: FullCause) -> bool {
         assert_eq!(self.number, number + 1, "the last number given out comes back");
         self.number = number;
-        self.subtract_bytes(bytes);
-        self.full = Some(cause);
+        assert!(self.limits.segment_bytes <= self.bytes, "only what was counted is taken off");
+        self.bytes -= self.limits.segment_bytes;
+        self.full.replace(cause) != Some(cause)
     }
 
     /// Retires the segments whose frames are all up to `checkpoint`, and takes out the files that are
     /// too many to be kept.
-    pub(super) fn retire(
-        &mut self,
-        checkpoint: Lsn,
-        segment_bytes: u64,
-        bytes_max: u64,
-    ) -> Vec<Arc<Segment>> {
+    pub(super) fn retire(&mut self, checkpoint: Lsn) -> Vec<Arc<Segment>> {
+        let Limits { segment_bytes, bytes_max } = self.limits;
         while self.live.get(1).is_some_and(|second| second.first <= checkpoint.next()) {
             self.retired.extend(self.live.pop_front().map(|live| live.segment));
         }
         assert!(!self.live.is_empty(), "the segment being written stays");
-        let kept_max = bytes_max / RETIRED_SHARE / segment_bytes;
+        let kept_max = (bytes_max / RETIRED_SHARE / segment_bytes).max(1);
         let mut kept = 0;
         let mut surplus = Vec::new();
         self.retired.retain(|segment| {

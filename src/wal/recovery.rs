@@ -408,7 +408,9 @@ impl Run<'_> {
     }
 
     fn begin_new(&self, number: u64, first: Lsn) -> Result<Arc<Segment>, WalError> {
-        let segment = prepare::create(self.disk, number, self.segment_bytes)
+        let generation = self.disk.random();
+        let header = Header { number, generation, first: Lsn::ZERO, bytes: self.segment_bytes };
+        let segment = prepare::create(self.disk, header)
             .map_err(|e| self.failed("make", &segment::name(number), e))?;
         self.begin(segment, first)
     }

@@ -223,11 +223,20 @@ impl Segment {
         self.file.sync()
     }
 
-    /// Says whether the file is ready, or never will be.
-    pub(super) fn finish_making(&self, done: bool) {
+    /// Says that the file is ready.
+    pub(super) fn set_made(&self) {
+        self.end_making(Making::Done);
+    }
+
+    /// Says that the file never will be ready.
+    pub(super) fn set_failed(&self) {
+        self.end_making(Making::Failed);
+    }
+
+    fn end_making(&self, end: Making) {
         let mut making = super::locked(&self.making);
         assert_eq!(*making, Making::Underway, "a segment is made once");
-        *making = if done { Making::Done } else { Making::Failed };
+        *making = end;
         self.made.notify_all();
     }
 

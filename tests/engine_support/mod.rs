@@ -256,12 +256,13 @@ pub(crate) fn replay(engine: &Embedded, shards: usize, frames: &[Vec<u8>]) {
 /// The rows of a table; checks their order and that each key stands once.
 pub(crate) fn rows(engine: &Embedded, table: TableId, range: TimeRange) -> BTreeMap<Key, State> {
     let mut all = BTreeMap::new();
-    let mut last: Option<(i64, String, Vec<(String, String)>)> = None;
+    let mut last: Option<(i64, Key)> = None;
     engine
         .scan(table, range, &mut |row| {
             let dimensions: Vec<(String, String)> =
                 row.dimensions.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-            let place = (row.time_ns, row.measure_name.to_owned(), dimensions.clone());
+            let key = (row.measure_name.to_owned(), dimensions, row.time_ns);
+            let place = (row.time_ns, key.clone());
             if let Some(last) = &last {
                 assert!(*last < place, "{last:?} before {place:?}");
             }
@@ -269,7 +270,6 @@ pub(crate) fn rows(engine: &Embedded, table: TableId, range: TimeRange) -> BTree
             assert!(row.attributes.is_sorted_by(|a, b| a.0 < b.0), "{row:?}");
             let attributes =
                 row.attributes.iter().map(|(n, v)| ((*n).to_owned(), Owned::of(v))).collect();
-            let key = (row.measure_name.to_owned(), dimensions, row.time_ns);
             let before = all.insert(key, (row.kind, row.version, attributes));
             assert!(before.is_none(), "one row a key: {row:?}");
             ControlFlow::Continue(())

@@ -4,8 +4,6 @@
 //! so there are no nulls. A chunk that is full is sealed behind an `Arc` and never changes again:
 //! growing a store never copies a chunk, and a snapshot copies pointers and one open chunk a layout.
 
-use std::sync::Arc;
-
 use crate::record::varint::{take_bytes, take_signed};
 use crate::record::{Value, ValueType};
 
@@ -305,11 +303,12 @@ impl Chunk {
         bytes - std::mem::replace(&mut self.reported_bytes, bytes)
     }
 
-    /// Makes room for one row; returns whether the chunk may take more memory than before.
+    /// Makes room for one row; returns whether the chunk may take more memory than it reported.
     #[inline]
     fn make_room(&mut self) -> bool {
         if self.rows() < self.rows_max {
-            return self.has_text;
+            // What a new chunk has reserved is reported with its first row.
+            return self.has_text || self.rows() == 0;
         }
         self.reserve_to((self.rows_max * 2).min(CHUNK_ROWS));
         true
@@ -391,54 +390,9 @@ impl Chunk {
     }
 }
 
-/// A chunk that rows are appended to, or one that never changes again.
-#[derive(Debug)]
-pub(super) enum Slot {
-    /// Rows are appended.
-    Open(Box<Chunk>),
-    /// It never changes again.
-    Sealed(Arc<Chunk>),
-}
-
-impl Slot {
-    #[inline]
-    pub(super) fn chunk(&self) -> &Chunk {
-        match self {
-            Self::Open(chunk) => chunk,
-            Self::Sealed(chunk) => chunk,
-        }
-    }
-
-    /// The chunk, if rows are appended to it.
-    #[inline]
-    pub(super) fn open(&mut self) -> Option<&mut Chunk> {
-        match self {
-            Self::Open(chunk) => Some(chunk),
-            Self::Sealed(_) => None,
-        }
-    }
-
-    /// Seals an open chunk.
-    pub(super) fn seal(&mut self) {
-        if let Self::Open(chunk) = self {
-            let layout = chunk.layout;
-            let chunk = std::mem::replace(&mut **chunk, Chunk::empty(layout));
-            *self = Self::Sealed(Arc::new(chunk));
-        }
-    }
-
-    /// The chunk as it stands: shared if it is sealed, copied if not.
-    pub(super) fn snapshot(&self) -> Arc<Chunk> {
-        match self {
-            Self::Open(chunk) => Arc::new((**chunk).clone()),
-            Self::Sealed(chunk) => Arc::clone(chunk),
-        }
-    }
-}
-
 impl Chunk {
     /// What stands for a moment where a chunk was taken out.
-    const fn empty(layout: u32) -> Self {
+    pub(super) const fn empty(layout: u32) -> Self {
         Self {
             layout,
             series: Vec::new(),

@@ -262,7 +262,7 @@ impl Flush<'_> {
         }
         let mut files = files.clone();
         changes.apply(&mut manifest, &mut files);
-        self.sync_folders(changes)?;
+        sync_folders(changes)?;
         manifest.store(&self.magnetic.dir)?;
         *self.manifest = manifest;
         (self.hook)(FlushStep::ManifestReplaced);
@@ -274,16 +274,6 @@ impl Flush<'_> {
         for file in &changes.removed {
             file.retire()?;
             (self.hook)(FlushStep::FileRetired);
-        }
-        Ok(())
-    }
-
-    /// The manifest may name a file only when its name would survive a crash.
-    fn sync_folders(&self, changes: &Changes) -> Result<(), EngineError> {
-        let folders: BTreeSet<PathBuf> =
-            changes.written.iter().filter_map(|written| written.file.folder()).collect();
-        for folder in folders {
-            base::fs::sync_dir(&folder).map_err(|error| io_error("sync", &folder, error))?;
         }
         Ok(())
     }
@@ -331,6 +321,16 @@ fn write_rows(
         })?;
     }
     out.finish()
+}
+
+/// The manifest may name a file only when its name would survive a crash.
+fn sync_folders(changes: &Changes) -> Result<(), EngineError> {
+    let folders: BTreeSet<PathBuf> =
+        changes.written.iter().filter_map(|written| written.file.folder()).collect();
+    for folder in folders {
+        base::fs::sync_dir(&folder).map_err(|error| io_error("sync", &folder, error))?;
+    }
+    Ok(())
 }
 
 /// Deletes the files of a flush that did not happen; start-up would too.

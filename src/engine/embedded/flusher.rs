@@ -71,15 +71,22 @@ pub(super) struct Inner {
     pub(super) hook: Mutex<Option<Hook>>,
 }
 
+/// How the flush thread ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// With what it is at.
+    AtOnce,
+    /// When all that is committed was flushed.
+    AfterFlush,
+}
+
 /// What threads tell each other.
 #[derive(Debug, Default)]
 pub(super) struct Signal {
     /// Somebody wants a flush.
     is_flush_wanted: bool,
-    /// Flush and end.
-    pub(super) is_closing: bool,
-    /// End at once.
-    pub(super) is_ending: bool,
+    /// Whether and how the flush thread shall end.
+    pub(super) end: Option<End>,
     /// Whether the flush thread has ended.
     has_ended: bool,
     /// Stores flushed since start, by shard.
@@ -174,8 +181,8 @@ impl Inner {
             }
             signal.is_flush_wanted = true;
             self.wake.notify_all();
-            let waited = self.room.wait_timeout(signal, LOOK_EVERY);
-            drop(waited.unwrap_or_else(PoisonError::into_inner));
+            let woken = self.room.wait_timeout(signal, LOOK_EVERY);
+            drop(woken.unwrap_or_else(PoisonError::into_inner));
         }
         Ok(())
     }
@@ -291,8 +298,8 @@ impl Inner {
             }
             signal.is_flush_wanted = true;
             self.wake.notify_all();
-            let waited = self.room.wait_timeout(signal, LOOK_EVERY);
-            signal = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let woken = self.room.wait_timeout(signal, LOOK_EVERY);
+            signal = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
         Err(EngineError::Busy { what: "a shard does not end its frame".to_owned() })
     }
@@ -403,43 +410,31 @@ impl Inner {
     /// Waits for work. Returns whether a flush is wanted and whether the thread shall end.
     fn wait_for_work(&self) -> (bool, Option<End>) {
         let mut signal = lock(&self.signal);
-        let is_quiet =
-            |signal: &Signal| !signal.is_flush_wanted && !signal.is_closing && !signal.is_ending;
         // After a failure the wish stands already, and trying again at once would only spin.
-        if is_quiet(&signal) || signal.failure.is_some() && !signal.is_ending && !signal.is_closing
-        {
-            let waited = self.wake.wait_timeout(signal, LOOK_EVERY);
-            signal = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let is_quiet = !signal.is_flush_wanted || signal.failure.is_some();
+        if is_quiet && signal.end.is_none() {
+            let woken = self.wake.wait_timeout(signal, LOOK_EVERY);
+            signal = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
-        let end = match (signal.is_ending, signal.is_closing) {
-            (true, _) => Some(End::AtOnce),
-            (false, true) => Some(End::AfterFlush),
-            (false, false) => None,
-        };
-        (std::mem::take(&mut signal.is_flush_wanted), end)
+        (std::mem::take(&mut signal.is_flush_wanted), signal.end)
     }
 
     /// Gives shards that are inside a frame a moment to freeze, so that one file has all rows.
     fn gather(&self) {
         for _ in 0..GATHER_STEPS {
-            if !self.is_freeze_pending() {
+            // Where memory is full, the shards that are waited for may wait for this flush.
+            let is_full = self.memory_bytes() >= self.options.memory_bytes_max.as_usize();
+            if is_full || !self.is_freeze_pending() {
                 return;
             }
             let signal = lock(&self.signal);
-            if signal.is_closing || signal.is_ending {
+            if signal.end.is_some() {
                 return;
             }
-            let waited = self.wake.wait_timeout(signal, GATHER_STEP);
-            drop(waited.unwrap_or_else(PoisonError::into_inner));
+            let woken = self.wake.wait_timeout(signal, GATHER_STEP);
+            drop(woken.unwrap_or_else(PoisonError::into_inner));
         }
     }
-}
-
-/// How the flush thread ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    AtOnce,
-    AfterFlush,
 }
 
 /// The loop of the thread `engine-flush`.

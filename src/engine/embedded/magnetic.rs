@@ -178,7 +178,10 @@ impl Magnetic {
         catalog: &Catalog,
     ) -> Result<(Self, Manifest), EngineError> {
         base::fs::create_dir_all(dir).map_err(|error| io_error("make", dir, error))?;
-        let manifest = Manifest::load(dir)?;
+        let manifest = match Manifest::load(dir)? {
+            Some(manifest) => manifest,
+            None => begin(dir, catalog)?,
+        };
         let mut files = Files::default();
         let mut opened = HashMap::default();
         for (&id, entry) in &manifest.tables {
@@ -388,6 +391,23 @@ impl Drop for MagneticFile {
             }
         }
     }
+}
+
+/// The manifest of a folder that has none yet. Start-up deletes what no manifest lists, so a folder
+/// whose manifest was lost must not be taken for a new one.
+fn begin(dir: &Path, catalog: &Catalog) -> Result<Manifest, EngineError> {
+    for table in catalog.tables() {
+        for day in entries_in(&dir.join(table_dir(&table)))? {
+            let public = |path: &PathBuf| path.extension().is_some_and(|end| end == "parquet");
+            if let Some(path) = entries_in(&day)?.into_iter().find(public) {
+                return Err(EngineError::Corrupt {
+                    path: dir.join(manifest::FILE_NAME).display().to_string(),
+                    what: format!("it is missing, but there is {}", path.display()),
+                });
+            }
+        }
+    }
+    Ok(Manifest::default())
 }
 
 /// Claims the columns of a table's files, so that nobody writes them with another type.

@@ -83,17 +83,18 @@ impl Default for Manifest {
 }
 
 impl Manifest {
-    /// Reads the manifest in `dir`; one that was never written is empty.
-    pub(super) fn load(dir: &Path) -> Result<Self, EngineError> {
+    /// Reads the manifest in `dir`, if there is one.
+    pub(super) fn load(dir: &Path) -> Result<Option<Self>, EngineError> {
         let path = dir.join(FILE_NAME);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self::default());
+                return Ok(None);
             }
             Err(error) => return Err(io_error("read", &path, error)),
         };
         parse(&bytes)
+            .map(Some)
             .map_err(|what| EngineError::Corrupt { path: path.display().to_string(), what })
     }
 

@@ -3,7 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | [`options`] | the settings |
-//! | [`column`] [`series`] [`store`] | rows of one table: columns, keys, index |
+//! | [`column`] [`chunks`] [`layout`] [`series`] [`store`] | rows of one table: columns, layouts, keys, index |
 //! | [`write`] | what becomes of one record; freezing |
 //! | [`flusher`] | the thread `engine-flush`, marks and bounds |
 //! | [`flush`] [`manifest`] [`partition`] | frozen stores into files, and when these count |
@@ -21,6 +21,8 @@
 
 pub mod options;
 mod column;
+mod chunks;
+mod layout;
 mod series;
 mod store;
 mod write;
@@ -47,7 +49,7 @@ use crate::record::codec::Bucket;
 use crate::record::request::{Outcome, Rejection, WriteRequest};
 use crate::record::{Reason, TableId};
 
-use self::flusher::{Inner, run};
+use self::flusher::{End, Inner, run};
 use self::scan::{Snapshot, Source};
 use super::catalog::Catalog;
 use super::{EngineError, EngineState, Row, ShardId, TableEngine, TimeRange};
@@ -107,7 +109,7 @@ impl Embedded {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        self.inner.signal(|signal| signal.is_ending = true);
+        self.inner.signal(|signal| signal.end = Some(End::AtOnce));
         self.stop();
     }
 }
@@ -192,7 +194,7 @@ impl TableEngine for Embedded {
     }
 
     fn close(&self) {
-        self.inner.signal(|signal| signal.is_closing = true);
+        self.inner.signal(|signal| signal.end = Some(End::AfterFlush));
         self.stop();
     }
 }

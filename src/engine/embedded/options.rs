@@ -21,8 +21,9 @@ pub struct Options {
     pub dir: PathBuf,
     /// Most memory that records may take before they are written to files. 1 MiB to 16 TiB. Too
     /// little: many small files, and writers that wait for the disk. Too much: the system runs out of
-    /// memory and kills the process; a restart then replays as much from the log. A flush takes about
-    /// 100 MiB beside it, and one frame of the log may exceed it.
+    /// memory and kills the process; a restart then replays as much from the log. Beside it, a flush
+    /// takes about 100 MiB, twice as much while it writes an old file anew, and a scan as much for
+    /// its window; one frame of the log may exceed it.
     pub memory_bytes_max: Bytes,
     /// Memory at which records are written to files. 64 KiB up to three quarters of
     /// `memory_bytes_max`. Too little: many small files. Too near to the most: writers wait.

@@ -268,11 +268,8 @@ impl<'b> Columns<'b> {
     /// Adds the rows to `store`; `None` where they are not sorted by time inside their series.
     fn load(&self, table: TableId, range: TimeRange, store: &mut TableStore) -> Option<()> {
         let mut families = HashMap::with_hasher(RandomState::default());
-        let mut layouts: HashMap<Vec<bool>, u32, RandomState> = HashMap::default();
-        let mut present: Vec<bool> = Vec::new();
-        let mut last_layout = None;
+        let mut layouts = Layouts::default();
         let mut last_series = None;
-        let is_dense = self.values.iter().all(|column| column.array.null_count() == 0);
         for row in 0..self.rows {
             let time_ns = self.times[row];
             if !is_inside(range, time_ns) {
@@ -283,26 +280,12 @@ impl<'b> Columns<'b> {
                 _ => self.series(table, row, &mut families, store),
             };
             last_series = Some((row, series));
-            let layout = match last_layout {
-                Some(layout) if is_dense || self.has(row, &present) => layout,
-                _ => {
-                    present = self.values.iter().map(|column| !column.array.is_null(row)).collect();
-                    match layouts.get(&present) {
-                        Some(&layout) => layout,
-                        None => {
-                            let layout = self.layout(&present, store);
-                            layouts.insert(present.clone(), layout);
-                            layout
-                        }
-                    }
-                }
-            };
-            last_layout = Some(layout);
             if time_ns <= store.time_ns_last(series) {
                 return None;
             }
+            let layout = layouts.of(self, row, store);
             let stamp = Stamp { time_ns, version: self.versions[row] };
-            let of_row = self.values.iter().zip(&present).filter(|(_, present)| **present);
+            let of_row = self.values.iter().zip(&layouts.present).filter(|(_, present)| **present);
             let values = of_row.map(|(column, _)| column.get(row));
             let id = store.append_values(series, stamp, layout, values);
             store.index_last(series, id, time_ns);
@@ -365,6 +348,36 @@ impl<'b> Columns<'b> {
         });
         let key = SeriesKey::of(Arc::clone(family), &values);
         store.series(&key.wanted(), || i64::MIN)
+    }
+}
+
+/// The layouts of a batch's rows in the store that they go to.
+#[derive(Debug, Default)]
+struct Layouts {
+    /// Which columns the last row had.
+    present: Vec<bool>,
+    last: Option<u32>,
+    known: HashMap<Vec<bool>, u32, RandomState>,
+}
+
+impl Layouts {
+    /// The layout of a row: that of the row before, most of the time.
+    fn of(&mut self, columns: &Columns<'_>, row: usize, store: &mut TableStore) -> u32 {
+        if let Some(last) = self.last
+            && columns.has(row, &self.present)
+        {
+            return last;
+        }
+        self.present = columns.values.iter().map(|column| !column.array.is_null(row)).collect();
+        let layout = if let Some(&layout) = self.known.get(&self.present) {
+            layout
+        } else {
+            let layout = columns.layout(&self.present, store);
+            self.known.insert(self.present.clone(), layout);
+            layout
+        };
+        self.last = Some(layout);
+        layout
     }
 }
 

@@ -16,10 +16,11 @@ use crate::engine::{EngineError, Row, TimeRange};
 use crate::record::request::Attributes;
 
 use super::column::Chunk;
+use super::layout::Shape;
 use super::magnetic::MagneticFile;
 use super::parquet_read::{Part, is_inside};
 use super::series::{SeriesKey, rank};
-use super::store::{RowRef, Shape, TableStore};
+use super::store::{RowRef, TableStore};
 
 /// About how many rows are in memory at a time.
 const WINDOW_ROWS: u64 = 1 << 20;

@@ -1,6 +1,5 @@
 //! Series as stores keep them: keys that stores and snapshots share, and the order of series.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::record::codec::{Family, RecordView, TextIter};
@@ -142,18 +141,16 @@ impl<'a> Wanted<'a> {
 pub(super) fn rank<'k>(
     keys: impl Iterator<Item = &'k Arc<SeriesKey>>,
 ) -> (Vec<u32>, Vec<&'k Arc<SeriesKey>>) {
-    let mut ordered: Vec<(Box<[u8]>, usize, &Arc<SeriesKey>)> =
-        keys.enumerate().map(|(at, key)| (key.order(), at, key)).collect();
-    ordered.sort_unstable_by(|a, b| match a.0.cmp(&b.0) {
-        Ordering::Equal => a.1.cmp(&b.1),
-        order => order,
-    });
-    let mut ranks = vec![0; ordered.len()];
-    let mut distinct: Vec<&Arc<SeriesKey>> = Vec::new();
+    let keys: Vec<&Arc<SeriesKey>> = keys.collect();
+    let mut ordered: Vec<(Box<[u8]>, usize)> =
+        keys.iter().enumerate().map(|(at, key)| (key.order(), at)).collect();
+    ordered.sort_unstable();
+    let mut ranks = vec![0; keys.len()];
+    let mut distinct = Vec::new();
     let mut last: Option<&[u8]> = None;
-    for (order, at, key) in &ordered {
+    for (order, at) in &ordered {
         if last != Some(order) {
-            distinct.push(key);
+            distinct.push(keys[*at]);
             last = Some(order);
         }
         ranks[*at] = u32::try_from(distinct.len() - 1).expect("series are bounded by memory");

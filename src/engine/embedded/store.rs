@@ -10,60 +10,22 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::engine::catalog::Table;
 use crate::record::codec::{CodecError, Layout, RecordView};
 use crate::record::request::{Attributes, Rejection};
 use crate::record::{MeasureKind, Value, ValueType};
 
-use super::column::{CHUNKS_MAX, Chunk, RowHead, RowId, Slot};
+use super::chunks::Chunks;
+use super::column::{Chunk, RowHead, RowId};
+use super::layout::{Layouts, Shape, WireId, WireTarget, attributes_of};
 use super::series::{FamilyKey, SeriesKey, Wanted};
-use crate::engine::catalog::Table;
 
 /// Late rows of a series that are kept apart before they are merged into its index: an index grown by
 /// one row in its middle would be copied for each.
 const LATE_ROWS_MAX: usize = 256;
 
-/// A place that stands for none.
-const NONE: u32 = u32::MAX;
-
 /// Bytes that a map entry takes, with the map's spare room.
-const MAP_ENTRY_BYTES: usize = 8;
-
-/// Kind, names and types of a row's attributes, sorted by name, each name once.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Shape {
-    pub(super) kind: MeasureKind,
-    pub(super) attributes: Vec<(Box<str>, ValueType)>,
-}
-
-impl Shape {
-    fn hash(kind: MeasureKind, attributes: &[(&str, ValueType)]) -> u64 {
-        let mut bytes = vec![u8::from(kind == MeasureKind::Multi)];
-        for (name, value_type) in attributes {
-            bytes.push(value_type.number());
-            crate::record::varint::put_bytes(&mut bytes, name.as_bytes());
-        }
-        xxh3_64(&bytes)
-    }
-
-    fn borrowed(&self) -> Vec<(&str, ValueType)> {
-        self.attributes.iter().map(|(name, value_type)| (&**name, *value_type)).collect()
-    }
-
-    fn is(&self, kind: MeasureKind, attributes: &[(&str, ValueType)]) -> bool {
-        self.kind == kind
-            && self.attributes.len() == attributes.len()
-            && self.attributes.iter().zip(attributes).all(|(a, b)| *a.0 == *b.0 && a.1 == b.1)
-    }
-
-    fn bytes(&self) -> usize {
-        size_of::<Self>()
-            + self
-                .attributes
-                .iter()
-                .map(|(name, _)| size_of::<(Box<str>, ValueType)>() + name.len())
-                .sum::<usize>()
-    }
-}
+pub(super) const MAP_ENTRY_BYTES: usize = 8;
 
 /// A series and where its rows are.
 #[derive(Debug)]
@@ -79,27 +41,6 @@ struct Series {
     late: Vec<RowId>,
 }
 
-/// A layout as payloads encode it, and what it means here.
-#[derive(Debug)]
-struct Wire {
-    bytes: Box<[u8]>,
-    target: WireTarget,
-}
-
-#[derive(Debug)]
-enum WireTarget {
-    /// `columns[i]` is the column of the payload's i-th value.
-    Columns { layout: u32, columns: Box<[u32]> },
-    /// It names an attribute twice: its rows are taken apart and put together.
-    Repeats,
-    /// It does not fit its table.
-    Refused(Box<Rejection>),
-}
-
-/// A layout's place in a store, as [`TableStore::wire`] finds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct WireId(u32);
-
 /// A series' place in a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct SeriesId(pub(super) u32);
@@ -113,14 +54,8 @@ pub(super) struct TableStore {
     series: Vec<Series>,
     keys: Vec<Arc<SeriesKey>>,
     series_by_hash: HashTable<u32>,
-    shapes: Vec<Arc<Shape>>,
-    shapes_by_hash: HashTable<u32>,
-    /// The open chunk of each layout, or [`NONE`].
-    open: Vec<u32>,
-    wires: Vec<Wire>,
-    wires_by_hash: HashTable<u32>,
-    wire_hint: usize,
-    chunks: Vec<Slot>,
+    layouts: Layouts,
+    chunks: Chunks,
     /// Rows appended, dead ones too.
     arrivals: u32,
     /// Keys of rows here that stand in an older layer too.
@@ -155,8 +90,9 @@ impl<'s> RowRef<'s> {
 
 impl TableStore {
     /// Bytes of memory that it takes.
+    #[inline]
     pub(super) const fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.layouts.bytes()
     }
 
     /// Rows, dead ones too.
@@ -170,7 +106,7 @@ impl TableStore {
 
     /// Whether it should be frozen whatever its bytes, since row ids run out.
     pub(super) const fn is_nearly_full(&self) -> bool {
-        self.chunks.len() >= CHUNKS_MAX / 2 || self.arrivals >= u32::MAX / 2
+        self.chunks.is_nearly_full() || self.arrivals >= u32::MAX / 2
     }
 
     pub(super) fn keys(&self) -> &[Arc<SeriesKey>] {
@@ -182,7 +118,7 @@ impl TableStore {
     }
 
     pub(super) fn shapes(&self) -> &[Arc<Shape>] {
-        &self.shapes
+        self.layouts.shapes()
     }
 
     pub(super) fn overrides(&self) -> &[(SeriesId, i64)] {
@@ -190,18 +126,17 @@ impl TableStore {
     }
 
     pub(super) fn chunks(&self) -> impl Iterator<Item = &Chunk> {
-        self.chunks.iter().map(Slot::chunk)
+        self.chunks.iter()
     }
 
     /// Every chunk as it stands now; costs a copy of each open one.
     pub(super) fn snapshot(&self) -> Vec<Arc<Chunk>> {
-        self.chunks.iter().map(Slot::snapshot).collect()
+        self.chunks.snapshot()
     }
 
     /// Seals every chunk and merges what came late: nothing is appended from now on.
     pub(super) fn seal(&mut self) {
-        self.chunks.iter_mut().for_each(Slot::seal);
-        self.open.fill(NONE);
+        self.chunks.seal();
         for at in 0..self.series.len() {
             self.merge_late(SeriesId(index(at)));
         }
@@ -209,8 +144,8 @@ impl TableStore {
 
     #[inline]
     pub(super) fn row(&self, id: RowId) -> RowRef<'_> {
-        let chunk = self.chunks[id.chunk()].chunk();
-        RowRef { chunk, shape: &self.shapes[chunk.layout as usize], row: id.row() }
+        let chunk = self.chunks.get(id.chunk());
+        RowRef { chunk, shape: &self.layouts.shapes()[chunk.layout as usize], row: id.row() }
     }
 
     /// The place of a series that is here.
@@ -321,89 +256,30 @@ impl TableStore {
     /// What the payload's layout means here; a layout that is new claims its columns of `table`.
     #[inline]
     pub(super) fn wire(&mut self, layout: &Layout<'_>, table: &Table) -> WireId {
-        let hint = self.wire_hint;
-        if self.wires.get(hint).is_some_and(|wire| *wire.bytes == *layout.bytes) {
-            return WireId(index(hint));
-        }
-        self.find_wire(layout, table)
-    }
-
-    fn find_wire(&mut self, layout: &Layout<'_>, table: &Table) -> WireId {
-        let hash = xxh3_64(layout.bytes);
-        let wires = &self.wires;
-        let found = self.wires_by_hash.find(hash, |&at| *wires[at as usize].bytes == *layout.bytes);
-        let at = if let Some(&at) = found {
-            at
-        } else {
-            let target = self.wire_target(layout, table);
-            let at = index(self.wires.len());
-            self.bytes +=
-                layout.bytes.len() + size_of::<Wire>() + layout.attributes * 4 + MAP_ENTRY_BYTES;
-            self.wires.push(Wire { bytes: layout.bytes.into(), target });
-            let wires = &self.wires;
-            self.wires_by_hash.insert_unique(hash, at, |&at| xxh3_64(&wires[at as usize].bytes));
-            at
-        };
-        self.wire_hint = at as usize;
-        WireId(at)
-    }
-
-    fn wire_target(&mut self, layout: &Layout<'_>, table: &Table) -> WireTarget {
-        if let Err(error) = table.claim(layout) {
-            let (reason, message) = (error.reason(), error.to_string());
-            return WireTarget::Refused(Box::new(Rejection {
-                reason,
-                message,
-                existing_version: None,
-            }));
-        }
-        let mut sorted: Vec<(&str, ValueType, u32)> = layout
-            .entries()
-            .enumerate()
-            .map(|(at, (value_type, name))| (name, value_type, index(at)))
-            .collect();
-        sorted.sort_unstable_by_key(|entry| (entry.0, entry.2));
-        if sorted.windows(2).any(|pair| pair[0].0 == pair[1].0) {
-            return WireTarget::Repeats;
-        }
-        let attributes: Vec<_> = sorted.iter().map(|&(name, t, _)| (name, t)).collect();
-        let layout = self.layout(layout.kind, &attributes);
-        let mut columns = vec![0; sorted.len()].into_boxed_slice();
-        for (column, entry) in sorted.iter().enumerate() {
-            columns[entry.2 as usize] = index(column);
-        }
-        WireTarget::Columns { layout, columns }
+        self.layouts.wire(layout, table)
     }
 
     /// Why records of this layout are refused, if they are.
     #[inline]
     pub(super) fn refusal(&self, wire: WireId) -> Option<&Rejection> {
-        match &self.wires[wire.0 as usize].target {
+        match self.layouts.target(wire) {
             WireTarget::Refused(rejection) => Some(rejection),
             WireTarget::Columns { .. } | WireTarget::Repeats => None,
         }
     }
 
+    /// The record's attributes, sorted by name, each name once.
+    pub(super) fn attributes<'a>(
+        &self,
+        wire: WireId,
+        view: &RecordView<'a>,
+    ) -> Result<Attributes<'a>, CodecError> {
+        attributes_of(view, self.layouts.target(wire))
+    }
+
     /// The layout's place; `attributes` are sorted by name, each name once.
     pub(super) fn layout(&mut self, kind: MeasureKind, attributes: &[(&str, ValueType)]) -> u32 {
-        let hash = Shape::hash(kind, attributes);
-        let shapes = &self.shapes;
-        if let Some(&at) =
-            self.shapes_by_hash.find(hash, |&at| shapes[at as usize].is(kind, attributes))
-        {
-            return at;
-        }
-        let at = index(self.shapes.len());
-        let owned = attributes.iter().map(|&(name, t)| (name.into(), t)).collect();
-        let shape = Shape { kind, attributes: owned };
-        self.bytes += shape.bytes() + MAP_ENTRY_BYTES;
-        self.shapes.push(Arc::new(shape));
-        self.open.push(NONE);
-        let shapes = &self.shapes;
-        self.shapes_by_hash.insert_unique(hash, at, |&at| {
-            Shape::hash(shapes[at as usize].kind, &shapes[at as usize].borrowed())
-        });
-        at
+        self.layouts.shape(kind, attributes)
     }
 
     /// Appends the record as it came, as a row of `series`.
@@ -418,18 +294,11 @@ impl TableStore {
         wire: WireId,
         view: &RecordView<'_>,
     ) -> Result<RowId, CodecError> {
-        let WireTarget::Columns { layout, columns } = &self.wires[wire.0 as usize].target else {
-            let attributes = attributes_of(view)?;
+        let target = self.layouts.target(wire);
+        let WireTarget::Columns { layout, columns } = target else {
+            let attributes = attributes_of(view, target)?;
             let stamp = Stamp { time_ns: view.time_ns, version: view.version };
             return Ok(self.append(series, stamp, view.layout.kind, &attributes));
-        };
-        let layout = *layout;
-        let at = self.open[layout as usize];
-        let is_open = at != NONE && !self.chunks[at as usize].chunk().is_full();
-        let at = if is_open {
-            at
-        } else {
-            open_chunk(&mut self.chunks, &mut self.open, &self.shapes, layout)
         };
         let head = RowHead {
             series: series.0,
@@ -437,12 +306,12 @@ impl TableStore {
             version: view.version,
             arrival: self.arrivals,
         };
-        let chunk = self.chunks[at as usize].open().expect("the layout's chunk is open");
+        let (at, chunk) = self.chunks.with_room(*layout, self.layouts.shapes());
         let row = chunk.rows();
         let taken = chunk.take_row(&head, columns, view.values);
         self.bytes += taken.ok_or(CodecError::Malformed { part: "attributes" })?;
         self.arrivals += 1;
-        Ok(RowId::new(at as usize, row))
+        Ok(RowId::new(at, row))
     }
 
     /// Appends a row of `series` with these attributes, sorted by name, each name once.
@@ -466,20 +335,13 @@ impl TableStore {
         layout: u32,
         values: impl Iterator<Item = Value<'v>>,
     ) -> RowId {
-        let at = self.open[layout as usize];
-        let is_open = at != NONE && !self.chunks[at as usize].chunk().is_full();
-        let at = if is_open {
-            at
-        } else {
-            open_chunk(&mut self.chunks, &mut self.open, &self.shapes, layout)
-        };
         let Stamp { time_ns, version } = stamp;
         let head = RowHead { series: series.0, time_ns, version, arrival: self.arrivals };
-        let chunk = self.chunks[at as usize].open().expect("the layout's chunk is open");
+        let (at, chunk) = self.chunks.with_room(layout, self.layouts.shapes());
         let row = chunk.rows();
         self.bytes += chunk.push_row(&head, values);
         self.arrivals += 1;
-        RowId::new(at as usize, row)
+        RowId::new(at, row)
     }
 
     /// Lets `row`, later than every other of its series, stand.
@@ -560,39 +422,7 @@ pub(super) struct Stamp {
     pub(super) version: i64,
 }
 
-/// The record's attributes, sorted by name. Of an attribute that is named twice the later value
-/// counts, as of a field in line protocol.
-pub(super) fn attributes_of<'a>(view: &RecordView<'a>) -> Result<Attributes<'a>, CodecError> {
-    let mut attributes: Attributes<'a> = Vec::with_capacity(view.layout.attributes);
-    for ((_, name), value) in view.layout.entries().zip(view.values()) {
-        attributes.push((name, value?));
-    }
-    if attributes.len() != view.layout.attributes {
-        return Err(CodecError::Malformed { part: "attributes" });
-    }
-    attributes.sort_by_key(|attribute| attribute.0);
-    // Reversed, so that the later of two equal names is the one that stays.
-    attributes.reverse();
-    attributes.dedup_by_key(|attribute| attribute.0);
-    attributes.reverse();
-    Ok(attributes)
-}
-
-/// Seals the layout's open chunk, if it has one, and opens another.
-#[cold]
-fn open_chunk(chunks: &mut Vec<Slot>, open: &mut [u32], shapes: &[Arc<Shape>], layout: u32) -> u32 {
-    let full = open[layout as usize];
-    if full != NONE {
-        chunks[full as usize].seal();
-    }
-    let types = shapes[layout as usize].attributes.iter().map(|(_, value_type)| *value_type);
-    let at = index(chunks.len());
-    chunks.push(Slot::Open(Box::new(Chunk::new(layout, types, full == NONE))));
-    open[layout as usize] = at;
-    at
-}
-
 /// Places in a store fit 32 bits: it is frozen long before they run out.
-fn index(at: usize) -> u32 {
+pub(super) fn index(at: usize) -> u32 {
     u32::try_from(at).expect("a store is frozen long before its places run out")
 }

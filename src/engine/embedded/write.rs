@@ -29,9 +29,10 @@ use crate::record::request::{Attributes, Outcome, WriteRequest};
 use crate::record::{TableId, Value};
 
 use super::column::RowId;
+use super::layout::WireId;
 use super::magnetic::Magnetic;
 use super::series::Wanted;
-use super::store::{RowRef, SeriesId, Stamp, TableStore, attributes_of};
+use super::store::{RowRef, SeriesId, Stamp, TableStore};
 
 pub(super) type Tables = HashMap<TableId, TableStore, RandomState>;
 
@@ -271,15 +272,17 @@ impl<'l> Layers<'l> {
             self.store.index_last(series, row, view.time_ns);
             return Ok(Outcome::Stored);
         }
-        self.write_late(series, view)
+        self.write_late(series, wire, view)
     }
 
     /// Writes a record whose key may have a row already.
     fn write_late(
         &mut self,
         series: SeriesId,
+        wire: WireId,
         view: &RecordView<'_>,
     ) -> Result<Outcome, EngineError> {
+        let incoming = self.store.attributes(wire, view)?;
         let here = self.store.find_row(series, view.time_ns);
         let may_be_older = here.is_none() && view.time_ns <= self.store.time_ns_older(series);
         let older = if may_be_older { self.find_older(view)? } else { None };
@@ -288,12 +291,9 @@ impl<'l> Layers<'l> {
             (None, Some(older)) => Some(older.row()),
             (None, None) => None,
         };
-        let row = match plan(existing, view)? {
+        let row = match plan(existing, &incoming, view) {
             Plan::Answer(outcome) => return Ok(outcome),
-            Plan::Append(outcome) => {
-                let wire = self.store.wire(view.layout, self.table);
-                (self.store.append_view(series, wire, view)?, outcome)
-            }
+            Plan::Append(outcome) => (self.store.append_view(series, wire, view)?, outcome),
             Plan::AppendMerged(owned) => {
                 let merged: Attributes<'_> =
                     owned.iter().map(|(name, value)| (&**name, value.value())).collect();
@@ -327,17 +327,19 @@ impl<'l> Layers<'l> {
     }
 }
 
-/// Asks the version rule.
-fn plan(existing: Option<RowRef<'_>>, view: &RecordView<'_>) -> Result<Plan, EngineError> {
-    let attributes = attributes_of(view)?;
-    let incoming =
-        Candidate { version: view.version, kind: view.layout.kind, attributes: &attributes };
-    let Some(existing) = existing else { return Ok(Plan::Append(Outcome::Stored)) };
+/// Asks the version rule; `attributes` are those of the record.
+fn plan<'a>(
+    existing: Option<RowRef<'a>>,
+    attributes: &[(&'a str, Value<'a>)],
+    view: &RecordView<'_>,
+) -> Plan {
+    let incoming = Candidate { version: view.version, kind: view.layout.kind, attributes };
+    let Some(existing) = existing else { return Plan::Append(Outcome::Stored) };
     let mut standing = Attributes::with_capacity(existing.shape.attributes.len());
     existing.attributes(&mut standing);
     let standing =
         Candidate { version: existing.version(), kind: existing.shape.kind, attributes: &standing };
-    Ok(match decide(Some(&standing), &incoming) {
+    match decide(Some(&standing), &incoming) {
         Verdict::Stored => unreachable!("a row stands"),
         Verdict::Unchanged => Plan::Answer(Outcome::Unchanged),
         Verdict::Rejected(rejection) => Plan::Answer(Outcome::Rejected(rejection)),
@@ -348,5 +350,5 @@ fn plan(existing: Option<RowRef<'_>>, view: &RecordView<'_>) -> Result<Plan, Eng
         Verdict::Updated(merged) => Plan::AppendMerged(
             merged.iter().map(|(name, value)| ((*name).into(), OwnedValue::of(value))).collect(),
         ),
-    })
+    }
 }

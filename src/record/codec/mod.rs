@@ -79,7 +79,6 @@ impl Bucket {
     /// The bucket of a series.
     #[inline]
     pub const fn of(series_hash: u64) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "six bits are left")]
         Self((series_hash >> 58) as u8)
     }
 

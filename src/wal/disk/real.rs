@@ -145,7 +145,8 @@ impl DiskFile for RealFile {
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
-        Ok(rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, bytes)?)
+        let allocate = || rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, bytes);
+        Ok(rustix::io::retry_on_intr(allocate)?)
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {

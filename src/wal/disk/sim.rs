@@ -71,6 +71,16 @@ pub(in crate::wal) enum Lie {
 #[derive(Debug, Clone)]
 pub(in crate::wal) struct SimDisk {
     state: Arc<Mutex<State>>,
+    interrupt: Arc<Mutex<Option<Interrupt>>>,
+}
+
+/// What a test does in the middle of a write.
+struct Interrupt(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Interrupt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Interrupt")
+    }
 }
 
 #[derive(Debug)]
@@ -135,7 +145,7 @@ impl SimDisk {
             recycled: 0,
             failed: None,
         };
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self { state: Arc::new(Mutex::new(state)), interrupt: Arc::default() }
     }
 
     pub(in crate::wal) fn shared(&self) -> Arc<dyn Disk> {
@@ -165,6 +175,11 @@ impl SimDisk {
     /// What failed first, because a test wanted it.
     pub(in crate::wal) fn failed(&self) -> Option<Kind> {
         locked(&self.state).failed
+    }
+
+    /// Calls `act` before the next write, as another thread might that comes in between.
+    pub(in crate::wal) fn interrupt(&self, act: impl FnOnce() + Send + 'static) {
+        *locked(&self.interrupt) = Some(Interrupt(Box::new(act)));
     }
 
     /// Segments renamed to be used again, since the last call.
@@ -481,6 +496,10 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let interrupt = locked(&self.disk.interrupt).take();
+        if let Some(Interrupt(act)) = interrupt {
+            act();
+        }
         let mut state = locked(&self.disk.state);
         let failing = state.begin(Kind::Other).err();
         let file = &mut state.files[self.id];

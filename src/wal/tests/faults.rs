@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 use super::super::disk::sim::{Fault, Kind, Lie, Random, SimDisk};
 use super::super::{Durability, FullCause, WalError, locked, prepare};
-use super::{Machine, SEGMENT_BYTES};
+use super::{Machine, SEGMENT_BYTES, append};
 use crate::base::class::Class;
 use crate::base::lsn::Lsn;
 
@@ -205,6 +206,56 @@ fn fill(machine: &mut Machine) -> FullCause {
         }
     }
     panic!("it never filled up");
+}
+
+/// Two frames: one that fills the first segment, and one that needs a second, which is appended while
+/// the prepare thread is still filling it.
+fn append_into_a_segment_that_is_being_made(disk: &SimDisk) -> Machine {
+    let machine = Machine::start(disk).unwrap();
+    let large = vec![1; 7000];
+    machine.append(&large, Durability::Sync).unwrap();
+    let (log, answers) = (Arc::clone(&machine.log), Arc::clone(&machine.answers));
+    disk.interrupt(move || {
+        append(&log, &answers, &large, Durability::Sync).unwrap();
+    });
+    machine
+}
+
+#[test]
+fn frames_may_gather_for_a_segment_that_is_being_made() {
+    let disk = SimDisk::new(1);
+    let mut machine = append_into_a_segment_that_is_being_made(&disk);
+    assert!(prepare::step(&machine.log));
+    assert_eq!(machine.log.marks.get().appended, Lsn(2));
+    machine.committer.step();
+    assert_eq!(machine.log.marks.get().durable, Lsn(2));
+    assert_eq!(machine.read(Lsn(1)).unwrap().len(), 2);
+}
+
+#[test]
+fn who_waits_for_a_segment_that_fails_to_be_made_is_told() {
+    let operations = {
+        let disk = SimDisk::new(1);
+        let machine = append_into_a_segment_that_is_being_made(&disk);
+        let before = disk.operations();
+        prepare::step(&machine.log);
+        disk.operations() - before
+    };
+    for n in 2..operations {
+        for kind in [ErrorKind::Other, ErrorKind::StorageFull] {
+            let disk = SimDisk::new(1);
+            let mut machine = append_into_a_segment_that_is_being_made(&disk);
+            disk.fail_after(n, Fault::Once(kind));
+            prepare::step(&machine.log);
+            machine.committer.step();
+            let answers: Vec<_> =
+                locked(&machine.answers).iter().map(|(lsn, _, a)| (*lsn, a.is_ok())).collect();
+            // Only what needs space can fail for want of it, and that was before.
+            let fails = kind == ErrorKind::Other;
+            assert_eq!(answers, [(Lsn(1), !fails), (Lsn(2), !fails)], "operation {n}, {kind}");
+            assert_eq!(machine.log.poison.is_thrown(), fails, "operation {n}, {kind}");
+        }
+    }
 }
 
 #[test]

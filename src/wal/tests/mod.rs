@@ -60,17 +60,7 @@ impl Machine {
     }
 
     pub(super) fn append(&self, payload: &[u8], durability: Durability) -> Result<Lsn, WalError> {
-        let answers = Arc::clone(&self.answers);
-        // The number is known only after the call, which is before the commit.
-        let lsn = Arc::new(Mutex::new(Lsn::ZERO));
-        let told = Arc::clone(&lsn);
-        let done = Box::new(move |result| {
-            let lsn = *locked(&told);
-            locked(&answers).push((lsn, durability, result));
-        });
-        let appended = appender::append(&self.log, payload, durability, done)?;
-        *locked(&lsn) = appended;
-        Ok(appended)
+        append(&self.log, &self.answers, payload, durability)
     }
 
     /// Appends and commits, with a next segment made when it is needed.
@@ -98,6 +88,26 @@ impl Machine {
         }
         Ok(frames)
     }
+}
+
+/// Appends, and notes the answer.
+pub(super) fn append(
+    log: &Log,
+    answers: &Answers,
+    payload: &[u8],
+    durability: Durability,
+) -> Result<Lsn, WalError> {
+    let answers = Arc::clone(answers);
+    // The number is known only after the call, which is before the commit.
+    let lsn = Arc::new(Mutex::new(Lsn::ZERO));
+    let told = Arc::clone(&lsn);
+    let done = Box::new(move |result| {
+        let lsn = *locked(&told);
+        locked(&answers).push((lsn, durability, result));
+    });
+    let appended = appender::append(log, payload, durability, done)?;
+    *locked(&lsn) = appended;
+    Ok(appended)
 }
 
 /// A payload whose bytes tell which it is.

@@ -1,0 +1,329 @@
+//! How many records a second does one shard of the embedded engine take, and how small do they get?
+//!
+//! Estimate: a record of 10 integers is about 60 bytes to decode and 10 pushes to columns that are in
+//! the cache, plus one look-up of its series, 30 to 60 ns of it a cache miss: 250 ns, 4 M records/s.
+//! An update adds a binary search and two lists of attributes: 1 us. A flush gathers and encodes
+//! 22 columns at some 10 ns a value: 50 M values/s at best.
+//!
+//! `cargo bench --bench engine`: Criterion measures writes; the flush and the sizes, which are no
+//! loops, are measured once and printed. Times are CPU time of all threads of the process, as the
+//! kernel's scheduler counts it, so that a busy machine does not change them much: what is measured
+//! runs on one thread at a time.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a bench that cannot go on ends, and prints what it measured"
+)]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
+use criterion::{BatchSize, Criterion, Throughput};
+use tidegate::base::clock::SystemClock;
+use tidegate::base::lsn::Lsn;
+use tidegate::base::units::Bytes;
+use tidegate::engine::catalog::{Catalog, TableSettings};
+use tidegate::engine::embedded::{Embedded, Options};
+use tidegate::engine::{ShardId, TableEngine};
+use tidegate::record::codec::{Payload, PayloadBuilder, RecordView};
+use tidegate::record::request::{CommonAttributes, WriteRequest};
+use tidegate::record::{Attribute, Dimension, Origin, Record, TableId, Value};
+
+const HOSTS: usize = 4_000;
+const FIELDS: [&str; 10] = [
+    "usage_user",
+    "usage_system",
+    "usage_idle",
+    "usage_nice",
+    "usage_iowait",
+    "usage_irq",
+    "usage_softirq",
+    "usage_steal",
+    "usage_guest",
+    "usage_guest_nice",
+];
+const TAGS: [&str; 10] = [
+    "hostname",
+    "region",
+    "datacenter",
+    "rack",
+    "os",
+    "arch",
+    "team",
+    "service",
+    "service_version",
+    "service_environment",
+];
+const START_NS: i64 = 1_700_000_000_000_000_000;
+const STEP_NS: i64 = 10_000_000_000;
+
+/// A fleet as TSBS makes it: tags drawn once a host, fields as random walks from 0 to 100.
+struct Fleet {
+    tags: Vec<Vec<String>>,
+    fields: Vec<[i64; 10]>,
+    seed: u64,
+}
+
+impl Fleet {
+    fn new() -> Self {
+        let mut fleet = Self { tags: Vec::new(), fields: Vec::new(), seed: 7 };
+        for host in 0..HOSTS {
+            let region =
+                ["us-east-1", "us-west-1", "eu-west-1", "eu-central-1", "ap-south-1"][host % 5];
+            let tags = vec![
+                format!("host_{host}"),
+                region.to_owned(),
+                format!("{region}{}", ["a", "b", "c"][fleet.below(3)]),
+                fleet.below(100).to_string(),
+                ["Ubuntu16.10", "Ubuntu16.04LTS", "Ubuntu15.10"][fleet.below(3)].to_owned(),
+                ["x64", "x86"][fleet.below(2)].to_owned(),
+                ["SF", "NYC", "LON", "CHI"][fleet.below(4)].to_owned(),
+                fleet.below(20).to_string(),
+                fleet.below(2).to_string(),
+                ["production", "test", "staging"][fleet.below(3)].to_owned(),
+            ];
+            let fields = std::array::from_fn(|_| i64::try_from(fleet.below(101)).unwrap());
+            fleet.tags.push(tags);
+            fleet.fields.push(fields);
+        }
+        fleet
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        usize::try_from((self.seed >> 11) % end as u64).unwrap()
+    }
+
+    /// One payload with one record a host at step `step`.
+    fn payload(&mut self, table: TableId, step: i64, version: i64) -> Vec<u8> {
+        let mut builder = PayloadBuilder::new(1);
+        builder.start(START_NS + step * STEP_NS);
+        for host in 0..HOSTS {
+            for field in 0..10 {
+                let change = i64::try_from(self.below(3)).unwrap() - 1;
+                self.fields[host][field] = (self.fields[host][field] + change).clamp(0, 100);
+            }
+            let record = Record {
+                origin: Origin { number: host as u64, text: b"" },
+                measure_name: "cpu",
+                dimensions: TAGS
+                    .iter()
+                    .zip(&self.tags[host])
+                    .map(|(name, value)| Dimension { name, value })
+                    .collect(),
+                attributes: FIELDS
+                    .iter()
+                    .zip(self.fields[host])
+                    .map(|(name, value)| Attribute { name, value: Value::Bigint(value) })
+                    .collect(),
+                ..Record::default()
+            };
+            let ids = (builder.family(table, &record).0, builder.layout(&record).0);
+            builder.push(ids, &record, START_NS + step * STEP_NS, version);
+        }
+        let mut bytes = Vec::new();
+        builder.finish(&mut bytes);
+        bytes
+    }
+}
+
+/// CPU time of all threads since they began, ns. Threads that end take theirs along.
+fn cpu_ns() -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let of_task = |task: std::fs::DirEntry| -> Option<u64> {
+        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse().ok()
+    };
+    tasks.filter_map(|task| of_task(task.unwrap())).sum()
+}
+
+struct CpuTime;
+
+impl Measurement for CpuTime {
+    type Intermediate = u64;
+    type Value = Duration;
+
+    fn start(&self) -> u64 {
+        cpu_ns()
+    }
+
+    fn end(&self, begin: u64) -> Duration {
+        Duration::from_nanos(cpu_ns().saturating_sub(begin))
+    }
+
+    fn add(&self, a: &Duration, b: &Duration) -> Duration {
+        *a + *b
+    }
+
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        WallTime.to_f64(value)
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        WallTime.formatter()
+    }
+}
+
+struct Bench {
+    _dir: tempfile::TempDir,
+    engine: Embedded,
+    table: TableId,
+}
+
+impl Bench {
+    fn new(memory: Bytes) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Arc::new(Catalog::open(dir.path()).unwrap());
+        let table = catalog.create("d", "cpu", &TableSettings::default()).unwrap().id;
+        let options = Options {
+            dir: dir.path().to_owned(),
+            memory_bytes_max: memory,
+            flush_bytes: Bytes(memory.0 / 4 * 3),
+            ..Options::default()
+        };
+        let engine = Embedded::open(options, 1, catalog, SystemClock::shared()).unwrap();
+        Self { _dir: dir, engine, table }
+    }
+
+    fn write(&self, lsn: u64, bytes: &[u8]) {
+        let payload = Payload::open(bytes).unwrap();
+        let (mut families, mut layouts) = (Vec::new(), Vec::new());
+        payload.dictionary(&mut families, &mut layouts).unwrap();
+        let common = CommonAttributes::default();
+        let mut outcomes = Vec::with_capacity(100);
+        let mut views: Vec<RecordView<'_>> = Vec::with_capacity(100);
+        let mut records = payload.section(0, &families, &layouts);
+        loop {
+            views.clear();
+            views.extend(records.by_ref().take(100).map(Result::unwrap));
+            if views.is_empty() {
+                break;
+            }
+            outcomes.clear();
+            let request = WriteRequest { table: self.table, common: &common, records: &views };
+            self.engine.write(ShardId(0), &request, &mut outcomes).unwrap();
+            black_box(&outcomes);
+        }
+        self.engine.commit(ShardId(0), Lsn(lsn)).unwrap();
+    }
+}
+
+fn writes(criterion: &mut Criterion<CpuTime>) {
+    let steps = 50;
+    let mut group = criterion.benchmark_group("engine");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements(steps * HOSTS as u64));
+    let table = TableId(1);
+    let mut fleet = Fleet::new();
+    let frames = |fleet: &mut Fleet, version| -> Vec<Vec<u8>> {
+        (0..steps).map(|step| fleet.payload(table, i64::try_from(step).unwrap(), version)).collect()
+    };
+    let first = frames(&mut fleet, 1);
+    let second = frames(&mut fleet, 2);
+    group.bench_function("write in order, 10 attributes", |bencher| {
+        bencher.iter_batched(
+            || Bench::new(Bytes::mib(1024)),
+            |bench| {
+                for (lsn, frame) in (1..).zip(&first) {
+                    bench.write(lsn, frame);
+                }
+                bench
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    let before = || {
+        let bench = Bench::new(Bytes::mib(1024));
+        for (lsn, frame) in (1..).zip(&first) {
+            bench.write(lsn, frame);
+        }
+        bench
+    };
+    for (name, frames) in [("update with higher versions", &second), ("repeat the same", &first)] {
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(
+                before,
+                |bench| {
+                    for (lsn, frame) in (1 + steps..).zip(frames) {
+                        bench.write(lsn, frame);
+                    }
+                    bench
+                },
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
+/// Printed once: bytes a value in memory and on disk, flush speed, and updates of what is in files.
+fn sizes() {
+    let steps = 500;
+    let bench = Bench::new(Bytes::mib(4096));
+    let mut fleet = Fleet::new();
+    for step in 0..steps {
+        bench.write(u64::try_from(step).unwrap() + 1, &fleet.payload(bench.table, step, 1));
+    }
+    let state = bench.engine.state();
+    #[expect(clippy::cast_precision_loss, reason = "a ratio to read")]
+    let ratio = |bytes: u64, values: u64| bytes as f64 / values as f64;
+    let values = state.memory_rows * 10;
+    eprintln!(
+        "memory: {} rows, {:.2} bytes a value",
+        state.memory_rows,
+        ratio(state.memory_bytes, values)
+    );
+    let begin = CpuTime.start();
+    bench.engine.flush().unwrap();
+    let took = CpuTime.end(begin);
+    let state = bench.engine.state();
+    eprintln!(
+        "files: {} files, {:.3} bytes a field value",
+        state.files,
+        ratio(state.file_bytes, values)
+    );
+    let per_second = |values: u64| ratio(values, 1) / took.as_secs_f64() / 1e6;
+    eprintln!(
+        "flush: {took:?}, {:.1} M field values/s, {:.1} M column values/s",
+        per_second(values),
+        per_second(values / 10 * 23)
+    );
+    let begin = CpuTime.start();
+    let repeated = 5;
+    for step in 0..repeated {
+        bench.write(
+            u64::try_from(steps + step).unwrap() + 1,
+            &fleet.payload(bench.table, step * 100, 2),
+        );
+    }
+    let took = CpuTime.end(begin);
+    let records = u64::try_from(repeated).unwrap() * HOSTS as u64;
+    eprintln!("update what is in files: {:.0} records/s", ratio(records, 1) / took.as_secs_f64());
+    let begin = CpuTime.start();
+    let mut rows = 0_u64;
+    bench
+        .engine
+        .scan(bench.table, tidegate::engine::TimeRange::ALL, &mut |row| {
+            rows += black_box(row).attributes.len() as u64 / 10;
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    let took = CpuTime.end(begin);
+    eprintln!("scan: {rows} rows, {:.2} M rows/s", ratio(rows, 1) / took.as_secs_f64() / 1e6);
+}
+
+fn main() {
+    let mut criterion = Criterion::default().with_measurement(CpuTime).configure_from_args();
+    writes(&mut criterion);
+    criterion.final_summary();
+    sizes();
+}
