@@ -4,6 +4,7 @@
 #[path = "common/mod.rs"]
 mod common;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,8 +18,8 @@ use common::{tell, wait_for};
 
 const MIB: u64 = 1 << 20;
 
-/// How long the overload lasts.
-const OVERLOAD: Duration = Duration::from_secs(6);
+/// How long the overload lasts unless the environment says otherwise.
+const OVERLOAD_SECONDS: u64 = 6;
 
 /// Longest time until the server takes writes again.
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
@@ -26,15 +27,26 @@ const RECOVERY_MAX: Duration = Duration::from_secs(60);
 /// Connections that send as fast as they can.
 const CONNECTIONS: usize = 32;
 
+/// Each connection has a stretch of time of its own, this many bits of nanoseconds.
+const CONNECTION_BITS: u32 = 40;
+
 /// Memory for requests, as set below.
 const REQUESTS_BYTES: u64 = 16 * MIB;
 
 /// Memory for records, as set below.
 const RECORDS_BYTES: u64 = 32 * MIB;
 
-/// What the process may take beside what its settings allow: code, stacks, a flush (about 100 MiB by
-/// the engine's own word), caches of the allocator, payloads being packed.
-const BESIDE_BYTES: u64 = 128 * MIB;
+/// What the process may take beside what its settings allow: a flush (about 100 MiB by the engine's own
+/// word), payloads being packed, stacks, and what the allocator keeps for each thread. Measured, with
+/// 19 GiB sent in 40 s: 307 MiB in all, the same in both halves; 219 MiB with one arena of the
+/// allocator.
+const BESIDE_BYTES: u64 = 384 * MIB;
+
+/// Least that must be sent, several times of what the process may ever take.
+const SENT_BYTES_MIN: u64 = 4 * (REQUESTS_BYTES + RECORDS_BYTES + BESIDE_BYTES);
+
+/// Longest overload, however slow the machine is.
+const OVERLOAD_MAX: Duration = Duration::from_secs(180);
 
 const SMALL_MEMORY: &str = r#"
     [server]
@@ -121,10 +133,17 @@ fn lines(connection: usize, first_ns: i64, bytes: usize) -> (String, i64) {
     (text, time_ns - first_ns)
 }
 
+fn lasts() -> Duration {
+    let given = std::env::var("TIDEGATE_OVERLOAD_SECONDS").ok();
+    let seconds = given.map(|text| text.parse().expect("TIDEGATE_OVERLOAD_SECONDS is a number"));
+    Duration::from_secs(seconds.unwrap_or(OVERLOAD_SECONDS))
+}
+
 /// Loads the server from many connections; returns the most private memory that was seen in the
 /// first and in the second half.
 fn overload(server: &Gateway, tally: &Tally) -> [u64; 2] {
     let clock = SystemClock::new();
+    let lasts = lasts();
     let is_over = AtomicBool::new(false);
     let mut most = [0, 0];
     std::thread::scope(|scope| {
@@ -132,7 +151,8 @@ fn overload(server: &Gateway, tally: &Tally) -> [u64; 2] {
             let is_over = &is_over;
             scope.spawn(move || {
                 let mut client = server.client();
-                let mut first_ns = i64::try_from(connection).expect("small") << 40;
+                let number = i64::try_from(connection).expect("small");
+                let mut first_ns = number << CONNECTION_BITS;
                 let mut body = lines(connection, first_ns, 3 << 20);
                 while !is_over.load(Ordering::Relaxed) {
                     // What was not taken is sent again at once: a client that does not behave.
@@ -143,8 +163,9 @@ fn overload(server: &Gateway, tally: &Tally) -> [u64; 2] {
                 }
             });
         }
-        while clock.monotonic() < OVERLOAD {
-            let half = usize::from(clock.monotonic() > OVERLOAD / 2);
+        let is_enough = || tally.sent_bytes.load(Ordering::Relaxed) >= SENT_BYTES_MIN;
+        while clock.monotonic() < lasts || !is_enough() && clock.monotonic() < OVERLOAD_MAX {
+            let half = usize::from(tally.sent_bytes.load(Ordering::Relaxed) > SENT_BYTES_MIN / 2);
             most[half] = most[half].max(server.private_bytes());
             clock.sleep(Duration::from_millis(10));
         }
@@ -166,18 +187,23 @@ fn assert_recovers(server: &Gateway) {
     assert_eq!(server.export("after", "calm").len(), 1);
 }
 
-/// Every acknowledged record stands: counts lines between the first and last time of each request,
-/// since the export of all would take longer than all the rest.
-fn assert_all_there(server: &Gateway, tally: &Tally) -> u64 {
+/// Every acknowledged record stands. Counts the lines of each connection's stretch of time, which has
+/// no holes: what was not taken was sent again, until the end.
+fn assert_all_there(server: &Gateway, tally: &Tally) -> i64 {
     let mut client = server.client();
-    let mut records = 0;
+    let mut stretches: BTreeMap<i64, i64> = BTreeMap::new();
     for (first_ns, last_ns) in tally.acknowledged.lock().expect("nobody panicked").iter() {
-        let (from, to) = (first_ns, last_ns + 1);
+        let end = stretches.entry(first_ns >> CONNECTION_BITS).or_default();
+        *end = (*end).max(last_ns + 1);
+    }
+    let mut records = 0;
+    for (connection, to) in stretches {
+        let from = connection << CONNECTION_BITS;
         let target = format!("/api/v1/export?db=load&table=load&from={from}&to={to}&format=line");
         let reply = client.get(&target).expect("an export is answered");
         let found = reply.body.iter().filter(|byte| **byte == b'\n').count();
-        assert_eq!(i64::try_from(found), Ok(to - from), "records from {from} to {to}");
-        records += found as u64;
+        assert_eq!(i64::try_from(found), Ok(to - from), "records of connection {connection}");
+        records += to - from;
     }
     records
 }
@@ -207,7 +233,7 @@ fn sustained_overload_ends_in_503_and_never_in_growth() {
     assert!(taken > 0, "nothing was taken, so nothing was proved");
     assert!(busy > 0, "the load was too small to prove anything");
     let bound = REQUESTS_BYTES + RECORDS_BYTES + BESIDE_BYTES;
-    assert!(sent > 2 * bound, "the load was too small to prove anything: {sent} bytes");
+    assert!(sent > SENT_BYTES_MIN, "the load was too small to prove anything: {sent} bytes");
     assert!(first.max(second) < bound, "{} bytes of memory, bound {bound}", first.max(second));
     server.stop();
 }
