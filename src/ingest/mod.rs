@@ -426,9 +426,8 @@ impl Ingest {
     {
         let durability = ask.durability.unwrap_or(self.shared.durability);
         let started = self.shared.parts.clock.monotonic();
-        let (mut receipt, committed) = in_place(ask.body_bytes, || {
-            self.shared.encode(ask, durability, decode)
-        })?;
+        let (mut receipt, committed) =
+            in_place(ask.body_bytes, || self.shared.encode(ask, durability, decode))?;
         if let Some(committed) = committed {
             let lsn = self.shared.wait(committed, durability).await?;
             receipt.lsn = Some(lsn);

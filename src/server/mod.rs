@@ -35,6 +35,7 @@ use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::object::{ObjectError, Store};
 use crate::record::Reason;
+use crate::record::codec::Bucket;
 use crate::reject::Reporter;
 use crate::shard::{self, Shards};
 use crate::wal::{Wal, WalError};
@@ -81,6 +82,17 @@ pub enum StartError {
     /// The engine.
     #[error("the engine does not open")]
     Engine(#[from] EngineError),
+    /// The tables hold more than the log has ever had.
+    #[error(
+        "the tables hold frames up to {stored}, but the log ends at {durable}: the log's folder was \
+         deleted, or belongs to other tables; put the right one back, or name a new data folder"
+    )]
+    LogTooShort {
+        /// The last frame that the tables hold.
+        stored: Lsn,
+        /// The last frame of the log.
+        durable: Lsn,
+    },
     /// The reject sink.
     #[error("the reject sink does not open")]
     Rejects(#[from] ObjectError),
@@ -139,6 +151,7 @@ impl Core {
         let engine = config.engine.embedded.clone();
         let engine = Embedded::open(engine, count, Arc::clone(&catalog), Arc::clone(&clock))?;
         let engine: Arc<dyn TableEngine> = Arc::new(engine);
+        check_marks(&*engine, wal.marks().durable)?;
         let store = Arc::new(Store::in_directory(Path::new(&config.rejects.url))?);
         let reporter =
             Reporter::new(store, Arc::clone(&clock), metrics.clone(), Arc::clone(&stopping));
@@ -336,6 +349,13 @@ fn app(core: &Core) -> App {
         clock: Arc::clone(&core.clock),
         exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
     }
+}
+
+/// Refuses a log that is shorter than what the tables hold: its new frames would take numbers that the
+/// engine takes for stored, and be skipped in silence.
+fn check_marks(engine: &dyn TableEngine, durable: Lsn) -> Result<(), StartError> {
+    let stored = Bucket::all().map(|bucket| engine.stored(bucket)).max().unwrap_or_default();
+    if stored > durable { Err(StartError::LogTooShort { stored, durable }) } else { Ok(()) }
 }
 
 fn make_folder(path: &Path) -> Result<(), StartError> {

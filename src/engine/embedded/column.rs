@@ -106,13 +106,6 @@ impl Column {
         }
     }
 
-    /// An empty column with room for `rows` values.
-    pub(super) fn with_room(value_type: ValueType, rows: usize) -> Self {
-        let mut column = Self::new(value_type);
-        column.reserve_to(rows);
-        column
-    }
-
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Double(values) => values.len(),
@@ -143,16 +136,6 @@ impl Column {
             (Self::Boolean(values), Value::Boolean(value)) => values.push(*value),
             (Self::Varchar(texts), Value::Varchar(value)) => texts.push(value),
             (column, value) => unreachable!("{value:?} into {column:?}"),
-        }
-    }
-
-    /// Appends what stands in rows that have no such attribute.
-    pub(super) fn push_absent(&mut self) {
-        match self {
-            Self::Double(values) => values.push(0.0),
-            Self::Bigint(values) | Self::Timestamp(values) => values.push(0),
-            Self::Boolean(values) => values.push(false),
-            Self::Varchar(texts) => texts.push(""),
         }
     }
 

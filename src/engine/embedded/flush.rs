@@ -23,19 +23,16 @@ use super::columns::ColumnSet;
 use super::io_error;
 use super::magnetic::{FileIndex, Files, IndexEntry, Magnetic, MagneticFile};
 use super::manifest::{FileMeta, Manifest};
+use super::order::Ordered;
 use super::parquet_read::Part;
 use super::parquet_write::{GROUP_ROWS, GroupWriter, Pick};
-use super::partition::{day_begin, day_dir, day_end, day_of, table_dir, unpublished_name};
-use super::series::rank;
+use super::partition::{day_dir, day_of, table_dir, unpublished_name};
 use super::store::{SeriesId, TableStore};
 use super::write::Frozen;
 
 /// Most rows of one file, unless they are all of one time: what a late record or a scan decodes at
 /// worst, and what one merge holds in memory.
-pub(super) const FILE_ROWS_MAX: usize = 1 << 20;
-
-/// Of how many rows one is looked at to cut a day into files of about equal size.
-const SAMPLE_EVERY: usize = 64;
+const FILE_ROWS_MAX: usize = 1 << 20;
 
 /// A step of a flush, for tests that stop there.
 #[doc(hidden)]
@@ -132,7 +129,7 @@ impl Flush<'_> {
         changes: &mut Changes,
     ) -> Result<(), EngineError> {
         for (day, rows) in ordered.days() {
-            for range in ordered.slices(day, rows) {
+            for range in ordered.slices(day, rows, FILE_ROWS_MAX) {
                 let number = self.manifest.next_file;
                 self.manifest.next_file += 1;
                 let target = self.target(table, day, number, 0)?;
@@ -447,104 +444,5 @@ impl<'s> FileOut<'s> {
         assert_eq!(day_of(meta.time_ns_min), meta.day, "a file's rows are of its day");
         assert_eq!(day_of(meta.time_ns_max), meta.day, "a file's rows are of its day");
         Ok(Some((meta, self.entries)))
-    }
-}
-
-/// Stores of one table, oldest first, and their series in order.
-struct Ordered<'s> {
-    sources: Vec<&'s TableStore>,
-    /// For each series, in order, where it is: sources ascending.
-    series: Vec<Vec<(u32, SeriesId)>>,
-}
-
-impl<'s> Ordered<'s> {
-    fn new(sources: Vec<&'s TableStore>) -> Self {
-        let (ranks, distinct) = rank(sources.iter().flat_map(|source| source.keys()));
-        let mut series = vec![Vec::new(); distinct.len()];
-        let mut ranks = ranks.into_iter();
-        for (at, source) in sources.iter().enumerate() {
-            let at = u32::try_from(at).expect("few stores are flushed at once");
-            for (id, rank) in (0..source.keys().len()).zip(&mut ranks) {
-                let id = u32::try_from(id).expect("series ids are 32 bits");
-                series[rank as usize].push((at, SeriesId(id)));
-            }
-        }
-        Self { sources, series }
-    }
-
-    /// The days of the rows, and about how many rows each has: dead ones of older stores count too.
-    fn days(&self) -> BTreeMap<i32, usize> {
-        let mut days = BTreeMap::new();
-        for &(source, id) in self.series.iter().flatten() {
-            let source = self.sources[source as usize];
-            let mut rest = source.rows_of(id);
-            while let Some(&first) = rest.first() {
-                let day = day_of(source.row(first).time_ns());
-                let end = day_end(day);
-                // The last day has no end inside 64 bits, so that its rows are all that are left.
-                let rows =
-                    rest.partition_point(|&row| end == i64::MAX || source.row(row).time_ns() < end);
-                assert!(rows > 0, "a row is before the end of its day");
-                *days.entry(day).or_insert(0) += rows;
-                rest = &rest[rows..];
-            }
-        }
-        days
-    }
-
-    /// Cuts a day of about `rows` rows into stretches for one file each.
-    fn slices(&self, day: i32, rows: usize) -> Vec<TimeRange> {
-        let whole = TimeRange { from_ns: day_begin(day), to_ns: day_end(day) };
-        let files = rows.div_ceil(FILE_ROWS_MAX);
-        if files <= 1 {
-            return vec![whole];
-        }
-        let mut times = Vec::with_capacity(rows / SAMPLE_EVERY + 1);
-        let mut seen = 0;
-        for &(source, id) in self.series.iter().flatten() {
-            let source = self.sources[source as usize];
-            for &row in source.rows_between(id, whole.from_ns, whole.to_ns) {
-                if seen % SAMPLE_EVERY == 0 {
-                    times.push(source.row(row).time_ns());
-                }
-                seen += 1;
-            }
-        }
-        times.sort_unstable();
-        let mut cuts: Vec<i64> = (1..files).map(|at| times[at * times.len() / files]).collect();
-        cuts.dedup();
-        cuts.retain(|&cut| cut > whole.from_ns);
-        let begins = std::iter::once(whole.from_ns).chain(cuts.iter().copied());
-        let ends = cuts.iter().copied().chain(std::iter::once(whole.to_ns));
-        begins.zip(ends).map(|(from_ns, to_ns)| TimeRange { from_ns, to_ns }).collect()
-    }
-
-    /// Shows the rows of one series in `range`, in order of time; of rows with one time the newest.
-    fn rows_of(
-        &self,
-        places: &[(u32, SeriesId)],
-        range: TimeRange,
-        each: &mut dyn FnMut(Pick, i64) -> Result<(), EngineError>,
-    ) -> Result<(), EngineError> {
-        if let [(at, series)] = *places {
-            let source = self.sources[at as usize];
-            for &row in source.rows_between(series, range.from_ns, range.to_ns) {
-                each(Pick { source: at, series, row }, source.row(row).time_ns())?;
-            }
-            return Ok(());
-        }
-        let mut rows = Vec::new();
-        for &(at, series) in places {
-            let source = self.sources[at as usize];
-            for &row in source.rows_between(series, range.from_ns, range.to_ns) {
-                rows.push((source.row(row).time_ns(), Pick { source: at, series, row }));
-            }
-        }
-        rows.sort_unstable_by_key(|(time_ns, pick)| (*time_ns, pick.source));
-        for same in rows.chunk_by(|a, b| a.0 == b.0) {
-            let (time_ns, newest) = same[same.len() - 1];
-            each(newest, time_ns)?;
-        }
-        Ok(())
     }
 }

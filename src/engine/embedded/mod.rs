@@ -6,7 +6,7 @@
 //! | [`column`] [`chunks`] [`layout`] [`series`] [`store`] | rows of one table: columns, layouts, keys, index |
 //! | [`write`] | what becomes of one record; freezing |
 //! | [`flusher`] | the thread `engine-flush`, marks and bounds |
-//! | [`flush`] [`manifest`] [`partition`] | frozen stores into files, and when these count |
+//! | [`order`] [`flush`] [`manifest`] [`partition`] | frozen stores into files, and when these count |
 //! | [`magnetic`] | the files that count, and looking things up in them |
 //! | [`columns`] [`parquet_write`] [`parquet_read`] | what a file looks like |
 //! | [`scan`] [`export`] | reading a table; a table as one Parquet stream |
@@ -27,6 +27,7 @@ mod series;
 mod store;
 mod write;
 mod flusher;
+mod order;
 mod flush;
 mod manifest;
 mod partition;

@@ -95,6 +95,16 @@ pub(super) type Each<'e> = dyn FnMut(&Row<'_>) -> ControlFlow<()> + 'e;
 impl Snapshot {
     /// Shows the rows in `range`.
     pub(super) fn scan(&self, range: TimeRange, each: &mut Each<'_>) -> Result<(), EngineError> {
+        self.scan_by(WINDOW_ROWS, range, each)
+    }
+
+    /// Shows the rows in `range`, about `window_rows` at a time.
+    fn scan_by(
+        &self,
+        window_rows: u64,
+        range: TimeRange,
+        each: &mut Each<'_>,
+    ) -> Result<(), EngineError> {
         let pieces = self.pieces();
         let mut windows = vec![range];
         while let Some(window) = windows.pop() {
@@ -102,7 +112,7 @@ impl Snapshot {
             if rows == 0 {
                 continue;
             }
-            if rows > WINDOW_ROWS
+            if rows > window_rows
                 && let Some((first, second)) = halves(window, &pieces)
             {
                 windows.push(second);
@@ -268,4 +278,59 @@ fn rank_used<'s>(
         entry.rank = used[entry.source as usize][entry.rank as usize];
     }
     (used.len(), distinct)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::embedded::series::FamilyKey;
+    use crate::engine::embedded::store::Stamp;
+    use crate::record::{MeasureKind, TableId, Value};
+
+    /// Two series, each with rows at `times`.
+    fn store(times: &(impl Iterator<Item = i64> + Clone)) -> TableStore {
+        let mut store = TableStore::default();
+        for name in ["b", "a"] {
+            let family = Arc::new(FamilyKey::of(TableId(1), name, std::iter::empty()));
+            let series = store.add_series(Arc::new(SeriesKey::of(family, &[])), i64::MIN);
+            for time_ns in times.clone() {
+                let stamp = Stamp { time_ns, version: 1 };
+                let value = [("", Value::Bigint(time_ns))];
+                let row = store.append(series, stamp, MeasureKind::Scalar, &value);
+                store.index_late(series, row, time_ns);
+            }
+        }
+        store
+    }
+
+    fn scan(snapshot: &Snapshot, window_rows: u64, range: TimeRange) -> Vec<(i64, String)> {
+        let mut seen = Vec::new();
+        let mut each = |row: &Row<'_>| {
+            seen.push((row.time_ns, row.measure_name.to_owned()));
+            ControlFlow::Continue(())
+        };
+        snapshot.scan_by(window_rows, range, &mut each).unwrap();
+        seen
+    }
+
+    #[test]
+    fn windows_of_any_size_show_the_same() {
+        let ends = [i64::MIN, i64::MIN + 1, -1, 0, i64::MAX - 1, i64::MAX];
+        let stores = [
+            store(&(0..3000).map(|at| at * 7)),
+            store(&(0..10).map(|_| 5)),
+            store(&ends.into_iter()),
+        ];
+        let snapshot =
+            Snapshot { memory: stores.iter().map(Source::of).collect(), files: Vec::new() };
+        for range in [TimeRange::ALL, TimeRange { from_ns: 3, to_ns: 9_000 }] {
+            let whole = scan(&snapshot, u64::MAX, range);
+            assert!(whole.is_sorted(), "in order of time and series");
+            for window_rows in [1, 2, 100, 4000] {
+                assert_eq!(scan(&snapshot, window_rows, range), whole, "{window_rows} rows");
+            }
+        }
+        // Rows at 0 stand in two stores, those at 5 ten times in one: each key is shown once.
+        assert_eq!(scan(&snapshot, 10, TimeRange::ALL).len(), 2 * (3000 + 1 + 5));
+    }
 }

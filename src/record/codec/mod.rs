@@ -82,6 +82,11 @@ impl Bucket {
         Self((series_hash >> 58) as u8)
     }
 
+    /// Every bucket.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..BUCKETS).map(|at| Self(u8::try_from(at).expect("BUCKETS fits a byte")))
+    }
+
     /// The shard, of `shards`, that owns this bucket.
     #[inline]
     pub const fn shard(self, shards: usize) -> usize {

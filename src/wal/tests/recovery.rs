@@ -149,6 +149,33 @@ fn a_torn_tail_is_dropped_and_its_numbers_are_given_again() {
     }
 }
 
+/// The segment in question is begun again in place, because it holds no frame: only its new generation
+/// keeps what was dropped from following the new frame.
+#[test]
+fn what_was_dropped_does_not_follow_a_new_frame_of_the_same_size() {
+    let page = 4096;
+    for seed in 0..20 {
+        let disk = SimDisk::new(seed);
+        let mut machine = Machine::start(&disk).unwrap();
+        for n in [1, 2] {
+            machine.append(&vec![n; page - 32], Durability::Memory).unwrap();
+        }
+        machine.committer.step();
+        drop(machine);
+        // Of the two, the second reached the device.
+        change(&disk, &name(1), |bytes| bytes[page..2 * page].fill(0));
+        let mut machine = opens_with(&disk, 0);
+        assert_eq!((machine.log.recovery.torn_frames, machine.committer.segment_number()), (1, 1));
+        let new = machine.append(&vec![3; page - 32], Durability::Sync).unwrap();
+        // Written and synced; the power goes with the mark, which would hide what is behind.
+        disk.fail_after(2, Fault::PowerCut);
+        machine.committer.step();
+        assert_eq!(machine.log.marks.get().durable, new);
+        drop(machine);
+        opens_with(&disk.after_power_cut(&mut Random::new(seed)), 1);
+    }
+}
+
 #[test]
 fn a_missing_checkpoint_replays_all() {
     let disk = log_of_three_segments();
