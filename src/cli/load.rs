@@ -18,6 +18,7 @@ use hdrhistogram::Histogram;
 use super::Failure;
 use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::thread::Thread;
+use crate::metrics::catalog::WAL_MARKS;
 
 /// Flags of `load`.
 #[derive(Debug, Clone, Args)]
@@ -187,13 +188,12 @@ fn settle(address: &str, clock: &SharedClock) -> io::Result<Duration> {
     loop {
         let waited = clock.monotonic().saturating_sub(begin);
         let metrics = get(address, "/metrics")?;
-        let mark = |name: &str| {
-            let line = metrics.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|value| value.trim().parse::<u64>().ok())
-        };
-        let marks = (mark("tidegate_wal_applied_lsn "), mark("tidegate_wal_durable_lsn "));
+        let [applied, durable] = WAL_MARKS.map(|name| {
+            let mut of_it = metrics.lines().filter_map(|line| line.strip_prefix(name));
+            of_it.next().and_then(|value| value.trim().parse::<u64>().ok())
+        });
         // Another server has no such marks, and there is nothing to wait for.
-        if marks.0 == marks.1 || waited > SETTLE_MAX {
+        if applied == durable || waited > SETTLE_MAX {
             return Ok(waited);
         }
         clock.sleep(LOOK);

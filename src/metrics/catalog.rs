@@ -3,7 +3,6 @@
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::latency::Latency;
-use crate::record::Reason;
 
 macro_rules! catalog {
     ($($field:ident: $kind:ident $(($($label:literal),+))? = $name:literal, $help:literal;)+) => {
@@ -97,6 +96,9 @@ pub const PROTOCOLS: [&str; 4] = ["line", "json", "timestream", "datazone"];
 /// What can be full.
 pub const BUSY_CAUSES: [&str; 4] = ["memory", "wal", "starting", "stopping"];
 
+/// Marks that the load generator reads back from the server that it loads.
+pub const WAL_MARKS: [&str; 2] = ["tidegate_wal_applied_lsn", "tidegate_wal_durable_lsn"];
+
 /// What an engine does with a record.
 pub const OUTCOMES: [&str; 4] = ["stored", "updated", "unchanged", "rejected"];
 
@@ -117,9 +119,13 @@ impl Metrics {
                 family.with_label_values(&[*label]).reset();
             }
         }
-        for reason in Reason::ALL {
-            self.ingest_refused.with_label_values(&[reason.code()]).reset();
-            self.reject_records.with_label_values(&[reason.code()]).reset();
+    }
+
+    /// The same for the reasons of refusals, whose list a neighbour of this module has.
+    pub fn start_reasons_at_zero(&self, reasons: impl IntoIterator<Item = &'static str>) {
+        for reason in reasons {
+            self.ingest_refused.with_label_values(&[reason]).reset();
+            self.reject_records.with_label_values(&[reason]).reset();
         }
     }
 }
@@ -131,6 +137,7 @@ mod tests {
     #[test]
     fn every_metric_is_printed_and_named_by_the_rule() {
         let metrics = Metrics::new().unwrap();
+        metrics.start_reasons_at_zero(["version_conflict"]);
         let text = metrics.text().unwrap();
         for family in metrics.registry.gather() {
             let name = family.name();
@@ -139,6 +146,7 @@ mod tests {
             assert_eq!(name.ends_with("_total"), is_counter, "{name}");
             assert!(text.contains(&format!("# HELP {name} ")), "{name}");
         }
+        assert!(WAL_MARKS.iter().all(|mark| text.contains(&format!("\n{mark} "))));
         assert!(text.contains("tidegate_reject_records_total{reason=\"version_conflict\"} 0"));
     }
 }

@@ -34,6 +34,7 @@ use crate::http::service::Service;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::object::{ObjectError, Store};
+use crate::record::Reason;
 use crate::record::codec::Bucket;
 use crate::reject::Reporter;
 use crate::shard::{self, Shards};
@@ -139,6 +140,7 @@ impl Core {
         let clock = SystemClock::shared();
         let poison = Poison::new();
         let metrics = Metrics::new()?;
+        metrics.start_reasons_at_zero(Reason::ALL.iter().map(|reason| reason.code()));
         metrics.start_time_seconds.set(clock.wall_ns() / 1_000_000_000);
         let stopping = Arc::new(AtomicBool::new(false));
         // The log first: its lock keeps a second process out of the whole folder.

@@ -310,16 +310,18 @@ impl Way {
         let mut body = String::new();
         match self.protocol {
             Protocol::V1 | Protocol::V2 | Protocol::V3 => {
-                sent.iter().for_each(|one| line(one, &mut body));
+                for one in sent {
+                    line(one, &mut body);
+                }
             }
             Protocol::Json => {
                 let all: Vec<_> = sent.iter().map(object).collect();
                 body = serde_json::Value::from(all).to_string();
             }
             Protocol::JsonLines => {
-                sent.iter().for_each(|one| {
+                for one in sent {
                     writeln!(body, "{}", object(one)).expect("a string takes all");
-                });
+                }
             }
         }
         body.into_bytes()

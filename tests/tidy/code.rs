@@ -43,7 +43,7 @@ impl Walk<'_> {
     fn block_comment(&mut self) {
         let mut depth = 0;
         let mut before = '/';
-        while let Some(c) = self.rest.next() {
+        for c in self.rest.by_ref() {
             match (before, c) {
                 ('/', '*') => depth += 1,
                 ('*', '/') => depth -= 1,
@@ -63,7 +63,8 @@ impl Walk<'_> {
         while let Some(c) = self.rest.next() {
             match c {
                 '\\' => {
-                    if self.rest.next() == Some('\n') {
+                    let escaped = self.rest.next();
+                    if escaped == Some('\n') {
                         self.code.push('\n');
                     }
                 }
