@@ -6,8 +6,8 @@
 //! ```
 //!
 //! [`Core`] is everything but the socket, which commands that read a data folder use as well;
-//! [`Server`] adds the socket. The socket answers from the first moment, but [`Core::readiness`] says
-//! "ready" only when the shards have executed what the log held at the start.
+//! [`Server`] adds the socket. The socket answers from the first moment, but `/ready`
+//! says so only when the shards have executed what the log held at the start.
 
 mod status;
 
