@@ -510,7 +510,7 @@ impl Shared {
                     let _gone = sender.send(());
                 }),
             );
-            // The marks drop a waiter only when the shards have stopped: the frame is durable and
+            // The marks drop a waiter only when the shards have ended: the frame is durable and
             // will be applied at the next start, which the caller must not take for now.
             if applied.await.is_err() {
                 return Err(self.busy("stopping"));

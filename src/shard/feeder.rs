@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{SendTimeoutError, Sender};
 use tracing::{error, warn};
 
-use super::marks::Marks;
+use super::marks::{AbandonOnPanic, Marks};
 use super::{Ended, Parts};
 use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
@@ -83,15 +83,18 @@ impl Feeder {
         }
     }
 
-    /// Feeds until the server stops. A frame that cannot be read back throws the poison: what it
-    /// holds was acknowledged, so going on without it would lose it in silence.
+    /// Feeds until the server stops. A frame that cannot be read back throws the poison, as a panic
+    /// does: what it holds was acknowledged, so going on without it would lose it in silence.
     pub fn run(mut self) {
+        let _abandoned = AbandonOnPanic(Arc::clone(&self.marks));
+        let _panic = self.poison.on_panic("the feeder of the shards panicked");
         match self.feed() {
             Err(Ended::Stopping) | Ok(()) => {}
             Err(cause) => {
                 let source = std::error::Error::source(&cause).map(ToString::to_string);
                 error!(%cause, source, "the log cannot be read back; nothing more is accepted");
                 self.poison.throw(format!("{cause}: {}", source.unwrap_or_default()));
+                self.marks.abandon();
             }
         }
     }
@@ -134,7 +137,7 @@ impl Feeder {
             match self.queues[at].send_timeout(work, TURN) {
                 Ok(()) => return Ok(()),
                 Err(SendTimeoutError::Timeout(back)) => work = back,
-                // The worker ended, so it was told to stop, or panicked and said so.
+                // The worker ended: it was told to stop, or it has thrown the poison.
                 Err(SendTimeoutError::Disconnected(_)) => return Err(Ended::Stopping),
             }
             self.look_after()?;

@@ -10,7 +10,7 @@ use prometheus::{IntCounter, IntGauge};
 use tracing::{error, warn};
 
 use super::feeder::{Filter, Work};
-use super::marks::Marks;
+use super::marks::{AbandonOnPanic, Marks};
 use super::retry::Backoff;
 use super::{Ended, Parts};
 use crate::base::class::Class;
@@ -74,7 +74,11 @@ enum Cause {
 }
 
 /// Executes frames until the queue is closed and empty, or the server stops in the middle of a retry.
+/// A frame that cannot be executed throws the poison, as a panic does: without this thread its part
+/// of what is acknowledged would stay in the log, unseen.
 pub fn run(mut worker: Worker) {
+    let _abandoned = AbandonOnPanic(Arc::clone(&worker.marks));
+    let _panic = worker.poison.on_panic("a shard panicked");
     while let Some(work) = worker.receive() {
         match worker.execute(&work) {
             Ok(()) => {}
@@ -82,6 +86,7 @@ pub fn run(mut worker: Worker) {
             Err(cause) => {
                 error!(%cause, "a frame cannot be executed; nothing more is accepted");
                 worker.poison.throw(cause.to_string());
+                worker.marks.abandon();
                 return;
             }
         }
