@@ -61,7 +61,7 @@ pub(super) struct Inner {
     active_bytes: AtomicUsize,
     /// Bytes of all frozen stores. Relaxed: a bound, not an order.
     frozen_bytes: AtomicUsize,
-    /// Thrown when a flush may or may not have happened.
+    /// Thrown when a flush may or may not have happened, or none will happen any more.
     fault: Poison,
     signal: Mutex<Signal>,
     /// There is work for the flush thread.
@@ -437,8 +437,23 @@ impl Inner {
     }
 }
 
+/// Tells whoever waits for the flush thread that it has ended, also when it panicked: a shard would
+/// otherwise wait for room for ever.
+struct LastWords<'i>(&'i Inner);
+
+impl Drop for LastWords<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fault.throw("the flush thread panicked");
+        }
+        lock(&self.0.signal).has_ended = true;
+        self.0.room.notify_all();
+    }
+}
+
 /// The loop of the thread `engine-flush`.
 pub(super) fn run(inner: &Inner) {
+    let _last = LastWords(inner);
     loop {
         let (is_wanted, end) = inner.wait_for_work();
         if end == Some(End::AtOnce) {
@@ -463,6 +478,4 @@ pub(super) fn run(inner: &Inner) {
             break;
         }
     }
-    lock(&inner.signal).has_ended = true;
-    inner.room.notify_all();
 }
