@@ -34,6 +34,7 @@ use crate::http::service::Service;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::object::{ObjectError, Store};
+use crate::record::codec::Bucket;
 use crate::reject::Reporter;
 use crate::shard::{self, Shards};
 use crate::wal::{Wal, WalError};
@@ -89,6 +90,21 @@ pub enum StartError {
     /// The metrics' table is wrong.
     #[error("the metrics contradict each other")]
     Metrics(#[from] prometheus::Error),
+    /// The engine has stored frames that the log does not have: new frames would get their numbers
+    /// again, and be taken for stored.
+    #[error(
+        "the tables hold frames up to {stored}, but the log in {} ends at {durable}: it is not the \
+         log of these tables, or lost its end; put the right one back, or point wal.dir at it",
+        dir.display()
+    )]
+    LogBehind {
+        /// The log's folder.
+        dir: PathBuf,
+        /// The last frame that the engine has stored of any bucket.
+        stored: Lsn,
+        /// The last frame of the log.
+        durable: Lsn,
+    },
 }
 
 /// Log, engine and everything between them, running.
@@ -137,6 +153,7 @@ impl Core {
         let engine = config.engine.embedded.clone();
         let engine = Embedded::open(engine, count, Arc::clone(&catalog), Arc::clone(&clock))?;
         let engine: Arc<dyn TableEngine> = Arc::new(engine);
+        check_log_of(&*engine, &wal, &config.wal.dir)?;
         let store = Arc::new(Store::in_directory(Path::new(&config.rejects.url))?);
         let reporter =
             Reporter::new(store, Arc::clone(&clock), metrics.clone(), Arc::clone(&stopping));
@@ -336,6 +353,16 @@ fn app(core: &Core) -> App {
     }
 }
 
+/// Refuses a log that ends before what the engine has stored of it.
+fn check_log_of(engine: &dyn TableEngine, wal: &Wal, dir: &Path) -> Result<(), StartError> {
+    let stored = Bucket::all().map(|bucket| engine.stored(bucket)).max().unwrap_or_default();
+    let durable = wal.marks().durable;
+    if stored <= durable {
+        return Ok(());
+    }
+    Err(StartError::LogBehind { dir: dir.to_owned(), stored, durable })
+}
+
 fn make_folder(path: &Path) -> Result<(), StartError> {
     crate::base::fs::create_dir_all(path)
         .map_err(|source| StartError::Folder { path: path.to_owned(), source })
@@ -364,3 +391,6 @@ async fn wait_for_end(poison: &Poison) -> std::io::Result<bool> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
 use crate::base::poison::Poison;
 use crate::engine::TableEngine;
-use crate::record::codec::{BUCKETS, Bucket, Payload};
+use crate::record::codec::{Bucket, Payload};
 use crate::wal::{Frame, Reader, Wal};
 
 /// A frame for one shard.
@@ -65,10 +65,7 @@ impl Feeder {
         queues: Vec<Sender<Work>>,
         marks: Arc<Marks>,
     ) -> Self {
-        let stored = (0..BUCKETS).map(|at| {
-            let bucket = Bucket(u8::try_from(at).expect("BUCKETS fits a byte"));
-            parts.engine.stored(bucket)
-        });
+        let stored = Bucket::all().map(|bucket| parts.engine.stored(bucket));
         Self {
             reader,
             queues,
