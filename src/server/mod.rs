@@ -212,18 +212,17 @@ impl Core {
     }
 
     /// Stops the shards, flushes the engine, closes the log. What could not be flushed stays in the
-    /// log.
+    /// log, and the engine says why.
     pub fn close(&mut self) {
         let Some(shards) = self.shards.take() else { return };
         shards.stop();
-        if let Err(error) = self.engine.flush() {
-            error!(%error, "the engine could not be flushed; the log keeps what it had not stored");
-        }
-        let checkpoint = self.engine.checkpoint();
+        // Closing flushes what is committed. An explicit flush would wait for a shard that stopped in
+        // the middle of a turn, because engine or sink were away, to end it: minutes, for nothing.
+        self.engine.close();
+        let checkpoint = self.engine.checkpoint().min(self.wal.marks().applied);
         if let Err(error) = self.wal.checkpoint(checkpoint) {
             error!(%error, "the checkpoint could not be written; the next start replays more");
         }
-        self.engine.close();
         self.wal.close();
     }
 }
