@@ -1,6 +1,6 @@
 //! The sink that decoders show their records to: resolves tables, validates, packs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -51,6 +51,8 @@ pub(super) struct Outcome {
     accepted: u64,
     refused: u64,
     named: Vec<NamedRefusal>,
+    /// How many were refused for which reason.
+    pub(super) reasons: BTreeMap<Reason, u64>,
     /// Set when the request's own database does not exist and must not be made.
     pub(super) database_not_found: Option<String>,
     /// Set when a table could not be made through no fault of the request.
@@ -188,6 +190,7 @@ impl<'e> Encoder<'e> {
 
     fn refuse_named(&mut self, refusal: &Refusal<'_>) {
         self.outcome.refused += 1;
+        *self.outcome.reasons.entry(refusal.reason).or_default() += 1;
         if self.outcome.named.len() < REFUSALS_NAMED_MAX {
             let text = refusal.origin.text;
             let quoted = &text[..text.len().min(REFUSED_TEXT_QUOTED_BYTES_MAX)];

@@ -459,6 +459,10 @@ impl Shared {
             Encoder::new(&self.parts.catalog, &self.options, &mut workspace.builder, ask, versions);
         decode(&mut encoder);
         let outcome = encoder.finish();
+        for (reason, refused) in &outcome.reasons {
+            let metrics = &self.parts.metrics;
+            metrics.ingest_refused.with_label_values(&[reason.code()]).inc_by(*refused);
+        }
         let mut receipt = outcome.receipt(durability);
         if let Some(reason) = outcome.fault {
             return Err(IngestError::Fault { reason });
@@ -573,3 +577,6 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

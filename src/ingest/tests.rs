@@ -1,0 +1,83 @@
+//! What the way in takes, refuses and leaves behind.
+
+use std::path::Path;
+
+use super::*;
+use crate::base::clock::ManualClock;
+use crate::base::poison::Poison;
+use crate::engine::TableEngine;
+use crate::engine::embedded::{self, Embedded};
+use crate::protocol::line;
+use crate::wal::Unobserved;
+
+const NOW_NS: i64 = 1_700_000_000_000_000_000;
+
+/// A way in over a log of its own; nothing leads out of it.
+struct House {
+    _dir: tempfile::TempDir,
+    ingest: Ingest,
+    parts: Parts,
+}
+
+impl House {
+    fn new(options: Options) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock: SharedClock = ManualClock::at(NOW_NS);
+        let parts = parts(dir.path(), &clock);
+        let ingest = Ingest::new(parts.clone(), options, Durability::Memory, 1);
+        Self { _dir: dir, ingest, parts }
+    }
+
+    fn accept(&self, partial: Partial, text: &str) -> Result<Receipt, IngestError> {
+        let ask = Ask {
+            protocol: Protocol::Line,
+            database: "d",
+            received_ns: self.ingest.received_ns(),
+            body_bytes: text.len(),
+            durability: None,
+            partial,
+        };
+        let options = line::Options::new("d", ask.received_ns);
+        let decode = |sink: &mut dyn RecordSink| line::decode(text.as_bytes(), &options, sink);
+        run(self.ingest.accept(&ask, decode))
+    }
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(future)
+}
+
+fn parts(dir: &Path, clock: &SharedClock) -> Parts {
+    let options = crate::wal::Options { dir: dir.join("wal"), ..Default::default() };
+    let unobserved = Arc::new(Unobserved);
+    let wal = Wal::open(&options, Arc::clone(clock), Poison::new(), unobserved).unwrap();
+    let catalog = Arc::new(Catalog::open(dir).unwrap());
+    let options = embedded::Options { dir: dir.join("tables"), ..Default::default() };
+    let engine = Embedded::open(options, 1, Arc::clone(&catalog), Arc::clone(clock)).unwrap();
+    let engine: Arc<dyn TableEngine> = Arc::new(engine);
+    Parts {
+        marks: Arc::new(Marks::new(Lsn::ZERO, wal.clone(), engine)),
+        wal,
+        catalog,
+        metrics: Metrics::new().unwrap(),
+        clock: Arc::clone(clock),
+        stopping: Arc::new(AtomicBool::new(false)),
+    }
+}
+
+fn reasons(receipt: &Receipt) -> Vec<Reason> {
+    receipt.named.iter().map(|refusal| refusal.reason).collect()
+}
+
+#[test]
+fn what_is_refused_is_counted_by_its_reason() {
+    let house = House::new(Options::default());
+    let receipt =
+        house.accept(Partial::Accept, "m,site=a v=1 1\nm,site=a\nm,site=a v=x 1").unwrap();
+    assert_eq!((receipt.accepted, receipt.refused), (1, 2));
+    for reason in reasons(&receipt) {
+        let counted = house.parts.metrics.ingest_refused.with_label_values(&[reason.code()]).get();
+        assert_eq!(counted, 1, "{reason}");
+    }
+}
