@@ -6,8 +6,10 @@ use super::*;
 use crate::base::clock::ManualClock;
 use crate::base::poison::Poison;
 use crate::engine::TableEngine;
+use crate::engine::catalog::TableSettings;
 use crate::engine::embedded::{self, Embedded};
 use crate::protocol::line;
+use crate::record::{Attribute, Dimension, Record, Value};
 use crate::wal::Unobserved;
 
 const NOW_NS: i64 = 1_700_000_000_000_000_000;
@@ -41,6 +43,23 @@ impl House {
         let decode = |sink: &mut dyn RecordSink| line::decode(text.as_bytes(), &options, sink);
         run(self.ingest.accept(&ask, decode))
     }
+
+    /// Takes one record that a decoder has made.
+    fn show(&self, record: &Record<'_>) -> Receipt {
+        let ask = Ask {
+            protocol: Protocol::Json,
+            database: "d",
+            received_ns: NOW_NS,
+            body_bytes: 1,
+            durability: None,
+            partial: Partial::Accept,
+        };
+        run(self.ingest.accept(&ask, |sink| sink.record(record))).unwrap()
+    }
+
+    fn make(&self, table: &str) {
+        self.parts.catalog.create("d", table, &TableSettings::default()).unwrap();
+    }
 }
 
 fn run<T>(future: impl Future<Output = T>) -> T {
@@ -68,6 +87,37 @@ fn parts(dir: &Path, clock: &SharedClock) -> Parts {
 
 fn reasons(receipt: &Receipt) -> Vec<Reason> {
     receipt.named.iter().map(|refusal| refusal.reason).collect()
+}
+
+/// Given to the sink as they are: a decoder finds some of these faults itself.
+#[test]
+fn a_record_that_is_refused_leaves_no_table_and_no_column() {
+    let good = || Record {
+        database: "d",
+        table: "m",
+        measure_name: "m",
+        dimensions: vec![Dimension { name: "site", value: "a" }],
+        attributes: vec![Attribute { name: "v", value: Value::Varchar("text") }],
+        time_ns: Some(1),
+        ..Record::default()
+    };
+    for (reason, bad) in [
+        (Reason::InvalidVersion, Record { version: Some(0), ..good() }),
+        (Reason::InvalidTime, Record { time_ns: Some(i64::MAX), ..good() }),
+        (Reason::NoDimension, Record { dimensions: Vec::new(), ..good() }),
+        (Reason::InvalidName, Record { measure_name: "a\tb", ..good() }),
+        (Reason::NoMeasure, Record { attributes: Vec::new(), ..good() }),
+    ] {
+        let house = House::new(Options::default());
+        let receipt = house.show(&bad);
+        assert_eq!(reasons(&receipt), [reason]);
+        assert!(house.parts.catalog.resolve("d", "m").is_none(), "{reason} made a table");
+        house.make("m");
+        house.show(&bad);
+        let table = house.parts.catalog.resolve("d", "m").unwrap();
+        assert!(table.columns().is_empty(), "{reason} claimed {:?}", table.columns());
+        assert_eq!(house.show(&good()).accepted, 1);
+    }
 }
 
 #[test]
