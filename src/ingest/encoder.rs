@@ -185,7 +185,8 @@ impl<'e> Encoder<'e> {
     /// Makes the table of `record`, which there is not yet.
     fn create(&mut self, record: &Record<'_>) -> Result<Arc<Table>, Broken> {
         if !self.options.create_tables {
-            if record.database == self.ask.database {
+            let is_own = record.database == self.ask.database;
+            if is_own && !self.catalog.has_database(record.database) {
                 self.outcome.database_not_found = Some(record.database.to_owned());
             }
             let message = format!("table not found: {:?} in {:?}", record.table, record.database);

@@ -43,7 +43,8 @@ pub struct Options {
     /// last write wins; any other text names a field of line protocol, such as `"_version"`, that
     /// holds it (a record without that field gets 1).
     pub version: String,
-    /// Whether a database or table is made when it is written first. `false`: 404.
+    /// Whether a database or table is made when it is written first. `false`: 404 for a database,
+    /// and records of a table that there is not are refused.
     pub create_tables: bool,
     /// The measure name of records of line protocol. Empty: the measurement's name. One name for all
     /// keeps tables narrow in Timestream.

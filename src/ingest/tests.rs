@@ -131,3 +131,15 @@ fn what_is_refused_is_counted_by_its_reason() {
         assert_eq!(counted, 1, "{reason}");
     }
 }
+
+#[test]
+fn a_table_that_must_not_be_made_costs_its_own_records_only_and_a_database_the_request() {
+    let house = House::new(Options { create_tables: false, ..Options::default() });
+    let text = "there,site=a v=1 1\nmissing,site=a v=1 1";
+    let refused = house.accept(Partial::Accept, text).unwrap_err();
+    assert!(matches!(refused, IngestError::DatabaseNotFound { .. }), "{refused}");
+    house.make("there");
+    let receipt = house.accept(Partial::Accept, text).unwrap();
+    assert_eq!((receipt.accepted, reasons(&receipt)), (1, vec![Reason::TableNotFound]));
+    assert!(house.parts.catalog.resolve("d", "missing").is_none());
+}
