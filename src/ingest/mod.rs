@@ -569,7 +569,8 @@ impl Shared {
     }
 
     fn give_back(&self, workspace: Workspace) {
-        if workspace.payload.capacity() > KEPT_BYTES_MAX {
+        // A request that was refused as a whole has filled the builder only.
+        if workspace.payload.capacity().max(workspace.builder.bytes()) > KEPT_BYTES_MAX {
             return;
         }
         let mut kept = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
