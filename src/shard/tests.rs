@@ -138,6 +138,32 @@ impl House {
 }
 
 #[test]
+fn a_turn_gathers_small_frames_and_no_more_bytes_than_its_bound() {
+    let house = House::new(|_| Ok(Outcome::Stored));
+    let marks = Arc::clone(house.shards.marks());
+    // What is appended here is no payload, and nobody shall look.
+    house.shards.stop();
+    let half = vec![0; worker::GATHERED_BYTES_MAX / 2];
+    for payload in [&half[..], &half, &half, b"small", b"small"] {
+        let (sender, committed) = channel();
+        let done = Box::new(move |result| sender.send(result).expect("the test listens"));
+        house.parts.wal.append(payload, Durability::Sync, done).unwrap();
+        committed.recv_timeout(WAIT_MAX).unwrap().unwrap();
+    }
+    let (sender, queue) = crossbeam_channel::unbounded();
+    let mut reader = house.parts.wal.reader(Lsn(1));
+    while let Some(frame) = reader.next(Duration::ZERO).unwrap() {
+        sender.send(feeder::Work { frame, filter: feeder::Filter::None }).unwrap();
+    }
+    drop(sender);
+    let options = batch::Options::default();
+    let mut worker = Worker::new(&house.parts, ShardId(0), 1, queue, marks, &options);
+    let turns: Vec<usize> =
+        std::iter::from_fn(|| worker.receive()).map(|work| work.len()).collect();
+    assert_eq!(turns, [2, 3]);
+}
+
+#[test]
 fn what_the_engine_took_is_applied() {
     let house = House::new(|_| Ok(Outcome::Stored));
     assert_eq!(house.append(1).recv_timeout(WAIT_MAX), Ok(Lsn(1)));
@@ -160,6 +186,17 @@ fn a_shard_that_panics_throws_the_poison_and_tells_who_waits() {
     house.shards.marks().when_applied(Lsn(1), told);
     assert_eq!(receiver.recv_timeout(WAIT_MAX), never);
     house.shards.stop();
+}
+
+#[test]
+fn a_frame_that_is_no_payload_throws_the_poison() {
+    let house = House::new(|_| Ok(Outcome::Stored));
+    house.parts.wal.append(b"no payload", Durability::Sync, Box::new(|_committed| {})).unwrap();
+    let (sender, receiver) = channel();
+    let told = Box::new(move || sender.send(Lsn(1)).expect("the test listens"));
+    house.shards.marks().when_applied(Lsn(1), told);
+    assert_eq!(receiver.recv_timeout(WAIT_MAX), Err(RecvTimeoutError::Disconnected));
+    assert!(house.parts.poison.reason().unwrap().contains("cannot be read"));
 }
 
 #[test]

@@ -162,8 +162,8 @@ impl Inner {
     }
 
     /// Waits until there is memory for a batch. Where every row belongs to a frame that is not
-    /// committed yet, waiting would never end, and the batch may exceed the bound: by a frame a
-    /// shard at most.
+    /// committed yet, waiting would never end, and the batch may exceed the bound: by the frames that
+    /// each shard executes together at most.
     pub(super) fn wait_for_room(&self) -> Result<(), EngineError> {
         let bytes_max = self.options.memory_bytes_max.as_usize();
         while self.memory_bytes() >= bytes_max {
