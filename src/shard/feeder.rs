@@ -41,6 +41,9 @@ const TURN: Duration = Duration::from_millis(100);
 /// How often the log is told the engine's checkpoint.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The engine is asked to flush when the log has filled one part in so many of its bound.
+const RELIEVED_SHARE: u64 = 2;
+
 /// The state of the feeding thread.
 #[derive(Debug)]
 pub struct Feeder {
@@ -150,13 +153,25 @@ impl Feeder {
         let now = self.clock.monotonic();
         if now >= self.checkpoint_due {
             self.checkpoint_due = now + CHECKPOINT_INTERVAL;
-            // Not past the applied mark: a frame still in a queue must be found again.
-            let checkpoint = self.engine.checkpoint().min(self.marks.applied());
-            if let Err(error) = self.wal.checkpoint(checkpoint) {
-                warn!(%error, %checkpoint, "checkpoint not written; the log keeps more than it must");
-            }
+            self.checkpoint();
         }
         Ok(())
+    }
+
+    /// Tells the log what is stored outside it, and the engine when the log runs out of room.
+    fn checkpoint(&self) {
+        // Not past the applied mark: a frame still in a queue must be found again.
+        let applied = self.marks.applied();
+        let checkpoint = self.engine.checkpoint().min(applied);
+        if let Err(error) = self.wal.checkpoint(checkpoint) {
+            warn!(%error, %checkpoint, "checkpoint not written; the log keeps more than it must");
+        }
+        // One row in memory holds the log, however many frames after it left none: repeats, and what
+        // was refused. Left to its interval, the engine would flush it long after the log is full.
+        let log = self.wal.state();
+        if checkpoint < applied && log.bytes > log.bytes_max / RELIEVED_SHARE {
+            self.engine.relieve();
+        }
     }
 }
 

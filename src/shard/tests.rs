@@ -2,12 +2,13 @@
 
 use std::ops::ControlFlow;
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use super::*;
 use crate::base::clock::SystemClock;
 use crate::base::lsn::Lsn;
+use crate::base::units::Bytes;
 use crate::engine::catalog::TableSettings;
 use crate::engine::{EngineError, EngineState, Row, TimeRange};
 use crate::object::Store;
@@ -25,6 +26,8 @@ type OnWrite = Box<dyn Fn(&WriteRequest<'_>) -> Result<Outcome, EngineError> + S
 struct Scripted {
     on_write: OnWrite,
     committed: Mutex<Vec<Lsn>>,
+    /// Dropped when the engine is asked to flush.
+    relieved: Mutex<Option<Sender<()>>>,
 }
 
 impl std::fmt::Debug for Scripted {
@@ -64,6 +67,11 @@ impl TableEngine for Scripted {
         Ok(())
     }
 
+    fn relieve(&self) {
+        // Asked every second; the test listens for the first time.
+        drop(self.relieved.lock().unwrap().take());
+    }
+
     fn scan(
         &self,
         _table: TableId,
@@ -96,13 +104,17 @@ impl House {
         let dir = tempfile::tempdir().unwrap();
         let clock = SystemClock::shared();
         let (poison, metrics) = (Poison::new(), Metrics::new().unwrap());
-        let options = wal::Options { dir: dir.path().join("wal"), ..wal::Options::default() };
+        let options = wal::Options {
+            dir: dir.path().join("wal"),
+            bytes_max: Bytes::mib(3 * 64),
+            ..wal::Options::default()
+        };
         let unobserved = Arc::new(Unobserved);
         let wal = Wal::open(&options, Arc::clone(&clock), poison.clone(), unobserved).unwrap();
         let catalog = Arc::new(Catalog::open(dir.path()).unwrap());
         let table = catalog.create("d", "t", &TableSettings::default()).unwrap().id;
-        let committed = Mutex::default();
-        let engine = Arc::new(Scripted { on_write: Box::new(on_write), committed });
+        let (committed, relieved) = (Mutex::default(), Mutex::default());
+        let engine = Arc::new(Scripted { on_write: Box::new(on_write), committed, relieved });
         let stopping = Arc::new(AtomicBool::new(false));
         let store = Arc::new(Store::in_directory(&dir.path().join("rejects")).unwrap());
         let reporter =
@@ -116,12 +128,16 @@ impl House {
 
     /// Appends a frame with one record; the receiver hears when it is applied, or that it never is.
     fn append(&self, time_ns: i64) -> Receiver<Lsn> {
+        self.append_text(time_ns, "a text")
+    }
+
+    fn append_text(&self, time_ns: i64, text: &str) -> Receiver<Lsn> {
         let mut builder = PayloadBuilder::new(1);
         builder.start(0);
         let record = Record {
             measure_name: "m",
             dimensions: vec![Dimension { name: "site", value: "a" }],
-            attributes: vec![Attribute { name: "v", value: Value::Bigint(1) }],
+            attributes: vec![Attribute { name: "v", value: Value::Varchar(text) }],
             ..Record::default()
         };
         let ids = (builder.family(self.table, &record).0, builder.layout(&record).0);
@@ -185,6 +201,20 @@ fn a_shard_that_panics_throws_the_poison_and_tells_who_waits() {
     let told = Box::new(move || sender.send(Lsn(1)).expect("the test listens"));
     house.shards.marks().when_applied(Lsn(1), told);
     assert_eq!(receiver.recv_timeout(WAIT_MAX), never);
+    house.shards.stop();
+}
+
+#[test]
+fn the_engine_is_asked_to_flush_when_the_log_runs_out_of_room() {
+    let house = House::new(|_| Ok(Outcome::Unchanged));
+    let (sender, relieved) = channel();
+    *house.engine.relieved.lock().unwrap() = Some(sender);
+    house.append(1).recv_timeout(WAIT_MAX).unwrap();
+    let large = "x".repeat(40 << 20);
+    for time_ns in [2, 3] {
+        house.append_text(time_ns, &large).recv_timeout(WAIT_MAX).unwrap();
+    }
+    assert_eq!(relieved.recv_timeout(WAIT_MAX), Err(RecvTimeoutError::Disconnected));
     house.shards.stop();
 }
 

@@ -84,7 +84,7 @@ pub(super) enum End {
 #[derive(Debug, Default)]
 pub(super) struct Signal {
     /// Somebody wants a flush.
-    is_flush_wanted: bool,
+    pub(super) is_flush_wanted: bool,
     /// Whether and how the flush thread shall end.
     pub(super) end: Option<End>,
     /// Whether the flush thread has ended.
