@@ -398,7 +398,7 @@ impl Ingest {
     ///
     /// # Errors
     ///
-    /// [`IngestError::Busy`] when there still is none, or the log takes nothing; nothing is reserved.
+    /// [`IngestError::Busy`] when there still is none, or the server stops; nothing is reserved.
     pub async fn admit(&self, bytes: usize) -> Result<Admission, IngestError> {
         // Relaxed: a request that slips past a stop is answered by the log.
         if self.shared.parts.stopping.load(Ordering::Relaxed) {
