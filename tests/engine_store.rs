@@ -675,3 +675,17 @@ fn a_parquet_export_has_the_rows_of_the_table() {
     assert_eq!((&bytes[..4], &bytes[bytes.len() - 4..]), (&b"PAR1"[..], &b"PAR1"[..]));
     assert!(matches!(export(ColumnSet::default()), Err(ExportError::NewColumn)));
 }
+
+/// Its waiters would otherwise wait for ever, and nothing would say why the log grows.
+#[test]
+fn a_flush_thread_that_panics_is_a_fault_and_nobody_waits_for_it() {
+    let mut bed = Bed::new(1);
+    let table = bed.table("t");
+    bed.write_one(Rec::new(table, "h", NOW, 1).with("a", Owned::Bigint(1)));
+    bed.engine.on_flush_step(|_| panic!("as the test wants"));
+    assert!(bed.engine.flush().is_err());
+    let fault = bed.engine.state().fault.unwrap();
+    assert!(fault.contains("panicked"), "{fault}");
+    assert!(bed.engine.flush().is_err(), "later ones are told at once");
+    bed.engine.close();
+}

@@ -124,7 +124,7 @@ impl Config {
         problems
     }
 
-    /// The settings with every relative place made one in the data folder.
+    /// The settings with every place that is left empty made one in the data folder.
     #[must_use]
     pub fn placed(mut self) -> Self {
         let beside = |path: &PathBuf, name: &str| {

@@ -257,6 +257,11 @@ impl Catalog {
         self.state().by_name.get(database)?.get(table).map(Arc::clone)
     }
 
+    /// Whether there is a table in this database.
+    pub fn has_database(&self, database: &str) -> bool {
+        self.state().by_name.contains_key(database)
+    }
+
     /// The table of this number.
     pub fn get(&self, id: TableId) -> Option<Arc<Table>> {
         let at = (id.0 as usize).checked_sub(1)?;

@@ -74,6 +74,10 @@ pub trait TableEngine: Debug + Send + Sync {
     /// [`EngineError`] when it could not; nothing is lost, the log still has it.
     fn flush(&self) -> Result<(), EngineError>;
 
+    /// Asks for such a flush soon, without waiting: the log is short of room, and what is not stored
+    /// holds it.
+    fn relieve(&self);
+
     /// Shows the records of a table that were measured from `range.from_ns` to before
     /// `range.to_ns`, in order of time and, at one time, of series; one visible row a key, as they
     /// stood at one moment after the call. Ends early when `each` breaks.

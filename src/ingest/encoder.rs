@@ -1,6 +1,6 @@
 //! The sink that decoders show their records to: resolves tables, validates, packs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -51,6 +51,8 @@ pub(super) struct Outcome {
     accepted: u64,
     refused: u64,
     named: Vec<NamedRefusal>,
+    /// How many were refused for which reason.
+    pub(super) reasons: BTreeMap<Reason, u64>,
     /// Set when the request's own database does not exist and must not be made.
     pub(super) database_not_found: Option<String>,
     /// Set when a table could not be made through no fault of the request.
@@ -87,7 +89,13 @@ impl<'e> Encoder<'e> {
     }
 
     fn take(&mut self, record: &Record<'_>) -> Result<(), Broken> {
-        let at = self.resolve(record);
+        // What a record alone can break comes first: one that is refused must leave no table behind,
+        // and no column whose type it has chosen for all that follow.
+        validate::values(record)?;
+        let time_ns = record.time_ns.unwrap_or(self.ask.received_ns);
+        validate::time(time_ns)?;
+        record.version.map_or(Ok(()), validate::version)?;
+        let at = self.resolve(record)?;
         let table = match &self.tables[at].table {
             Ok(table) => table,
             Err(broken) => return Err(broken.clone()),
@@ -102,23 +110,20 @@ impl<'e> Encoder<'e> {
             let table = Arc::clone(table);
             self.judge(&table, (family, layout), record)?;
         }
-        validate::values(record)?;
-        let time_ns = record.time_ns.unwrap_or(self.ask.received_ns);
-        validate::time(time_ns)?;
-        let version = if let Some(version) = record.version {
-            validate::version(version)?;
-            version
-        } else {
-            let (next, step) = self.versions;
-            self.versions.0 = next.saturating_add(step);
-            next
-        };
+        let version = record.version.unwrap_or_else(|| self.next_version());
         // Past the bound the request is refused as a whole; packing on would only take memory.
         if self.builder.bytes() <= PAYLOAD_BYTES_MAX {
             self.builder.push((family, layout), record, time_ns, version);
         }
         self.outcome.accepted += 1;
         Ok(())
+    }
+
+    /// The version for a record without one.
+    fn next_version(&mut self) -> i64 {
+        let (next, step) = self.versions;
+        self.versions.0 = next.saturating_add(step);
+        next
     }
 
     /// The verdict on a family with a layout: names, and types against the table's columns.
@@ -139,20 +144,34 @@ impl<'e> Encoder<'e> {
     }
 
     /// The place in `tables` of the record's table, which is made where the settings allow it.
-    fn resolve(&mut self, record: &Record<'_>) -> usize {
+    ///
+    /// # Errors
+    ///
+    /// What keeps this record from being the one for whose sake a table is made.
+    fn resolve(&mut self, record: &Record<'_>) -> Result<usize, Broken> {
         let is_it =
             |known: &Resolved| known.name == record.table && known.database == record.database;
         if self.tables.get(self.table_hint).is_some_and(is_it) {
-            return self.table_hint;
+            return Ok(self.table_hint);
         }
         let hash = self.hasher.hash_one((record.database, record.table));
         let known = self.tables_by_name.find(hash, |&at| is_it(&self.tables[at])).copied();
-        self.table_hint = known.unwrap_or_else(|| self.add_table(record, hash));
-        self.table_hint
+        self.table_hint = match known {
+            Some(at) => at,
+            None => self.add_table(record, hash)?,
+        };
+        Ok(self.table_hint)
     }
 
-    fn add_table(&mut self, record: &Record<'_>, hash: u64) -> usize {
-        let table = self.find_or_create(record);
+    fn add_table(&mut self, record: &Record<'_>, hash: u64) -> Result<usize, Broken> {
+        let table = match self.catalog.resolve(record.database, record.table) {
+            Some(table) => Ok(table),
+            None => {
+                validate::family(record)?;
+                validate::layout(record)?;
+                self.create(record)
+            }
+        };
         let (database, name) = (record.database.to_owned(), record.table.to_owned());
         self.tables.push(Resolved { database, name, table });
         let at = self.tables.len() - 1;
@@ -160,17 +179,14 @@ impl<'e> Encoder<'e> {
         self.tables_by_name.insert_unique(hash, at, |&at| {
             hasher.hash_one((&*tables[at].database, &*tables[at].name))
         });
-        at
+        Ok(at)
     }
 
-    fn find_or_create(&mut self, record: &Record<'_>) -> Result<Arc<Table>, Broken> {
-        if let Some(table) = self.catalog.resolve(record.database, record.table) {
-            return Ok(table);
-        }
-        validate::table_name("database", record.database)?;
-        validate::table_name("table", record.table)?;
+    /// Makes the table of `record`, which there is not yet.
+    fn create(&mut self, record: &Record<'_>) -> Result<Arc<Table>, Broken> {
         if !self.options.create_tables {
-            if record.database == self.ask.database {
+            let is_own = record.database == self.ask.database;
+            if is_own && !self.catalog.has_database(record.database) {
                 self.outcome.database_not_found = Some(record.database.to_owned());
             }
             let message = format!("table not found: {:?} in {:?}", record.table, record.database);
@@ -188,6 +204,7 @@ impl<'e> Encoder<'e> {
 
     fn refuse_named(&mut self, refusal: &Refusal<'_>) {
         self.outcome.refused += 1;
+        *self.outcome.reasons.entry(refusal.reason).or_default() += 1;
         if self.outcome.named.len() < REFUSALS_NAMED_MAX {
             let text = refusal.origin.text;
             let quoted = &text[..text.len().min(REFUSED_TEXT_QUOTED_BYTES_MAX)];

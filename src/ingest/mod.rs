@@ -43,7 +43,8 @@ pub struct Options {
     /// last write wins; any other text names a field of line protocol, such as `"_version"`, that
     /// holds it (a record without that field gets 1).
     pub version: String,
-    /// Whether a database or table is made when it is written first. `false`: 404.
+    /// Whether a database or table is made when it is written first. `false`: 404 for a database,
+    /// and records of a table that there is not are refused.
     pub create_tables: bool,
     /// The measure name of records of line protocol. Empty: the measurement's name. One name for all
     /// keeps tables narrow in Timestream.
@@ -397,7 +398,7 @@ impl Ingest {
     ///
     /// # Errors
     ///
-    /// [`IngestError::Busy`] when there still is none, or the log takes nothing; nothing is reserved.
+    /// [`IngestError::Busy`] when there still is none, or the server stops; nothing is reserved.
     pub async fn admit(&self, bytes: usize) -> Result<Admission, IngestError> {
         // Relaxed: a request that slips past a stop is answered by the log.
         if self.shared.parts.stopping.load(Ordering::Relaxed) {
@@ -474,6 +475,10 @@ impl Shared {
             Encoder::new(&self.parts.catalog, &self.options, &mut workspace.builder, ask, versions);
         decode(&mut encoder);
         let outcome = encoder.finish();
+        for (reason, refused) in &outcome.reasons {
+            let metrics = &self.parts.metrics;
+            metrics.ingest_refused.with_label_values(&[reason.code()]).inc_by(*refused);
+        }
         let mut receipt = outcome.receipt(durability);
         if let Some(reason) = outcome.fault {
             return Err(IngestError::Fault { reason });
@@ -525,7 +530,7 @@ impl Shared {
                     let _gone = sender.send(());
                 }),
             );
-            // The marks drop a waiter only when the shards have stopped: the frame is durable and
+            // The marks drop a waiter only when the shards have ended: the frame is durable and
             // will be applied at the next start, which the caller must not take for now.
             if applied.await.is_err() {
                 return Err(self.busy("stopping"));
@@ -579,7 +584,8 @@ impl Shared {
     }
 
     fn give_back(&self, workspace: Workspace) {
-        if workspace.payload.capacity() > KEPT_BYTES_MAX {
+        // A request that was refused as a whole has filled the builder only.
+        if workspace.payload.capacity().max(workspace.builder.bytes()) > KEPT_BYTES_MAX {
             return;
         }
         let mut kept = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
@@ -588,3 +594,6 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,17 +82,6 @@ pub enum StartError {
     /// The engine.
     #[error("the engine does not open")]
     Engine(#[from] EngineError),
-    /// The tables hold more than the log has ever had.
-    #[error(
-        "the tables hold frames up to {stored}, but the log ends at {durable}: the log's folder was \
-         deleted, or belongs to other tables; put the right one back, or name a new data folder"
-    )]
-    LogTooShort {
-        /// The last frame that the tables hold.
-        stored: Lsn,
-        /// The last frame of the log.
-        durable: Lsn,
-    },
     /// The reject sink.
     #[error("the reject sink does not open")]
     Rejects(#[from] ObjectError),
@@ -102,6 +91,21 @@ pub enum StartError {
     /// The metrics' table is wrong.
     #[error("the metrics contradict each other")]
     Metrics(#[from] prometheus::Error),
+    /// The engine has stored frames that the log does not have: new frames would get their numbers
+    /// again, and be taken for stored.
+    #[error(
+        "the tables hold frames up to {stored}, but the log in {} ends at {durable}: it is not the \
+         log of these tables, or lost its end; put the right one back, or point wal.dir at it",
+        dir.display()
+    )]
+    LogBehind {
+        /// The log's folder.
+        dir: PathBuf,
+        /// The last frame that the engine has stored of any bucket.
+        stored: Lsn,
+        /// The last frame of the log.
+        durable: Lsn,
+    },
 }
 
 /// Log, engine and everything between them, running.
@@ -151,7 +155,7 @@ impl Core {
         let engine = config.engine.embedded.clone();
         let engine = Embedded::open(engine, count, Arc::clone(&catalog), Arc::clone(&clock))?;
         let engine: Arc<dyn TableEngine> = Arc::new(engine);
-        check_marks(&*engine, wal.marks().durable)?;
+        check_log_of(&*engine, &wal, &config.wal.dir)?;
         let store = Arc::new(Store::in_directory(Path::new(&config.rejects.url))?);
         let reporter =
             Reporter::new(store, Arc::clone(&clock), metrics.clone(), Arc::clone(&stopping));
@@ -210,18 +214,17 @@ impl Core {
     }
 
     /// Stops the shards, flushes the engine, closes the log. What could not be flushed stays in the
-    /// log.
+    /// log, and the engine says why.
     pub fn close(&mut self) {
         let Some(shards) = self.shards.take() else { return };
         shards.stop();
-        if let Err(error) = self.engine.flush() {
-            error!(%error, "the engine could not be flushed; the log keeps what it had not stored");
-        }
-        let checkpoint = self.engine.checkpoint();
+        // Closing flushes what is committed. An explicit flush would wait for a shard that stopped in
+        // the middle of a turn, because engine or sink were away, to end it: minutes, for nothing.
+        self.engine.close();
+        let checkpoint = self.engine.checkpoint().min(self.wal.marks().applied);
         if let Err(error) = self.wal.checkpoint(checkpoint) {
             error!(%error, "the checkpoint could not be written; the next start replays more");
         }
-        self.engine.close();
         self.wal.close();
     }
 }
@@ -351,11 +354,14 @@ fn app(core: &Core) -> App {
     }
 }
 
-/// Refuses a log that is shorter than what the tables hold: its new frames would take numbers that the
-/// engine takes for stored, and be skipped in silence.
-fn check_marks(engine: &dyn TableEngine, durable: Lsn) -> Result<(), StartError> {
+/// Refuses a log that ends before what the engine has stored of it.
+fn check_log_of(engine: &dyn TableEngine, wal: &Wal, dir: &Path) -> Result<(), StartError> {
     let stored = Bucket::all().map(|bucket| engine.stored(bucket)).max().unwrap_or_default();
-    if stored > durable { Err(StartError::LogTooShort { stored, durable }) } else { Ok(()) }
+    let durable = wal.marks().durable;
+    if stored <= durable {
+        return Ok(());
+    }
+    Err(StartError::LogBehind { dir: dir.to_owned(), stored, durable })
 }
 
 fn make_folder(path: &Path) -> Result<(), StartError> {
@@ -386,3 +392,6 @@ async fn wait_for_end(poison: &Poison) -> std::io::Result<bool> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

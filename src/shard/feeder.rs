@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{SendTimeoutError, Sender};
 use tracing::{error, warn};
 
-use super::marks::Marks;
+use super::marks::{AbandonOnPanic, Marks};
 use super::{Ended, Parts};
 use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
@@ -40,6 +40,9 @@ const TURN: Duration = Duration::from_millis(100);
 
 /// How often the log is told the engine's checkpoint.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The engine is asked to flush when the log has filled one part in so many of its bound.
+const RELIEVED_SHARE: u64 = 2;
 
 /// The state of the feeding thread.
 #[derive(Debug)]
@@ -80,15 +83,18 @@ impl Feeder {
         }
     }
 
-    /// Feeds until the server stops. A frame that cannot be read back throws the poison: what it
-    /// holds was acknowledged, so going on without it would lose it in silence.
+    /// Feeds until the server stops. A frame that cannot be read back throws the poison, as a panic
+    /// does: what it holds was acknowledged, so going on without it would lose it in silence.
     pub fn run(mut self) {
+        let _abandoned = AbandonOnPanic(Arc::clone(&self.marks));
+        let _panic = self.poison.on_panic("the feeder of the shards panicked");
         match self.feed() {
             Err(Ended::Stopping) | Ok(()) => {}
             Err(cause) => {
                 let source = std::error::Error::source(&cause).map(ToString::to_string);
                 error!(%cause, source, "the log cannot be read back; nothing more is accepted");
                 self.poison.throw(format!("{cause}: {}", source.unwrap_or_default()));
+                self.marks.abandon();
             }
         }
     }
@@ -131,7 +137,7 @@ impl Feeder {
             match self.queues[at].send_timeout(work, TURN) {
                 Ok(()) => return Ok(()),
                 Err(SendTimeoutError::Timeout(back)) => work = back,
-                // The worker ended, so it was told to stop, or panicked and said so.
+                // The worker ended: it was told to stop, or it has thrown the poison.
                 Err(SendTimeoutError::Disconnected(_)) => return Err(Ended::Stopping),
             }
             self.look_after()?;
@@ -147,13 +153,25 @@ impl Feeder {
         let now = self.clock.monotonic();
         if now >= self.checkpoint_due {
             self.checkpoint_due = now + CHECKPOINT_INTERVAL;
-            // Not past the applied mark: a frame still in a queue must be found again.
-            let checkpoint = self.engine.checkpoint().min(self.marks.applied());
-            if let Err(error) = self.wal.checkpoint(checkpoint) {
-                warn!(%error, %checkpoint, "checkpoint not written; the log keeps more than it must");
-            }
+            self.checkpoint();
         }
         Ok(())
+    }
+
+    /// Tells the log what is stored outside it, and the engine when the log runs out of room.
+    fn checkpoint(&self) {
+        // Not past the applied mark: a frame still in a queue must be found again.
+        let applied = self.marks.applied();
+        let checkpoint = self.engine.checkpoint().min(applied);
+        if let Err(error) = self.wal.checkpoint(checkpoint) {
+            warn!(%error, %checkpoint, "checkpoint not written; the log keeps more than it must");
+        }
+        // One row in memory holds the log, however many frames after it left none: repeats, and what
+        // was refused. Left to its interval, the engine would flush it long after the log is full.
+        let log = self.wal.state();
+        if checkpoint < applied && log.bytes > log.bytes_max / RELIEVED_SHARE {
+            self.engine.relieve();
+        }
     }
 }
 

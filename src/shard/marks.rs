@@ -26,12 +26,19 @@ struct Inner {
     /// For each frame behind `applied`, in order, how many shards still have it.
     open: VecDeque<u32>,
     waiting: BTreeMap<Lsn, Vec<Applied>>,
+    /// Nobody executes frames any more.
+    is_abandoned: bool,
 }
 
 impl Marks {
     /// Marks that begin behind `checkpoint`.
     pub fn new(checkpoint: Lsn, wal: Wal, engine: Arc<dyn TableEngine>) -> Self {
-        let inner = Inner { applied: checkpoint, open: VecDeque::new(), waiting: BTreeMap::new() };
+        let inner = Inner {
+            applied: checkpoint,
+            open: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            is_abandoned: false,
+        };
         Self { inner: Mutex::new(inner), wal, engine }
     }
 
@@ -58,15 +65,27 @@ impl Marks {
         self.advance(inner);
     }
 
-    /// Calls `then` once frame `lsn` is applied; at once if it is.
+    /// Calls `then` once frame `lsn` is applied; at once if it is. Drops it without a call once the
+    /// marks are [abandoned](Self::abandon).
     pub fn when_applied(&self, lsn: Lsn, then: Applied) {
         let mut inner = self.lock();
         if lsn <= inner.applied {
             drop(inner);
             then();
-        } else {
+        } else if !inner.is_abandoned {
             inner.waiting.entry(lsn).or_default().push(then);
         }
+    }
+
+    /// Tells those who wait that the mark will not come to them: feeder and workers have ended, or
+    /// one of them for good. Their frames stay in the log and are executed at the next start.
+    pub fn abandon(&self) {
+        let mut inner = self.lock();
+        inner.is_abandoned = true;
+        let waiting = std::mem::take(&mut inner.waiting);
+        drop(inner);
+        // Outside the lock: dropping one wakes whoever waits.
+        drop(waiting);
     }
 
     /// Moves the mark over every frame that all shards have executed, and tells log, engine and those
@@ -98,6 +117,18 @@ impl Marks {
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         // A panic under this lock is a broken invariant; the mark it leaves is at worst too low.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// [Abandons](Marks::abandon) the marks when it is dropped by a panic. To be made before what throws
+/// the poison, so that it is dropped after it: who is told must not find a server that takes more.
+pub(super) struct AbandonOnPanic(pub(super) Arc<Marks>);
+
+impl Drop for AbandonOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.abandon();
+        }
     }
 }
 

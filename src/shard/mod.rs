@@ -140,6 +140,7 @@ impl Shards {
                 tracing::error!(%panicked, "a shard ended by a panic; the log keeps what it had not applied");
             }
         }
+        self.marks.abandon();
     }
 }
 
@@ -159,3 +160,6 @@ pub enum Ended {
     #[error(transparent)]
     Unreported(#[from] crate::reject::Unreported),
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use prometheus::{IntCounter, IntGauge};
 use tracing::{error, warn};
 
 use super::feeder::{Filter, Work};
-use super::marks::Marks;
+use super::marks::{AbandonOnPanic, Marks};
 use super::retry::Backoff;
 use super::{Ended, Parts};
 use crate::base::class::Class;
@@ -30,6 +30,11 @@ use crate::reject::{Report, ReportedRecord, Reporter};
 
 /// Frames executed together at most, so that marks move on and the stop is noticed.
 const GATHERED_FRAMES_MAX: usize = 256;
+
+/// Bytes of payload beyond which a turn gathers no further frame. The engine may exceed its memory by
+/// what a turn holds, and the rejections of a turn wait in memory for its end: hundreds of large
+/// frames executed together would take all there is.
+pub(super) const GATHERED_BYTES_MAX: usize = 8 << 20;
 
 /// Rejections in one report at most; a frame with more is reported in parts.
 pub const REPORTED_RECORDS_MAX: usize = 1_000;
@@ -74,7 +79,11 @@ enum Cause {
 }
 
 /// Executes frames until the queue is closed and empty, or the server stops in the middle of a retry.
+/// A frame that cannot be executed throws the poison, as a panic does: without this thread its part
+/// of what is acknowledged would stay in the log, unseen.
 pub fn run(mut worker: Worker) {
+    let _abandoned = AbandonOnPanic(Arc::clone(&worker.marks));
+    let _panic = worker.poison.on_panic("a shard panicked");
     while let Some(work) = worker.receive() {
         match worker.execute(&work) {
             Ok(()) => {}
@@ -82,6 +91,7 @@ pub fn run(mut worker: Worker) {
             Err(cause) => {
                 error!(%cause, "a frame cannot be executed; nothing more is accepted");
                 worker.poison.throw(cause.to_string());
+                worker.marks.abandon();
                 return;
             }
         }
@@ -116,15 +126,18 @@ impl Worker {
     }
 
     /// Waits for a frame, and takes what else is there by then. `None` when the queue is closed.
-    fn receive(&mut self) -> Option<Vec<Work>> {
-        let mut work = vec![self.queue.recv().ok()?];
+    pub(super) fn receive(&mut self) -> Option<Vec<Work>> {
+        let first = self.queue.recv().ok()?;
+        let mut bytes = first.frame.payload().len();
+        let mut work = vec![first];
         // A shard that has caught up lets a few frames come together: fewer, fuller batches, and
         // fewer wake-ups. Nobody waits for it: the frames are acknowledged.
         if self.queue.is_empty() && self.batch.linger.0 > Duration::ZERO {
             self.clock.sleep(self.batch.linger.0);
         }
-        while work.len() < GATHERED_FRAMES_MAX {
+        while work.len() < GATHERED_FRAMES_MAX && bytes < GATHERED_BYTES_MAX {
             let Ok(more) = self.queue.try_recv() else { break };
+            bytes += more.frame.payload().len();
             work.push(more);
         }
         self.counters.queue.set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));

@@ -15,11 +15,13 @@ use super::frame::{self, HEADER_BYTES, HeaderBytes};
 use super::segment::{HEADER_PAGE_BYTES, Segment};
 use super::{Appender, Commit, CommitError, Durability, Log};
 use crate::base::lsn::Lsn;
-use crate::base::poison::Poison;
 
 /// A group is written in whole pages of this: the kernel would otherwise have to read the last page
 /// of a recycled file before it could change a part of it.
 const PAGE_BYTES: u64 = 4096;
+
+/// The poison's reason when the thread panics.
+const PANICKED: &str = "the commit thread panicked";
 
 /// What is written and synced, as only the commit thread sees it.
 #[derive(Debug)]
@@ -115,7 +117,7 @@ impl Committer {
     fn commit(&mut self) {
         let mut group = std::mem::take(&mut self.group);
         // Dropped before the group: its waiters must not be told of a panic before the poison.
-        let _panic = ThrowOnPanic(self.log.poison.clone());
+        let _panic = self.log.poison.on_panic(PANICKED);
         if let Err(failure) = self.try_commit(&mut group) {
             // The poison first: who is told of the failure must not find a log that takes more.
             if self.log.poison.throw(failure.clone()) {
@@ -290,17 +292,6 @@ fn tell(log: &Log, group: &mut Group, durability: Durability, result: &Result<()
     }
 }
 
-/// Throws the poison when the commit thread panics.
-struct ThrowOnPanic(Poison);
-
-impl Drop for ThrowOnPanic {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.throw("the commit thread panicked");
-        }
-    }
-}
-
 /// Ends the log with its commit thread. When that panicked, throws the poison and tells who waits:
 /// nobody else would.
 struct LastWords(Arc<Log>);
@@ -308,7 +299,7 @@ struct LastWords(Arc<Log>);
 impl Drop for LastWords {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.poison.throw("the commit thread panicked");
+            self.0.poison.throw(PANICKED);
             let pending = std::mem::take(&mut super::locked(&self.0.tail).pending);
             // Dropped here, outside the lock: each waiter is told.
             drop(pending);

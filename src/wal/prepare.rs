@@ -29,6 +29,8 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// The thread.
 pub(super) fn run(log: &Log) {
+    // Without the thread the log would answer "full" for ever, and nothing would say why.
+    let _panic = log.poison.on_panic("the prepare thread panicked");
     loop {
         let failed = !step(log);
         let stock = super::locked(&log.stock);

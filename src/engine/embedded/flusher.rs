@@ -61,7 +61,7 @@ pub(super) struct Inner {
     active_bytes: AtomicUsize,
     /// Bytes of all frozen stores. Relaxed: a bound, not an order.
     frozen_bytes: AtomicUsize,
-    /// Thrown when a flush may or may not have happened.
+    /// Thrown when a flush may or may not have happened, or none will happen any more.
     fault: Poison,
     signal: Mutex<Signal>,
     /// There is work for the flush thread.
@@ -84,7 +84,7 @@ pub(super) enum End {
 #[derive(Debug, Default)]
 pub(super) struct Signal {
     /// Somebody wants a flush.
-    is_flush_wanted: bool,
+    pub(super) is_flush_wanted: bool,
     /// Whether and how the flush thread shall end.
     pub(super) end: Option<End>,
     /// Whether the flush thread has ended.
@@ -162,8 +162,8 @@ impl Inner {
     }
 
     /// Waits until there is memory for a batch. Where every row belongs to a frame that is not
-    /// committed yet, waiting would never end, and the batch may exceed the bound: by a frame a
-    /// shard at most.
+    /// committed yet, waiting would never end, and the batch may exceed the bound: by the frames that
+    /// each shard executes together at most.
     pub(super) fn wait_for_room(&self) -> Result<(), EngineError> {
         let bytes_max = self.options.memory_bytes_max.as_usize();
         while self.memory_bytes() >= bytes_max {
@@ -437,8 +437,23 @@ impl Inner {
     }
 }
 
+/// Tells whoever waits for the flush thread that it has ended, also when it panicked: a shard would
+/// otherwise wait for room for ever.
+struct LastWords<'i>(&'i Inner);
+
+impl Drop for LastWords<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fault.throw("the flush thread panicked");
+        }
+        lock(&self.0.signal).has_ended = true;
+        self.0.room.notify_all();
+    }
+}
+
 /// The loop of the thread `engine-flush`.
 pub(super) fn run(inner: &Inner) {
+    let _last = LastWords(inner);
     loop {
         let (is_wanted, end) = inner.wait_for_work();
         if end == Some(End::AtOnce) {
@@ -463,6 +478,4 @@ pub(super) fn run(inner: &Inner) {
             break;
         }
     }
-    lock(&inner.signal).has_ended = true;
-    inner.room.notify_all();
 }

@@ -168,6 +168,10 @@ impl TableEngine for Embedded {
         self.inner.flush()
     }
 
+    fn relieve(&self) {
+        self.inner.signal(|signal| signal.is_flush_wanted = true);
+    }
+
     fn scan(
         &self,
         table: TableId,

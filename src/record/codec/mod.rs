@@ -76,15 +76,15 @@ pub const PAYLOAD_BYTES_MAX: usize = 48 << 20;
 pub struct Bucket(pub u8);
 
 impl Bucket {
+    /// Every bucket, in order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..BUCKETS).map(|at| Self(u8::try_from(at).expect("BUCKETS fits a byte")))
+    }
+
     /// The bucket of a series.
     #[inline]
     pub const fn of(series_hash: u64) -> Self {
         Self((series_hash >> 58) as u8)
-    }
-
-    /// Every bucket.
-    pub fn all() -> impl Iterator<Item = Self> {
-        (0..BUCKETS).map(|at| Self(u8::try_from(at).expect("BUCKETS fits a byte")))
     }
 
     /// The shard, of `shards`, that owns this bucket.

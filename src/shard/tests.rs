@@ -1,0 +1,240 @@
+//! What happens when a thread on the way out ends: nothing goes on as if it were there.
+
+use std::ops::ControlFlow;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use super::*;
+use crate::base::clock::SystemClock;
+use crate::base::lsn::Lsn;
+use crate::base::units::Bytes;
+use crate::engine::catalog::TableSettings;
+use crate::engine::{EngineError, EngineState, Row, TimeRange};
+use crate::object::Store;
+use crate::record::codec::{Bucket, PayloadBuilder};
+use crate::record::request::{Outcome, WriteRequest};
+use crate::record::{Attribute, Dimension, Record, TableId, Value};
+use crate::wal::{Durability, Unobserved};
+
+/// Longest time until a thread does what it must, on a busy machine.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+type OnWrite = Box<dyn Fn(&WriteRequest<'_>) -> Result<Outcome, EngineError> + Send + Sync>;
+
+/// An engine that does with every record of a batch what a test says, and remembers what it was given.
+struct Scripted {
+    on_write: OnWrite,
+    committed: Mutex<Vec<Lsn>>,
+    /// Dropped when the engine is asked to flush.
+    relieved: Mutex<Option<Sender<()>>>,
+}
+
+impl std::fmt::Debug for Scripted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scripted")
+    }
+}
+
+impl TableEngine for Scripted {
+    fn write(
+        &self,
+        _shard: ShardId,
+        request: &WriteRequest<'_>,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), EngineError> {
+        let outcome = (self.on_write)(request)?;
+        outcomes.extend(std::iter::repeat_n(outcome, request.records.len()));
+        Ok(())
+    }
+
+    fn commit(&self, _shard: ShardId, lsn: Lsn) -> Result<(), EngineError> {
+        self.committed.lock().unwrap().push(lsn);
+        Ok(())
+    }
+
+    fn applied(&self, _lsn: Lsn) {}
+
+    fn checkpoint(&self) -> Lsn {
+        Lsn::ZERO
+    }
+
+    fn stored(&self, _bucket: Bucket) -> Lsn {
+        Lsn::ZERO
+    }
+
+    fn flush(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn relieve(&self) {
+        // Asked every second; the test listens for the first time.
+        drop(self.relieved.lock().unwrap().take());
+    }
+
+    fn scan(
+        &self,
+        _table: TableId,
+        _range: TimeRange,
+        _each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn state(&self) -> EngineState {
+        EngineState::default()
+    }
+
+    fn close(&self) {}
+}
+
+/// A log, one shard and a scripted engine in a folder of their own.
+struct House {
+    _dir: tempfile::TempDir,
+    parts: Parts,
+    shards: Shards,
+    engine: Arc<Scripted>,
+    table: TableId,
+}
+
+impl House {
+    fn new(
+        on_write: impl Fn(&WriteRequest<'_>) -> Result<Outcome, EngineError> + Send + Sync + 'static,
+    ) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = SystemClock::shared();
+        let (poison, metrics) = (Poison::new(), Metrics::new().unwrap());
+        let options = wal::Options {
+            dir: dir.path().join("wal"),
+            bytes_max: Bytes::mib(3 * 64),
+            ..wal::Options::default()
+        };
+        let unobserved = Arc::new(Unobserved);
+        let wal = Wal::open(&options, Arc::clone(&clock), poison.clone(), unobserved).unwrap();
+        let catalog = Arc::new(Catalog::open(dir.path()).unwrap());
+        let table = catalog.create("d", "t", &TableSettings::default()).unwrap().id;
+        let (committed, relieved) = (Mutex::default(), Mutex::default());
+        let engine = Arc::new(Scripted { on_write: Box::new(on_write), committed, relieved });
+        let stopping = Arc::new(AtomicBool::new(false));
+        let store = Arc::new(Store::in_directory(&dir.path().join("rejects")).unwrap());
+        let reporter =
+            Reporter::new(store, Arc::clone(&clock), metrics.clone(), Arc::clone(&stopping));
+        let of_shards = Arc::clone(&engine) as Arc<dyn TableEngine>;
+        let parts =
+            Parts { wal, engine: of_shards, catalog, reporter, metrics, clock, poison, stopping };
+        let shards = Shards::start(&parts, 1, &batch::Options::default()).unwrap();
+        Self { _dir: dir, parts, shards, engine, table }
+    }
+
+    /// Appends a frame with one record; the receiver hears when it is applied, or that it never is.
+    fn append(&self, time_ns: i64) -> Receiver<Lsn> {
+        self.append_text(time_ns, "a text")
+    }
+
+    fn append_text(&self, time_ns: i64, text: &str) -> Receiver<Lsn> {
+        let mut builder = PayloadBuilder::new(1);
+        builder.start(0);
+        let record = Record {
+            measure_name: "m",
+            dimensions: vec![Dimension { name: "site", value: "a" }],
+            attributes: vec![Attribute { name: "v", value: Value::Varchar(text) }],
+            ..Record::default()
+        };
+        let ids = (builder.family(self.table, &record).0, builder.layout(&record).0);
+        builder.push(ids, &record, time_ns, 1);
+        let mut payload = Vec::new();
+        builder.finish(&mut payload);
+        let done = Box::new(|_committed| {});
+        let lsn = self.parts.wal.append(&payload, Durability::Sync, done).unwrap();
+        let (sender, receiver) = channel();
+        let told = Box::new(move || sender.send(lsn).expect("the test listens"));
+        self.shards.marks().when_applied(lsn, told);
+        receiver
+    }
+}
+
+#[test]
+fn a_turn_gathers_small_frames_and_no_more_bytes_than_its_bound() {
+    let house = House::new(|_| Ok(Outcome::Stored));
+    let marks = Arc::clone(house.shards.marks());
+    // What is appended here is no payload, and nobody shall look.
+    house.shards.stop();
+    let half = vec![0; worker::GATHERED_BYTES_MAX / 2];
+    for payload in [&half[..], &half, &half, b"small", b"small"] {
+        let (sender, committed) = channel();
+        let done = Box::new(move |result| sender.send(result).expect("the test listens"));
+        house.parts.wal.append(payload, Durability::Sync, done).unwrap();
+        committed.recv_timeout(WAIT_MAX).unwrap().unwrap();
+    }
+    let (sender, queue) = crossbeam_channel::unbounded();
+    let mut reader = house.parts.wal.reader(Lsn(1));
+    while let Some(frame) = reader.next(Duration::ZERO).unwrap() {
+        sender.send(feeder::Work { frame, filter: feeder::Filter::None }).unwrap();
+    }
+    drop(sender);
+    let options = batch::Options::default();
+    let mut worker = Worker::new(&house.parts, ShardId(0), 1, queue, marks, &options);
+    let turns: Vec<usize> =
+        std::iter::from_fn(|| worker.receive()).map(|work| work.len()).collect();
+    assert_eq!(turns, [2, 3]);
+}
+
+#[test]
+fn what_the_engine_took_is_applied() {
+    let house = House::new(|_| Ok(Outcome::Stored));
+    assert_eq!(house.append(1).recv_timeout(WAIT_MAX), Ok(Lsn(1)));
+    assert_eq!(house.append(2).recv_timeout(WAIT_MAX), Ok(Lsn(2)));
+    assert_eq!(house.parts.wal.marks().applied, Lsn(2));
+    house.shards.stop();
+    assert_eq!(*house.engine.committed.lock().unwrap(), [Lsn(1), Lsn(2)]);
+}
+
+/// The server must not acknowledge for hours what nobody executes any more.
+#[test]
+fn a_shard_that_panics_throws_the_poison_and_tells_who_waits() {
+    let house = House::new(|_| panic!("as the test wants"));
+    let never = Err(RecvTimeoutError::Disconnected);
+    assert_eq!(house.append(1).recv_timeout(WAIT_MAX), never);
+    assert!(house.parts.poison.reason().unwrap().contains("panicked"));
+    // Whoever comes later waits no longer.
+    let (sender, receiver) = channel();
+    let told = Box::new(move || sender.send(Lsn(1)).expect("the test listens"));
+    house.shards.marks().when_applied(Lsn(1), told);
+    assert_eq!(receiver.recv_timeout(WAIT_MAX), never);
+    house.shards.stop();
+}
+
+#[test]
+fn the_engine_is_asked_to_flush_when_the_log_runs_out_of_room() {
+    let house = House::new(|_| Ok(Outcome::Unchanged));
+    let (sender, relieved) = channel();
+    *house.engine.relieved.lock().unwrap() = Some(sender);
+    house.append(1).recv_timeout(WAIT_MAX).unwrap();
+    let large = "x".repeat(40 << 20);
+    for time_ns in [2, 3] {
+        house.append_text(time_ns, &large).recv_timeout(WAIT_MAX).unwrap();
+    }
+    assert_eq!(relieved.recv_timeout(WAIT_MAX), Err(RecvTimeoutError::Disconnected));
+    house.shards.stop();
+}
+
+#[test]
+fn a_frame_that_is_no_payload_throws_the_poison() {
+    let house = House::new(|_| Ok(Outcome::Stored));
+    house.parts.wal.append(b"no payload", Durability::Sync, Box::new(|_committed| {})).unwrap();
+    let (sender, receiver) = channel();
+    let told = Box::new(move || sender.send(Lsn(1)).expect("the test listens"));
+    house.shards.marks().when_applied(Lsn(1), told);
+    assert_eq!(receiver.recv_timeout(WAIT_MAX), Err(RecvTimeoutError::Disconnected));
+    assert!(house.parts.poison.reason().unwrap().contains("cannot be read"));
+}
+
+#[test]
+fn who_waits_when_the_shards_stop_is_told_that_it_will_not_be() {
+    let house = House::new(|_| Err(EngineError::Busy { what: "the test".to_owned() }));
+    let waits = house.append(1);
+    house.shards.stop();
+    assert_eq!(waits.recv_timeout(WAIT_MAX), Err(RecvTimeoutError::Disconnected));
+    assert!(!house.parts.poison.is_thrown());
+    assert_eq!(*house.engine.committed.lock().unwrap(), []);
+}
