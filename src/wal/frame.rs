@@ -4,7 +4,7 @@
 //!
 //! | offset | bytes | field | content |
 //! |---:|---:|---|---|
-//! | 0 | 4 | check | CRC-32 of bytes 4 to 32, seeded with the segment's number and generation |
+//! | 0 | 4 | check | CRC-32 of the segment's number and generation, 8 bytes each, and of bytes 4 to 32 |
 //! | 4 | 4 | length | bytes of the payload, at most [`PAYLOAD_BYTES_MAX`] |
 //! | 8 | 8 | lsn | the frame's number; in a mark, the number that the next frame will have |
 //! | 16 | 8 | durable | the last frame known to be synced when this one was written |

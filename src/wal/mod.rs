@@ -88,6 +88,7 @@
 //! [`map`] why lending mapped bytes is sound; [`disk`] the seam by which tests lose power and fail any
 //! operation.
 
+pub mod bytes;
 pub mod disk;
 pub mod scan;
 

@@ -278,7 +278,13 @@ impl<'a> Records<'a> {
         let family = u32::try_from(take(&mut self.rest)?).ok()?;
         let (hash, rest) = self.rest.split_first_chunk::<8>()?;
         self.rest = rest;
-        let series = (family, u64::from_le_bytes(*hash), take_bytes(&mut self.rest)?);
+        let values = take_bytes(&mut self.rest)?;
+        // Who reads the dimensions of a record has no errors to expect: a value that is missing or no
+        // text would end them early, and the record would be stored under another series.
+        if !is_texts(values, self.families.get(family as usize)?.dimensions) {
+            return None;
+        }
+        let series = (family, u64::from_le_bytes(*hash), values);
         self.series.push(series);
         Some(series)
     }
@@ -390,6 +396,11 @@ pub(super) fn take_value<'a>(bytes: &mut &'a [u8], value_type: ValueType) -> Opt
         }
         ValueType::Varchar => Value::Varchar(take_text(bytes)?),
     })
+}
+
+/// Whether `bytes` are `count` texts and nothing else.
+fn is_texts(mut bytes: &[u8], count: usize) -> bool {
+    (0..count).all(|_| take_text(&mut bytes).is_some()) && bytes.is_empty()
 }
 
 fn take_family<'a>(rest: &mut &'a [u8]) -> Option<Family<'a>> {

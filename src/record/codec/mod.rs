@@ -8,7 +8,7 @@
 //! # Layout, version 1
 //!
 //! Integers of the header are little-endian; `varint` and `signed` are those of
-//! [`super::varint`]; `text` is a varint length and that many bytes of UTF-8.
+//! [`super::varint`]; `bytes` is a varint length and that many bytes; `text` is `bytes` of UTF-8.
 //!
 //! | part | offset | bytes | content |
 //! |---|---|---|---|
@@ -21,10 +21,10 @@
 //! | header | 16 | 8 | time of receipt, ns |
 //! | header | 24 | 4 | bytes of families and layouts |
 //! | header | 28 | 4 | bytes of refused lines |
-//! | section table | 32 | 8 a section | bytes, records |
+//! | section table | 32 | 8 a section | bytes (4 bytes), records (4 bytes) |
 //! | families | | | table (varint), measure name (text), dimensions (varint), that many names (text) |
-//! | layouts | | | kind (0 scalar, 1 multi), attributes (varint), that many of: type (1 byte), name (text) |
-//! | refused lines | | | number (varint), reason (1 byte), database, message, line (text) |
+//! | layouts | | | kind (1 byte: 0 scalar, 1 multi), attributes (varint), that many of: type (1 byte), name (text) |
+//! | refused lines | | | number (varint), reason (1 byte: [`Reason`](super::Reason)), database, message (text), line (bytes) |
 //! | sections | | | records, below |
 //!
 //! A record of a section, deltas against the one before it in the section (the first: against 0,
@@ -35,12 +35,20 @@
 //! | series | varint | 0: a new one follows; n: the n-th new one of this section |
 //! | family | varint | only if new: index of the family |
 //! | hash | 8 bytes | only if new: the series' hash |
-//! | values | text | only if new: the dimensions' values, each a text, in the order of the names |
+//! | values | bytes | only if new: the dimensions' values, each a text, in the order of the names |
 //! | layout | varint | index of the layout |
 //! | time | signed | ns, wrapping delta |
 //! | version | signed | wrapping delta |
 //! | number | signed | line or index in the request, wrapping delta |
-//! | attributes | text | the values in the order of the layout: DOUBLE 8 bytes, BIGINT and TIMESTAMP signed, BOOLEAN 1 byte, VARCHAR text |
+//! | attributes | bytes | the values, each by its type, in the order of the layout |
+//!
+//! | type | number | form of a value |
+//! |---|---:|---|
+//! | DOUBLE | 1 | 8 bytes, IEEE 754 |
+//! | BIGINT | 2 | signed |
+//! | BOOLEAN | 3 | 1 byte, 0 or 1 |
+//! | VARCHAR | 4 | text |
+//! | TIMESTAMP | 5 | signed |
 //!
 //! A payload is valid if and only if every length stays inside its part, every index names an entry
 //! before it, every text is UTF-8 and every value is of its layout's type. Its bytes are covered by

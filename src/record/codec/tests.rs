@@ -241,6 +241,41 @@ fn refused_lines_travel_with_the_records() {
     assert_eq!((lines[0].database, lines[0].message), ("db", "found byte 0xff"));
 }
 
+/// Fewer dimensions than the family has names would be another series.
+#[test]
+fn a_series_with_a_value_missing_or_no_text_is_an_error() {
+    let mut builder = PayloadBuilder::new(1);
+    builder.start(0);
+    let dimensions = ["a", "b"].map(|name| (name.to_owned(), "xyz".to_owned())).to_vec();
+    let known = Owned {
+        table: 1,
+        measure: "m".into(),
+        dimensions,
+        kind: MeasureKind::Scalar,
+        attributes: vec![(String::new(), OwnedValue::Bigint(1))],
+        time_ns: 1,
+        version: 1,
+        number: 0,
+    };
+    push(&mut builder, &known);
+    let mut sound = Vec::new();
+    builder.finish(&mut sound);
+    assert_eq!(read(&sound), Ok(vec![(0, known)]));
+    let values = b"\x03xyz\x03xyz";
+    let at = sound.windows(values.len()).position(|window| window == values).unwrap();
+    for (offset, byte, what) in [
+        (1, 0xff, "the first is no text"),
+        (7, 0xff, "the second is no text"),
+        (0, 7, "one text instead of two"),
+        (4, 2, "a byte is left over"),
+        (4, 4, "the second is longer than its part"),
+    ] {
+        let mut bytes = sound.clone();
+        bytes[at + offset] = byte;
+        assert_eq!(read(&bytes), Err(CodecError::Malformed { part: "sections" }), "{what}");
+    }
+}
+
 #[test]
 fn another_version_is_named() {
     let mut builder = PayloadBuilder::new(1);

@@ -1,0 +1,11 @@
+//! libFuzzer on `targets::segment_with_checks`.
+#![no_main]
+#![expect(dead_code, reason = "the other targets are tried by binaries of their own")]
+
+#[path = "../../tests/fuzz_formats/targets.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    targets::segment_as_it_is(bytes);
+    targets::segment_with_checks(bytes);
+});
