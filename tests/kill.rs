@@ -230,9 +230,10 @@ fn what_was_acknowledged_survives_kill_9() {
     let mut run = Run::new(seed);
     let (mut counted, mut tried) = (0, 0);
     let mut server = run.start();
-    while counted < cycles {
+    // A slow machine goes on until its load has turned the log over too.
+    while counted < cycles || run.place.logged(ROTATED) == 0 {
         tried += 1;
-        assert!(tried <= 2 * cycles + 10, "{counted} of {tried} cycles were busy enough to count");
+        assert!(tried <= 2 * cycles + 10, "only {counted} cycles were busy enough");
         let acknowledged = run.load(server, Gateway::kill);
         counted += u32::from(acknowledged >= ACKNOWLEDGED_MIN);
         server = run.start();
@@ -254,7 +255,6 @@ fn what_was_acknowledged_survives_kill_9() {
          rotations under load, {files} Parquet files, slowest start {:?}",
         run.acknowledged, run.slowest_start
     ));
-    assert!(rotations > 0, "the log was never rotated; the load was too small to prove anything");
     assert!(files > 0.0, "nothing was flushed; the load was too small to prove anything");
 }
 

@@ -20,4 +20,7 @@ if ! "$python" -c 'import influxdb_client, duckdb, pyarrow' 2>/dev/null; then
 fi
 export TIDEGATE_TEST_PYTHON="$python"
 
+# The plainest client of all.
+command -v curl >/dev/null || { apt-get update -qq && apt-get install -qq -y curl >/dev/null; }
+
 cargo test --locked "$@"
