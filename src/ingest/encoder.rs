@@ -164,13 +164,12 @@ impl<'e> Encoder<'e> {
     }
 
     fn add_table(&mut self, record: &Record<'_>, hash: u64) -> Result<usize, Broken> {
-        let table = match self.catalog.resolve(record.database, record.table) {
-            Some(table) => Ok(table),
-            None => {
-                validate::family(record)?;
-                validate::layout(record)?;
-                self.create(record)
-            }
+        let table = if let Some(table) = self.catalog.resolve(record.database, record.table) {
+            Ok(table)
+        } else {
+            validate::family(record)?;
+            validate::layout(record)?;
+            self.create(record)
         };
         let (database, name) = (record.database.to_owned(), record.table.to_owned());
         self.tables.push(Resolved { database, name, table });

@@ -7,7 +7,7 @@ use crate::ingest::{Ask, Durability, Partial, Protocol, Receipt};
 use crate::protocol::line;
 
 /// Far less than anything waits for in vain.
-const STOP_MAX: Duration = Duration::from_secs(60);
+const STOP_MAX: Duration = Duration::from_mins(1);
 
 fn config(dir: &Path) -> Config {
     let mut config = Config { data_dir: dir.to_owned(), ..Config::default() };

@@ -18,7 +18,7 @@ use crate::record::{Attribute, Dimension, Record, TableId, Value};
 use crate::wal::{Durability, Unobserved};
 
 /// Longest time until a thread does what it must, on a busy machine.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 
 type OnWrite = Box<dyn Fn(&WriteRequest<'_>) -> Result<Outcome, EngineError> + Send + Sync>;
 
