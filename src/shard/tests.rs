@@ -12,7 +12,7 @@ use crate::base::units::Bytes;
 use crate::engine::catalog::TableSettings;
 use crate::engine::{EngineError, EngineState, Row, TimeRange};
 use crate::object::Store;
-use crate::record::codec::{Bucket, PayloadBuilder};
+use crate::record::codec::{Bucket, CodecError, PayloadBuilder};
 use crate::record::request::{Outcome, WriteRequest};
 use crate::record::{Attribute, Dimension, Record, TableId, Value};
 use crate::wal::{Durability, Unobserved};
@@ -227,6 +227,16 @@ fn a_frame_that_is_no_payload_throws_the_poison() {
     house.shards.marks().when_applied(Lsn(1), told);
     assert_eq!(receiver.recv_timeout(WAIT_MAX), Err(RecvTimeoutError::Disconnected));
     assert!(house.parts.poison.reason().unwrap().contains("cannot be read"));
+}
+
+/// To try again would only hold the shard, and with it the log, without a word to anybody.
+#[test]
+fn a_record_that_the_engine_cannot_read_throws_the_poison() {
+    let unreadable = CodecError::Malformed { part: "attributes" };
+    let house = House::new(move |_| Err(EngineError::Codec(unreadable.clone())));
+    assert_eq!(house.append(1).recv_timeout(WAIT_MAX), Err(RecvTimeoutError::Disconnected));
+    assert!(house.parts.poison.is_thrown());
+    house.shards.stop();
 }
 
 #[test]

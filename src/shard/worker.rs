@@ -19,7 +19,7 @@ use crate::base::lsn::Lsn;
 use crate::base::poison::Poison;
 use crate::batch::{self, Batch, Batches};
 use crate::engine::catalog::Catalog;
-use crate::engine::{ShardId, TableEngine};
+use crate::engine::{EngineError, ShardId, TableEngine};
 use crate::metrics::Metrics;
 use crate::metrics::catalog::{BATCH_CAUSES, OUTCOMES};
 use crate::record::codec::{Bucket, CodecError, Family, Layout, Payload, RecordView, RefusedLine};
@@ -176,14 +176,18 @@ impl Worker {
         Ok(())
     }
 
-    /// Calls the engine until it succeeds: what the log holds is never given up.
+    /// Calls the engine until it succeeds: what the log holds is never given up. Only a record that
+    /// cannot be read ends it, since it never can.
     fn until_done(
         &self,
         what: &'static str,
-        mut call: impl FnMut() -> Result<(), crate::engine::EngineError>,
+        mut call: impl FnMut() -> Result<(), EngineError>,
     ) -> Result<(), Ended> {
         let mut backoff = Backoff::new(&self.clock, &self.stopping);
         while let Err(error) = call() {
+            if let EngineError::Codec(unreadable) = error {
+                return Err(unreadable.into());
+            }
             self.metrics.shard_retries.inc();
             if error.class() == Class::Fault {
                 let source = std::error::Error::source(&error).map(ToString::to_string);
