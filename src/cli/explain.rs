@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -48,13 +49,9 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
         args.line.clone().into_bytes()
     };
     let options = line_options(&config, args)?;
-    // Only a folder that is there and not in use can tell what stands; without it all is new.
-    let core = config.data_dir.is_dir().then(|| Core::open(&config).ok()).flatten();
-    if let Some(core) = &core {
-        core.wait_replayed();
-    }
+    let stock = Stock::of(&config);
     let mut explainer =
-        Explainer { config: &config, core: core.as_ref(), out: String::new(), refused: 0 };
+        Explainer { config: &config, stock: &stock, out: String::new(), refused: 0 };
     line::decode(&text, &options, &mut explainer);
     write!(io::stdout(), "{}", explainer.out).map_err(Failure::failed)?;
     match explainer.refused {
@@ -82,10 +79,38 @@ fn line_options<'a>(
     Ok(options)
 }
 
+/// What stands already.
+enum Stock {
+    /// There is no data folder, so nothing does.
+    Empty,
+    /// A folder that no server has open; opened as a server would, which replays its log.
+    Open(Box<Core>),
+    /// A folder that does not open, most likely because a server has it open.
+    Unknown(String),
+}
+
+impl Stock {
+    fn of(config: &Config) -> Self {
+        if !config.data_dir.is_dir() {
+            return Self::Empty;
+        }
+        match Core::open(config) {
+            Ok(core) if core.wait_replayed() => Self::Open(Box::new(core)),
+            Ok(_core) => Self::Unknown("the log cannot be replayed".to_owned()),
+            Err(error) => Self::Unknown(super::chain(&error)),
+        }
+    }
+
+    fn table(&self, record: &Record<'_>) -> Option<Arc<Table>> {
+        let Self::Open(core) = self else { return None };
+        core.catalog.resolve(record.database, record.table)
+    }
+}
+
 /// Writes down what would become of each record.
 struct Explainer<'e> {
     config: &'e Config,
-    core: Option<&'e Core>,
+    stock: &'e Stock,
     out: String,
     refused: u64,
 }
@@ -99,7 +124,7 @@ impl RecordSink for Explainer<'_> {
             self.refuse(Refusal { origin: record.origin, column: 0, reason, message });
             return;
         }
-        let table = self.core.and_then(|core| core.catalog.resolve(record.database, record.table));
+        let table = self.stock.table(record);
         // Writing to a string cannot fail.
         self.explain(record, table.as_deref()).expect("a string takes everything");
     }
@@ -130,7 +155,10 @@ impl Explainer<'_> {
         builder.finish(&mut bytes);
         let out = &mut self.out;
         writeln!(out, "line {}", record.origin.number)?;
-        let is_new = if table.is_some() { "" } else { " (would be made)" };
+        let is_new = match (table, self.stock) {
+            (None, Stock::Empty | Stock::Open(_)) => " (would be made)",
+            _ => "",
+        };
         writeln!(out, "  table      {}.{}{is_new}", record.database, record.table)?;
         writeln!(out, "  measure    {}", record.measure_name)?;
         for dimension in &record.dimensions {
@@ -155,7 +183,7 @@ impl Explainer<'_> {
                 "  series     {:016x}, bucket {}, shard {shard} of {shards}",
                 view.series_hash, bucket.0
             )?;
-            writeln!(out, "  verdict    {}", verdict(self.core, table, view))
+            writeln!(out, "  verdict    {}", verdict(self.stock, table, view))
         })?;
         writeln!(
             out,
@@ -183,8 +211,13 @@ fn with_view(
 }
 
 /// What the version rule would say of the record.
-fn verdict(core: Option<&Core>, table: Option<&Table>, view: &RecordView<'_>) -> String {
-    let (Some(core), Some(table)) = (core, table) else { return "stored: it is new".to_owned() };
+fn verdict(stock: &Stock, table: Option<&Table>, view: &RecordView<'_>) -> String {
+    let core = match stock {
+        Stock::Open(core) => core,
+        Stock::Empty => return "stored: it is new".to_owned(),
+        Stock::Unknown(why) => return format!("unknown: {why}"),
+    };
+    let Some(table) = table else { return "stored: it is new".to_owned() };
     let range = TimeRange { from_ns: view.time_ns, to_ns: view.time_ns.saturating_add(1) };
     let mut found = "stored: it is new".to_owned();
     let scanned = core.engine.scan(table.id, range, &mut |row| {

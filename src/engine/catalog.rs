@@ -377,6 +377,24 @@ impl Table {
         }
     }
 
+    /// Whether the attributes could be claimed now, claiming none.
+    ///
+    /// # Errors
+    ///
+    /// [`ClaimError`] as [`Self::claim`].
+    pub fn fits(&self, attributes: &[(&str, ValueType)]) -> Result<(), ClaimError> {
+        let columns = self.columns.read().unwrap_or_else(PoisonError::into_inner);
+        let entries = attributes.iter().map(|&(name, value_type)| (value_type, name));
+        let missing = check_columns(&columns, entries)?;
+        let columns_max = self.settings.columns_max;
+        if columns.len() + missing <= columns_max {
+            return Ok(());
+        }
+        let new = attributes.iter().find(|(name, _)| !columns.contains_key(*name));
+        let attribute = new.map_or("", |(name, _)| name).to_owned();
+        Err(ClaimError::Limit { attribute, columns_max })
+    }
+
     /// Claims attributes that are known already: those of files found at start.
     ///
     /// # Errors

@@ -40,8 +40,8 @@ pub trait TableEngine: Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`EngineError`]: which records of the batch were written is unknown, and the caller may give
-    /// the same batch again: a record that was written is then unchanged.
+    /// [`EngineError`]: the records that have an outcome were written, the others were not. The caller
+    /// gives the others again.
     fn write(
         &self,
         shard: ShardId,
@@ -147,6 +147,8 @@ pub struct EngineState {
     pub file_bytes: u64,
     /// What is wrong, if anything.
     pub fault: Option<String>,
+    /// Whether only a restart mends that: a flush broke off between two files.
+    pub needs_restart: bool,
 }
 
 /// Why an engine could not do what it was asked.

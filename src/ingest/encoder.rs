@@ -13,7 +13,7 @@ use crate::engine::catalog::{Catalog, Table, TableSettings};
 use crate::record::codec::{FamilyId, LayoutId, PAYLOAD_BYTES_MAX, PayloadBuilder};
 use crate::record::limits::{REFUSALS_NAMED_MAX, REFUSED_TEXT_QUOTED_BYTES_MAX};
 use crate::record::validate::{self, Broken};
-use crate::record::{MeasureKind, Reason, Record, RecordSink, Refusal};
+use crate::record::{MeasureKind, Reason, Record, RecordSink, Refusal, ValueType};
 
 /// Packs the records of one request.
 pub(super) struct Encoder<'e> {
@@ -188,8 +188,7 @@ impl<'e> Encoder<'e> {
             if is_own && !self.catalog.has_database(record.database) {
                 self.outcome.database_not_found = Some(record.database.to_owned());
             }
-            let message = format!("table not found: {:?} in {:?}", record.table, record.database);
-            return Err((Reason::TableNotFound, message));
+            return Err(not_found(record));
         }
         let settings =
             TableSettings { created_ns: self.ask.received_ns, ..TableSettings::default() };
@@ -202,19 +201,7 @@ impl<'e> Encoder<'e> {
     }
 
     fn refuse_named(&mut self, refusal: &Refusal<'_>) {
-        self.outcome.refused += 1;
-        *self.outcome.reasons.entry(refusal.reason).or_default() += 1;
-        if self.outcome.named.len() < REFUSALS_NAMED_MAX {
-            let text = refusal.origin.text;
-            let quoted = &text[..text.len().min(REFUSED_TEXT_QUOTED_BYTES_MAX)];
-            self.outcome.named.push(NamedRefusal {
-                number: refusal.origin.number,
-                column: refusal.column,
-                reason: refusal.reason,
-                message: refusal.message.clone(),
-                text: String::from_utf8_lossy(quoted).into_owned(),
-            });
-        }
+        self.outcome.refuse(refusal);
         if self.builder.bytes() <= PAYLOAD_BYTES_MAX {
             self.builder.push_refused(self.ask.database, refusal);
         }
@@ -223,12 +210,70 @@ impl<'e> Encoder<'e> {
 
 /// Claims the record's attributes as columns of the table, or finds that they do not fit.
 fn claim(table: &Table, record: &Record<'_>) -> Result<(), Broken> {
-    if record.kind == MeasureKind::Scalar {
-        return Ok(());
+    let claimed = table.claim_attributes(&columns(record));
+    claimed.map_err(|error| (error.reason(), error.to_string()))
+}
+
+/// The columns that the record needs. The one value of a scalar needs none: its columns are typed.
+fn columns<'r>(record: &Record<'r>) -> Vec<(&'r str, ValueType)> {
+    match record.kind {
+        MeasureKind::Scalar => Vec::new(),
+        MeasureKind::Multi => {
+            record.attributes.iter().map(|a| (a.name, a.value.value_type())).collect()
+        }
     }
-    let attributes: Vec<_> =
-        record.attributes.iter().map(|a| (a.name, a.value.value_type())).collect();
-    table.claim_attributes(&attributes).map_err(|error| (error.reason(), error.to_string()))
+}
+
+/// Finds out what would be refused of a request that is to be taken as a whole or not at all, and
+/// leaves no trace: no table, no column. Each record is judged by itself, so that two records of one
+/// request that contradict each other are found only when it is packed.
+pub(super) struct Trial<'e> {
+    catalog: &'e Catalog,
+    options: &'e Options,
+    ask: &'e Ask<'e>,
+    outcome: Outcome,
+}
+
+impl<'e> Trial<'e> {
+    pub(super) fn new(catalog: &'e Catalog, options: &'e Options, ask: &'e Ask<'e>) -> Self {
+        Self { catalog, options, ask, outcome: Outcome::default() }
+    }
+
+    pub(super) fn finish(self) -> Outcome {
+        self.outcome
+    }
+
+    fn try_record(&self, record: &Record<'_>) -> Result<(), Broken> {
+        validate::values(record)?;
+        validate::time(record.time_ns.unwrap_or(self.ask.received_ns))?;
+        record.version.map_or(Ok(()), validate::version)?;
+        validate::family(record)?;
+        validate::layout(record)?;
+        match self.catalog.resolve(record.database, record.table) {
+            Some(table) => {
+                table.fits(&columns(record)).map_err(|error| (error.reason(), error.to_string()))
+            }
+            None if self.options.create_tables => Ok(()),
+            None => Err(not_found(record)),
+        }
+    }
+}
+
+impl RecordSink for Trial<'_> {
+    fn record(&mut self, record: &Record<'_>) {
+        if let Err((reason, message)) = self.try_record(record) {
+            self.refuse(Refusal { origin: record.origin, column: 0, reason, message });
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal<'_>) {
+        self.outcome.refuse(&refusal);
+    }
+}
+
+fn not_found(record: &Record<'_>) -> Broken {
+    let message = format!("table not found: {:?} in {:?}", record.table, record.database);
+    (Reason::TableNotFound, message)
 }
 
 impl RecordSink for Encoder<'_> {
@@ -244,6 +289,28 @@ impl RecordSink for Encoder<'_> {
 }
 
 impl Outcome {
+    /// Whether anything was refused.
+    pub(super) const fn is_refusing(&self) -> bool {
+        self.refused > 0
+    }
+
+    /// Counts a refusal, and names it while there is room for names.
+    fn refuse(&mut self, refusal: &Refusal<'_>) {
+        self.refused += 1;
+        *self.reasons.entry(refusal.reason).or_default() += 1;
+        if self.named.len() < REFUSALS_NAMED_MAX {
+            let text = refusal.origin.text;
+            let quoted = &text[..text.len().min(REFUSED_TEXT_QUOTED_BYTES_MAX)];
+            self.named.push(NamedRefusal {
+                number: refusal.origin.number,
+                column: refusal.column,
+                reason: refusal.reason,
+                message: refusal.message.clone(),
+                text: String::from_utf8_lossy(quoted).into_owned(),
+            });
+        }
+    }
+
     pub(super) fn receipt(&self, durability: Durability) -> Receipt {
         Receipt {
             lsn: None,

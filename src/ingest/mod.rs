@@ -32,7 +32,7 @@ use crate::wal::{CommitError, Wal, WalError};
 
 pub use admission::Admission;
 use admission::Memory;
-use encoder::Encoder;
+use encoder::{Encoder, Outcome, Trial};
 
 /// Settings of the section `ingest`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -415,7 +415,8 @@ impl Ingest {
         self.shared.parts.clock.wall_ns()
     }
 
-    /// Takes one request: runs `decode`, appends what it shows, waits until that is durable.
+    /// Takes one request: runs `decode`, appends what it shows, waits until that is durable. A request
+    /// that is to be taken as a whole or not at all ([`Partial::Refuse`]) is decoded twice.
     ///
     /// # Errors
     ///
@@ -423,7 +424,7 @@ impl Ingest {
     /// unknown.
     pub async fn accept<D>(&self, ask: &Ask<'_>, decode: D) -> Result<Receipt, IngestError>
     where
-        D: FnOnce(&mut dyn RecordSink) + Send,
+        D: Fn(&mut dyn RecordSink) + Send,
     {
         let durability = ask.durability.unwrap_or(self.shared.durability);
         let started = self.shared.parts.clock.monotonic();
@@ -466,8 +467,17 @@ impl Shared {
         decode: D,
     ) -> Result<(Receipt, Option<Committed>), IngestError>
     where
-        D: FnOnce(&mut dyn RecordSink),
+        D: Fn(&mut dyn RecordSink),
     {
+        if ask.partial == Partial::Refuse {
+            let mut trial = Trial::new(&self.parts.catalog, &self.options, ask);
+            decode(&mut trial);
+            let outcome = trial.finish();
+            if outcome.is_refusing() {
+                self.count_refused(&outcome);
+                return Ok((outcome.receipt(durability), None));
+            }
+        }
         let mut workspace = self.workspace();
         workspace.builder.start(ask.received_ns);
         let versions = self.versions(ask);
@@ -475,10 +485,7 @@ impl Shared {
             Encoder::new(&self.parts.catalog, &self.options, &mut workspace.builder, ask, versions);
         decode(&mut encoder);
         let outcome = encoder.finish();
-        for (reason, refused) in &outcome.reasons {
-            let metrics = &self.parts.metrics;
-            metrics.ingest_refused.with_label_values(&[reason.code()]).inc_by(*refused);
-        }
+        self.count_refused(&outcome);
         let mut receipt = outcome.receipt(durability);
         if let Some(reason) = outcome.fault {
             return Err(IngestError::Fault { reason });
@@ -507,6 +514,13 @@ impl Shared {
         self.give_back(workspace);
         appended.map_err(|error| self.refusal(&error))?;
         Ok((receipt, Some(committed)))
+    }
+
+    fn count_refused(&self, outcome: &Outcome) {
+        for (reason, refused) in &outcome.reasons {
+            let counter = self.parts.metrics.ingest_refused.with_label_values(&[reason.code()]);
+            counter.inc_by(*refused);
+        }
     }
 
     /// Waits until the frame is as durable as was asked.

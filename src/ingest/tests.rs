@@ -143,3 +143,24 @@ fn a_table_that_must_not_be_made_costs_its_own_records_only_and_a_database_the_r
     assert_eq!((receipt.accepted, reasons(&receipt)), (1, vec![Reason::TableNotFound]));
     assert!(house.parts.catalog.resolve("d", "missing").is_none());
 }
+
+#[test]
+fn what_is_taken_whole_or_not_at_all_leaves_no_trace_when_it_is_not() {
+    let house = House::new(Options::default());
+    let receipt = house.accept(Partial::Refuse, "m,site=a v=1 1\nm,site=a v=x 2").unwrap();
+    assert_eq!((receipt.lsn, receipt.accepted, receipt.refused), (None, 0, 1));
+    assert!(
+        house.parts.catalog.tables().is_empty(),
+        "a table was made for a request that was refused"
+    );
+    // The column's type is still free.
+    let receipt = house.accept(Partial::Refuse, "m,site=a v=1i 1").unwrap();
+    assert_eq!((receipt.accepted, receipt.refused), (1, 0));
+    let conflict = house.accept(Partial::Refuse, "m,site=a v=1.5 2\nm,site=a w=1 3").unwrap();
+    assert_eq!((conflict.accepted, conflict.named[0].reason), (0, Reason::TypeConflict));
+    assert_eq!(
+        house.parts.catalog.tables()[0].columns().len(),
+        1,
+        "only the column that was stored"
+    );
+}

@@ -154,8 +154,22 @@ impl Feeder {
         if now >= self.checkpoint_due {
             self.checkpoint_due = now + CHECKPOINT_INTERVAL;
             self.checkpoint();
+            self.check_engine()?;
         }
         Ok(())
+    }
+
+    /// An engine that only a restart mends ends the server: going on would fill the log for nothing.
+    fn check_engine(&self) -> Result<(), Ended> {
+        let state = self.engine.state();
+        if !state.needs_restart {
+            return Ok(());
+        }
+        let fault = state.fault.unwrap_or_default();
+        error!(fault, "the engine needs a restart; nothing more is accepted");
+        self.poison.throw(format!("the engine needs a restart: {fault}"));
+        self.marks.abandon();
+        Err(Ended::Stopping)
     }
 
     /// Tells the log what is stored outside it, and the engine when the log runs out of room.

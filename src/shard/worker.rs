@@ -23,7 +23,7 @@ use crate::engine::{EngineError, ShardId, TableEngine};
 use crate::metrics::Metrics;
 use crate::metrics::catalog::{BATCH_CAUSES, OUTCOMES};
 use crate::record::codec::{Bucket, CodecError, Family, Layout, Payload, RecordView, RefusedLine};
-use crate::record::request::{Outcome, Rejection};
+use crate::record::request::{Outcome, Rejection, WriteRequest};
 use crate::record::{Reason, TableId};
 use crate::reject::report::Content;
 use crate::reject::{Report, ReportedRecord, Reporter};
@@ -270,9 +270,12 @@ impl Turn<'_> {
             self.outcomes.extend(std::iter::repeat_with(table_deleted).take(count));
         } else {
             let outcomes = &mut self.outcomes;
+            outcomes.clear();
             worker.until_done("write", || {
-                outcomes.clear();
-                worker.engine.write(worker.id, &request, outcomes)
+                // What was written before a failure has its outcome; giving it again would find its
+                // own versions, and reject them.
+                let records = &request.records[outcomes.len()..];
+                worker.engine.write(worker.id, &WriteRequest { records, ..request }, outcomes)
             })?;
         }
         assert_eq!(self.outcomes.len(), count, "an engine answers for every record");

@@ -323,6 +323,7 @@ impl Inner {
             state.file_bytes += file.meta.bytes;
         }
         let failure = lock(&self.signal).failure.as_ref().map(ToString::to_string);
+        state.needs_restart = self.fault.is_thrown();
         state.fault = self.fault.reason().map(str::to_owned).or(failure);
         state
     }
