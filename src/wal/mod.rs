@@ -89,6 +89,7 @@
 //! operation.
 
 pub mod disk;
+pub mod inspect;
 pub mod scan;
 
 mod appender;

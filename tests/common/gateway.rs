@@ -15,10 +15,10 @@ use super::rows::{self, Rows};
 use super::{tell, wait_for};
 
 /// Longest time until a server listens and has replayed its log, on a busy machine.
-const START_MAX: Duration = Duration::from_secs(120);
+const START_MAX: Duration = Duration::from_mins(2);
 
 /// Longest time until a server that was asked to stop has stopped.
-const STOP_MAX: Duration = Duration::from_secs(120);
+const STOP_MAX: Duration = Duration::from_mins(2);
 
 /// A folder for one test: settings, data, and what the server says. Kept when the test fails.
 #[derive(Debug)]
