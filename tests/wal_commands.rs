@@ -66,6 +66,12 @@ fn damage(path: &PathBuf, offset: u64) {
     file.write_all_at(&[byte[0] ^ 1], offset).expect("the segment can be written");
 }
 
+/// Flips a bit at the begin and one at `second`: both copies of what stands there twice.
+fn damage_twice(path: &PathBuf, second: u64) {
+    damage(path, 0);
+    damage(path, second);
+}
+
 /// A log of `count` frames whose server was killed.
 fn killed(count: u64) -> Place {
     let place = Place::new("");
@@ -197,4 +203,83 @@ fn commands_without_a_log_or_with_a_wrong_flag_say_so() {
     }
     assert_eq!(code(&wal(&place, &["dump", "--format", "xml"])), 2);
     assert!(!place.data().exists(), "a look makes nothing");
+}
+
+#[test]
+fn salvage_starts_a_refused_log_with_all_that_is_sound_and_lists_what_is_lost() {
+    let place = killed(8);
+    let segment = first_segment(&place);
+    damage(&segment, frame_offset(&segment, 2) + FRAME_HEADER_BYTES);
+    damage(&segment, frame_offset(&segment, 5) + 8);
+    let broken = fs::read(&segment).expect("the segment can be read");
+    let (mut child, log) = place.spawn();
+    assert_eq!(child.wait().expect("it is our child").code(), Some(1), "the start is refused");
+    let refusal = fs::read_to_string(log).expect("a log was written");
+    assert!(refusal.contains("tidegate wal salvage --to DIR"), "{refusal}");
+    let to = place.file("broken");
+    let salvaged = wal(&place, &["salvage", "--to", to.to_str().expect("a plain name")]);
+    assert_eq!(code(&salvaged), 0, "{}", err(&salvaged));
+    assert!(fs::read(to.join("00000000000000000001.wal")).expect("a copy") == broken);
+    let listing: serde_json::Value =
+        serde_json::from_slice(&fs::read(to.join("salvage.json")).expect("a listing"))
+            .expect("the listing is JSON");
+    let expected = serde_json::json!([{"first": 3, "last": 3}, {"first": 6, "last": 6}]);
+    assert_eq!(listing["lost_lsns"], expected, "{listing}");
+    assert_eq!(listing["sound_frames"], 6);
+    let text = fs::read_to_string(to.join("salvage.txt")).expect("a listing");
+    assert!(text.contains("lost: LSN 3 to 3\n") && text.contains("lost: LSN 6 to 6\n"), "{text}");
+    assert_eq!(code(&wal(&place, &["verify"])), 0);
+    let server = place.start();
+    send(&server, 9, 1);
+    server.settle();
+    let rows = server.export("iot", "weather");
+    let mut times: Vec<i64> = rows.keys().map(|key| key.time_ns - 1_700_000_000).collect();
+    times.sort_unstable();
+    assert_eq!(times, [1, 2, 4, 5, 7, 8, 9], "all but what was damaged, and what came later");
+    server.stop();
+}
+
+#[test]
+fn salvage_mends_headers_lengths_checkpoints_and_missing_segments() {
+    type Break = fn(&Place);
+    let cases: [(&str, Break, usize); 4] = [
+        ("a checkpoint", |p| damage_twice(&p.data().join("wal/checkpoint"), 4096), 5),
+        (
+            "a length",
+            |p| {
+                let file = fs::OpenOptions::new().append(true).open(first_segment(p));
+                file.and_then(|file| file.set_len(1 << 20)).expect("the file can be cut");
+            },
+            5,
+        ),
+        ("a segment", |p| fs::remove_file(first_segment(p)).expect("it is there"), 0),
+        ("a header", |p| damage_twice(&first_segment(p), 2048), 0),
+    ];
+    for (what, break_it, kept) in cases {
+        let place = killed(5);
+        break_it(&place);
+        assert_eq!(code(&wal(&place, &["verify"])), 1, "{what}");
+        let to = place.file("broken");
+        let salvaged = wal(&place, &["salvage", "--to", to.to_str().expect("a plain name")]);
+        assert_eq!(code(&salvaged), 0, "{what}: {}", err(&salvaged));
+        let server = place.start();
+        server.settle();
+        assert_eq!(server.export("iot", "weather").len(), kept, "{what}");
+        server.stop();
+    }
+}
+
+#[test]
+fn salvage_leaves_a_sound_log_and_a_running_server_alone() {
+    let place = killed(3);
+    let to = place.file("broken");
+    let arguments = ["salvage", "--to", to.to_str().expect("a plain name")];
+    let nothing = wal(&place, &arguments);
+    assert_eq!((code(&nothing), to.exists()), (0, false), "{}", out(&nothing));
+    assert!(out(&nothing).contains("nothing was changed"));
+    let server = place.start();
+    let refused = wal(&place, &arguments);
+    assert_eq!((code(&refused), to.exists()), (1, false));
+    assert!(err(&refused).contains("is in use by process"), "{}", err(&refused));
+    server.stop();
 }

@@ -472,7 +472,9 @@ pub(super) fn walk_segment(
         SegmentState::Last => overview.checkpoint.durable(),
         _ => segment.until.unwrap_or_default(),
     };
-    let mut walk = Walk { file: file.as_ref(), scan: Scan::new(&header), synced, visit };
+    // Not beyond the end of a file that was cut: each look there would read in vain.
+    let readable = Header { bytes: header.bytes.min(segment.bytes), ..header };
+    let mut walk = Walk { file: file.as_ref(), scan: Scan::new(&readable), synced, visit };
     let mut walked = Walked::default();
     while segment.until.is_none_or(|until| walk.scan.expected() <= until) {
         if walk.frame(&mut walked)? {

@@ -90,6 +90,7 @@
 
 pub mod disk;
 pub mod inspect;
+pub mod salvage;
 pub mod scan;
 
 mod appender;

@@ -362,7 +362,9 @@ impl Frames {
             };
             let header = read_header(file.as_ref(), number)?;
             if let Some(header) = header.filter(|header| header.first > Lsn::ZERO) {
-                return Ok(Some(Open { file, header, scan: Scan::new(&header) }));
+                // Not beyond the end of a file that was cut: each look there would read in vain.
+                let readable = segment::Header { bytes: header.bytes.min(file.bytes()?), ..header };
+                return Ok(Some(Open { file, header, scan: Scan::new(&readable) }));
             }
         }
         Ok(None)

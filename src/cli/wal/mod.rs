@@ -4,6 +4,7 @@
 mod dump;
 mod ls;
 mod records;
+mod salvage;
 mod verify;
 
 use std::io::{self, Write};
@@ -27,7 +28,8 @@ pub struct WalArgs {
 pub const EXAMPLES: &str = "Examples:
   tidegate wal ls --data /var/lib/tidegate
   tidegate wal verify
-  tidegate wal dump --from 100 --to 200 --format line";
+  tidegate wal dump --from 100 --to 200 --format line
+  tidegate wal salvage --to ./broken-log";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -42,6 +44,11 @@ enum Command {
         after_help = "Example:\n  tidegate wal dump --from 100 --to 200 --format line > lines.txt"
     )]
     Dump(dump::DumpArgs),
+    /// Make a log that refuses to start startable, with everything sound in it; nothing is deleted.
+    #[command(
+        after_help = "Example:\n  tidegate wal salvage --data ./tidegate-data --to ./broken-log"
+    )]
+    Salvage(salvage::SalvageArgs),
 }
 
 /// Runs one of the commands.
@@ -54,6 +61,7 @@ pub fn run(args: &WalArgs) -> Result<(), Failure> {
         Command::Ls(own) => ls::run(own, &args.settings),
         Command::Verify(own) => verify::run(own, &args.settings),
         Command::Dump(own) => dump::run(own, &args.settings),
+        Command::Salvage(own) => salvage::run(own, &args.settings),
     }
 }
 
