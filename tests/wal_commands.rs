@@ -283,3 +283,17 @@ fn salvage_leaves_a_sound_log_and_a_running_server_alone() {
     assert!(err(&refused).contains("is in use by process"), "{}", err(&refused));
     server.stop();
 }
+
+#[test]
+fn salvage_does_not_fill_the_disk_up_to_a_stray_file() {
+    let place = killed(2);
+    let stray = place.data().join("wal/18446744073709551615.wal");
+    fs::write(&stray, b"no segment").expect("a file can be made");
+    let verified = wal(&place, &["verify"]);
+    assert_eq!(code(&verified), 1);
+    let to = place.file("broken");
+    let refused = wal(&place, &["salvage", "--to", to.to_str().expect("a plain name")]);
+    assert_eq!((code(&refused), to.exists()), (1, false), "{}", out(&refused));
+    assert!(err(&refused).contains("missing in a row"), "{}", err(&refused));
+    assert!(stray.exists(), "nothing is deleted");
+}

@@ -21,7 +21,7 @@ use crate::base::lsn::Lsn;
 const LOOKS_MAX: u32 = 16;
 
 /// Most missing segments in a row that are named one by one.
-const MISSING_MAX: usize = 1024;
+pub(super) const MISSING_MAX: usize = 1024;
 
 /// What the files of a log say of themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,7 +21,9 @@ use std::sync::Arc;
 
 use super::disk::{Disk, DiskFile, RealDisk};
 use super::frame::{self, HEADER_BYTES, Seed};
-use super::inspect::{Checkpoint, Damage, Hurts, SegmentInfo, Verdict, Walked, walk_segment};
+use super::inspect::{
+    Checkpoint, Damage, Hurts, MISSING_MAX, SegmentInfo, Verdict, Walked, walk_segment,
+};
 use super::segment::{self, HEADER_PAGE_BYTES, Header};
 use super::{Case, Options, WalError, checkpoint};
 use crate::base::fs::{TEMPORARY_SUFFIX, create_dir_all, sync_dir};
@@ -54,8 +56,8 @@ impl Salvage {
     ///
     /// # Errors
     ///
-    /// [`WalError::Locked`] while a server has it. [`WalError::Damaged`]: nothing in it is sound, or
-    /// its segments contradict each other. [`WalError::Io`].
+    /// [`WalError::Locked`] while a server has it. [`WalError::Damaged`]: nothing in it is sound, its
+    /// segments contradict each other, or too many are missing. [`WalError::Io`].
     pub fn plan(options: &Options, filler: &[u8]) -> Result<Option<Self>, WalError> {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::lock(&options.dir)?);
         let failed = |error| WalError::io("read the log in", options.dir.clone(), error);
@@ -65,6 +67,12 @@ impl Salvage {
         }
         if let Some(damage) = verdict.damage.iter().find(|d| d.case == Case::OrderWrong) {
             return Err(hopeless(disk.as_ref(), damage, damage.to_string()));
+        }
+        let mut missing = verdict.damage.iter().filter(|d| d.case == Case::SegmentMissing);
+        if let Some(damage) = missing.nth(MISSING_MAX - 1) {
+            // A file under a number far from the others: filling up to it would fill the disk.
+            let detail = format!("{MISSING_MAX} segments or more are missing in a row");
+            return Err(hopeless(disk.as_ref(), damage, detail));
         }
         let (mends, lost) = (Vec::new(), Vec::new());
         let mut salvage = Self { disk, verdict, mends, lost, checkpoint: None };
