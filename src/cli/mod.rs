@@ -7,6 +7,8 @@ pub mod check;
 pub mod export;
 pub mod explain;
 pub mod load;
+pub mod progress;
+pub mod wal;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -33,7 +35,8 @@ const EXAMPLES: &str = "Examples:
   tidegate serve --listen 127.0.0.1:9000 --data /var/lib/tidegate
   tidegate check --config /etc/tidegate/config.toml
   tidegate export --database iot --table weather --format csv
-  tidegate explain 'weather,site=a t=21.5 1700000000000000000'";
+  tidegate explain 'weather,site=a t=21.5 1700000000000000000'
+  tidegate wal verify --data /var/lib/tidegate";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -60,6 +63,9 @@ enum Command {
         after_help = "Example:\n  tidegate load --url http://127.0.0.1:8086 --series 4000 --batch 5000 --connections 8 --seconds 10"
     )]
     Load(load::LoadArgs),
+    /// Look into the log: its segments, their soundness, the records in them.
+    #[command(after_help = wal::EXAMPLES)]
+    Wal(wal::WalArgs),
 }
 
 /// Where settings come from.
@@ -104,6 +110,7 @@ pub fn run() -> ExitCode {
         Some(Command::Export(args)) => export::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Load(args)) => load::run(&args),
+        Some(Command::Wal(args)) => wal::run(&args),
     };
     let (code, error) = match done {
         Ok(()) => return ExitCode::SUCCESS,
@@ -128,6 +135,15 @@ pub fn chain(error: &dyn Error) -> String {
 }
 
 impl SettingsArgs {
+    /// These, and where they say nothing, the `other` ones.
+    #[must_use]
+    pub fn or(&self, other: &Self) -> Self {
+        Self {
+            config: self.config.clone().or_else(|| other.config.clone()),
+            data: self.data.clone().or_else(|| other.data.clone()),
+        }
+    }
+
     /// The settings in effect, with what the command line adds.
     ///
     /// # Errors

@@ -252,6 +252,22 @@ impl Catalog {
         Ok(Self { state: RwLock::new(state), log: Mutex::new(file), path, poison })
     }
 
+    /// The tables of the catalog in `dir`, in the order of their numbers, without opening it: nothing
+    /// is locked or written, so also beside the server that has it. None where there is no catalog.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Damaged`]: a line is not what was written. [`CatalogError::Io`].
+    pub fn read_only(dir: &Path) -> Result<Vec<Arc<Table>>, CatalogError> {
+        let path = dir.join(FILE_NAME);
+        match std::fs::read(&path) {
+            // What has no end may be a line that is being written.
+            Ok(bytes) => Ok(replay(&path, &bytes[..sound_length(&bytes)])?.by_id),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(source) => Err(CatalogError::Io { what: "read", path, source }),
+        }
+    }
+
     /// The table of this name.
     pub fn resolve(&self, database: &str, table: &str) -> Option<Arc<Table>> {
         self.state().by_name.get(database)?.get(table).map(Arc::clone)

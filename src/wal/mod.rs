@@ -85,11 +85,14 @@
 //!
 //! [`frame`] and [`segment`] have the layouts; [`appender`], [`committer`], [`prepare`] and
 //! [`reclaim`] the algorithms in the order a frame meets them; [`recovery`] the table of cases;
+//! [`inspect`] how a log is judged beside its server, and [`salvage`] what is made of a broken one;
 //! [`map`] why lending mapped bytes is sound; [`disk`] the seam by which tests lose power and fail any
 //! operation.
 
 pub mod bytes;
 pub mod disk;
+pub mod inspect;
+pub mod salvage;
 pub mod scan;
 
 mod appender;

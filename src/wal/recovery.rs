@@ -103,14 +103,19 @@ impl Case {
     /// What an operator does about it.
     pub const fn advice(self) -> &'static str {
         match self {
-            Self::CheckpointDamaged => {
-                "restore it, or move it away: the log then replays every segment that is there"
-            }
             Self::SegmentMissing => {
-                "restore the file; without it, acknowledged frames are lost: run `tidegate wal verify`"
+                "restore the file; or run `tidegate wal verify` to see what is lost, and `tidegate wal \
+                 salvage --to DIR` to start with the rest"
             }
-            Self::HeaderDamaged | Self::LengthWrong | Self::OrderWrong | Self::FrameDamaged => {
-                "restore the file from a copy, or run `tidegate wal verify` to see what is readable"
+            Self::OrderWrong => {
+                "restore the files from one copy, and run `tidegate wal verify` to see what is readable"
+            }
+            Self::CheckpointDamaged
+            | Self::HeaderDamaged
+            | Self::LengthWrong
+            | Self::FrameDamaged => {
+                "restore the file from a copy, or run `tidegate wal verify` to see what is damaged, and \
+                 `tidegate wal salvage --to DIR` to start with the rest"
             }
             Self::New
             | Self::Leftover

@@ -86,7 +86,7 @@ impl Scan {
     }
 
     /// Reads anew what is read next: the file may have changed.
-    fn refresh(&mut self) {
+    pub(super) fn refresh(&mut self) {
         self.window.bytes.clear();
     }
 
@@ -142,6 +142,29 @@ impl Scan {
         Ok(behind)
     }
 
+    /// Moves to the first later frame that is sound, behind a place without one, numbered at most
+    /// `until`; `false`, and nothing moved, where there is none. The seed keeps bytes of a payload from
+    /// being taken for a frame.
+    pub(super) fn skip(&mut self, file: &dyn DiskFile, until: Option<Lsn>) -> io::Result<bool> {
+        let until = until.unwrap_or(Lsn(u64::MAX));
+        let mut offset = self.offset.saturating_add(frame::ALIGN as u64);
+        while offset.saturating_add(HEADER_BYTES as u64) <= self.bytes {
+            let header = self.header_at(file, offset)?.filter(|header| {
+                header.kind == Kind::Frame && header.lsn > self.expected && header.lsn <= until
+            });
+            if let Some(header) = header {
+                let body = offset.saturating_add(HEADER_BYTES as u64);
+                if header.heads(self.window.get(file, body, header.body_bytes())?) {
+                    self.offset = offset;
+                    self.expected = header.lsn;
+                    return Ok(true);
+                }
+            }
+            offset = offset.saturating_add(frame::ALIGN as u64);
+        }
+        Ok(false)
+    }
+
     fn header_at(&mut self, file: &dyn DiskFile, offset: u64) -> io::Result<Option<Header>> {
         let bytes = self.window.get(file, offset, HEADER_BYTES)?;
         let header: Option<&HeaderBytes> = bytes.try_into().ok();
@@ -194,13 +217,14 @@ pub(super) fn numbers(names: &[String]) -> BTreeMap<u64, &str> {
 
 /// Reads the frames of the log in `dir` that are not reclaimed, in order, without a lock and without
 /// writing anything, so also beside the server that has it. The frames of the last segment end where
-/// the next is not valid, which beside a running server may be one that is just being written.
+/// the next is not valid and nobody knows it to be synced: beside a running server it may be one that
+/// is just being written.
 ///
 /// # Errors
 ///
 /// [`WalError::Io`] when the directory or the checkpoint cannot be read. From the iterator:
-/// [`WalError::Corrupt`] at a frame that is not valid or not there although a later segment follows,
-/// and [`WalError::Io`]; it ends there.
+/// [`WalError::Corrupt`] at a frame that is not valid or not there although it was synced, and
+/// [`WalError::Io`]; it ends there.
 pub fn read_only(dir: &Path) -> Result<Frames, WalError> {
     let disk = RealDisk::read_only(dir);
     let mut frames = Frames { disk, open: None, ended: false };
@@ -210,7 +234,29 @@ pub fn read_only(dir: &Path) -> Result<Frames, WalError> {
     Ok(frames)
 }
 
-/// The frames of a log; see [`read_only`].
+/// The same, from the segment that holds frame `from`, which may be one whose frames are stored
+/// elsewhere and whose file was not used again yet; where that is gone, from the oldest that is left.
+/// Where files between two such segments were used again, their frames are passed over.
+///
+/// # Errors
+///
+/// As of [`read_only`].
+pub fn read_from(dir: &Path, from: Lsn) -> Result<Frames, WalError> {
+    let disk = RealDisk::read_only(dir);
+    let failed = |error| WalError::io("read", dir.to_owned(), error);
+    let names = disk.list().map_err(failed)?;
+    let mut frames = Frames { disk, open: None, ended: false };
+    for number in numbers(&names).into_keys() {
+        let Some(open) = frames.used_from(number).map_err(failed)? else { break };
+        if frames.open.is_some() && open.header.first > from {
+            break;
+        }
+        frames.open = Some(open);
+    }
+    Ok(frames)
+}
+
+/// The frames of a log; see [`read_only`] and [`read_from`].
 #[derive(Debug)]
 pub struct Frames {
     disk: RealDisk,
@@ -263,6 +309,15 @@ impl Frames {
                 self.open = Some(open);
                 return Ok(frame);
             }
+            if follows.is_none() && self.is_synced(&mut open).map_err(failed)? {
+                // Whoever says that it was synced was written after it: what is seen now counts.
+                open.scan.refresh();
+                frame = open.next().map_err(failed)?;
+                let (offset, lsn) = (open.scan.offset(), open.scan.expected());
+                self.open = Some(open);
+                let corrupt = WalError::Corrupt { segment: number, offset, lsn };
+                return frame.map(Some).ok_or(corrupt);
+            }
             if let Some(follows) = &follows
                 && open.scan.expected() < follows.header.first
                 && !self.is_reclaimed(follows.header.first.previous()).map_err(failed)?
@@ -272,6 +327,14 @@ impl Frames {
             }
             self.open = follows;
         }
+    }
+
+    /// Whether anything says that the frame at whose place the scan stands was synced. That frame is
+    /// not valid, and no later segment is there.
+    fn is_synced(&self, open: &mut Open) -> io::Result<bool> {
+        let synced = self.checkpoint()?.map_or(Lsn::ZERO, |record| record.durable);
+        let behind = open.scan.behind(open.file.as_ref())?;
+        Ok(open.scan.expected() <= synced.max(behind.durable))
     }
 
     /// Whether all frames up to `lsn` are stored elsewhere, so that their files may be used again.
@@ -299,7 +362,9 @@ impl Frames {
             };
             let header = read_header(file.as_ref(), number)?;
             if let Some(header) = header.filter(|header| header.first > Lsn::ZERO) {
-                return Ok(Some(Open { file, header, scan: Scan::new(&header) }));
+                // Not beyond the end of a file that was cut: each look there would read in vain.
+                let readable = segment::Header { bytes: header.bytes.min(file.bytes()?), ..header };
+                return Ok(Some(Open { file, header, scan: Scan::new(&readable) }));
             }
         }
         Ok(None)

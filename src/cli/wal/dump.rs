@@ -1,0 +1,136 @@
+//! `tidegate wal dump`: the records in the frames, as an export writes them.
+//!
+//! `json` has `lsn` and `database` before what an export's line has; `line` has a comment with both
+//! before the lines of each frame. Lines that were refused when they came stand there too: a frame
+//! keeps them for the reject sink.
+
+use std::io::{self, BufWriter, Write};
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::super::progress::Progress;
+use super::super::{Failure, SettingsArgs};
+use super::records::{Held, Names};
+use crate::api::export::format;
+use crate::base::lsn::Lsn;
+use crate::record::codec::RefusedLine;
+use crate::wal::{WalError, scan};
+
+/// Flags of `wal dump`.
+#[derive(Debug, Args)]
+pub(super) struct DumpArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Leave out frames before this LSN. Without it: begin at the oldest segment that is needed.
+    #[arg(long, value_name = "LSN")]
+    from: Option<u64>,
+    /// Leave out frames behind this LSN.
+    #[arg(long, value_name = "LSN")]
+    to: Option<u64>,
+    /// json (one object a line) or line.
+    #[arg(long, value_enum, default_value_t = Format::Json)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Json,
+    Line,
+}
+
+pub(super) fn run(args: &DumpArgs, of_wal: &SettingsArgs) -> Result<(), Failure> {
+    let config = super::settings(&args.settings, of_wal)?;
+    let mut names = Names::read(&config.data_dir)?;
+    let frames = match args.from {
+        None => scan::read_only(&config.wal.dir),
+        Some(from) => scan::read_from(&config.wal.dir, Lsn(from)),
+    };
+    let (from, to) = (Lsn(args.from.unwrap_or(0)), Lsn(args.to.unwrap_or(u64::MAX)));
+    let mut out = BufWriter::new(io::stdout());
+    let mut progress = Progress::new("dumping, LSN", 0);
+    for frame in frames.map_err(Failure::failed)? {
+        let (lsn, payload) = frame.map_err(|error| broken_off(&error))?;
+        progress.at(lsn.0);
+        if lsn > to {
+            break;
+        }
+        if lsn < from {
+            continue;
+        }
+        let mut text = Vec::new();
+        let mut frame = Frame { lsn, format: args.format, database: None, out: &mut text };
+        names.each(lsn, &payload, &mut |held| {
+            frame.put(&held);
+            Ok(())
+        })?;
+        match out.write_all(&text) {
+            Ok(()) => {}
+            // Whoever reads has enough: `| head`.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            Err(error) => return Err(Failure::failed(error)),
+        }
+    }
+    match out.flush() {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(error)),
+        _ => Ok(()),
+    }
+}
+
+fn broken_off(error: &WalError) -> Failure {
+    let more = match error {
+        WalError::Corrupt { .. } => "; run `tidegate wal verify`: it tells all that is damaged",
+        _ => "",
+    };
+    Failure::failed(format!("{error}{more}"))
+}
+
+/// The text of one frame.
+struct Frame<'a> {
+    lsn: Lsn,
+    format: Format,
+    /// The database of the comment that was written last.
+    database: Option<Box<str>>,
+    out: &'a mut Vec<u8>,
+}
+
+impl Frame<'_> {
+    fn put(&mut self, held: &Held<'_>) {
+        match (held, self.format) {
+            (Held::Record(table, row), Format::Json) => {
+                let begin = self.out.len();
+                format::Writer::new(format::Format::Json, &table.name).row(row, self.out);
+                let database = json!(table.database);
+                let prefix = format!("{{\"lsn\":{},\"database\":{database},", self.lsn);
+                // In place of the brace that opens the record.
+                self.out.splice(begin..=begin, prefix.into_bytes());
+            }
+            (Held::Record(table, row), Format::Line) => {
+                if self.database.as_ref() != Some(&table.database) {
+                    self.comment(&format!("database {}", table.database));
+                    self.database = Some(table.database.clone());
+                }
+                format::Writer::new(format::Format::Line, &table.name).row(row, self.out);
+            }
+            (Held::Refused(line), Format::Json) => {
+                let object = json!({ "lsn": self.lsn, "database": line.database, "refused": {
+                    "number": line.number, "reason": line.reason.code(), "message": line.message,
+                    "text": String::from_utf8_lossy(line.text),
+                } });
+                self.out.extend_from_slice(format!("{object}\n").as_bytes());
+            }
+            (Held::Refused(line), Format::Line) => self.comment(&refused(line)),
+        }
+    }
+
+    fn comment(&mut self, what: &str) {
+        self.out.extend_from_slice(format!("# lsn {}, {what}\n", self.lsn).as_bytes());
+    }
+}
+
+fn refused(line: &RefusedLine<'_>) -> String {
+    // As a literal, so that no line break in it ends the comment.
+    let text = String::from_utf8_lossy(line.text);
+    let (number, reason) = (line.number, line.reason.code());
+    format!("database {}, refused line {number}: {reason}: {text:?}", line.database)
+}

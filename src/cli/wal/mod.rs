@@ -1,0 +1,84 @@
+//! `tidegate wal ..`: the log's own commands, a file each. Those that read take no lock and write
+//! nothing, so they are safe beside a running server.
+
+mod dump;
+mod ls;
+mod records;
+mod salvage;
+mod verify;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{Failure, SettingsArgs};
+use crate::config::Config;
+
+/// Flags of `wal`.
+#[derive(Debug, Args)]
+pub struct WalArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What stands below `wal --help`.
+pub const EXAMPLES: &str = "Examples:
+  tidegate wal ls --data /var/lib/tidegate
+  tidegate wal verify
+  tidegate wal dump --from 100 --to 200 --format line
+  tidegate wal salvage --to ./broken-log";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the segments: number, state, frames, LSNs, bytes; and how far the log got.
+    #[command(after_help = "Example:\n  tidegate wal ls --data ./tidegate-data")]
+    Ls(ls::LsArgs),
+    /// Check every frame; exit code 1 when one is damaged.
+    #[command(after_help = "Example:\n  tidegate wal verify --data ./tidegate-data")]
+    Verify(verify::VerifyArgs),
+    /// Write the records in the frames to standard output.
+    #[command(
+        after_help = "Example:\n  tidegate wal dump --from 100 --to 200 --format line > lines.txt"
+    )]
+    Dump(dump::DumpArgs),
+    /// Make a log that refuses to start startable, with everything sound in it; nothing is deleted.
+    #[command(
+        after_help = "Example:\n  tidegate wal salvage --data ./tidegate-data --to ./broken-log"
+    )]
+    Salvage(salvage::SalvageArgs),
+}
+
+/// Runs one of the commands.
+///
+/// # Errors
+///
+/// [`Failure`] as of the command.
+pub fn run(args: &WalArgs) -> Result<(), Failure> {
+    match &args.command {
+        Command::Ls(own) => ls::run(own, &args.settings),
+        Command::Verify(own) => verify::run(own, &args.settings),
+        Command::Dump(own) => dump::run(own, &args.settings),
+        Command::Salvage(own) => salvage::run(own, &args.settings),
+    }
+}
+
+/// The settings, with every place in the data folder, whose log must be there.
+fn settings(own: &SettingsArgs, of_wal: &SettingsArgs) -> Result<Config, Failure> {
+    let config = own.or(of_wal).load(Vec::new())?.placed();
+    let dir: &PathBuf = &config.wal.dir;
+    if dir.is_dir() {
+        return Ok(config);
+    }
+    Err(Failure::failed(format!("there is no log in {}", dir.display())))
+}
+
+/// Writes to standard output; whoever reads may have enough, as in `| head`.
+fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,99 @@
+//! The records in a frame as rows, with the names of their tables.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::super::Failure;
+use crate::base::lsn::Lsn;
+use crate::engine::Row;
+use crate::engine::catalog::{Catalog, Table};
+use crate::record::TableId;
+use crate::record::codec::{CodecError, Payload, RecordView, RefusedLine};
+
+/// The names of tables, read from the catalog of a data folder without opening it.
+#[derive(Debug)]
+pub(super) struct Names {
+    dir: PathBuf,
+    tables: HashMap<TableId, Arc<Table>>,
+}
+
+/// What a frame holds.
+pub(super) enum Held<'a> {
+    /// A record of a table.
+    Record(&'a Table, &'a Row<'a>),
+    /// A line that was refused when it came.
+    Refused(RefusedLine<'a>),
+}
+
+impl Names {
+    pub(super) fn read(dir: &Path) -> Result<Self, Failure> {
+        let mut names = Self { dir: dir.to_owned(), tables: HashMap::new() };
+        names.refresh()?;
+        Ok(names)
+    }
+
+    fn refresh(&mut self) -> Result<(), Failure> {
+        let tables = Catalog::read_only(&self.dir).map_err(Failure::failed)?;
+        self.tables = tables.into_iter().map(|table| (table.id, table)).collect();
+        Ok(())
+    }
+
+    fn find(&mut self, id: TableId) -> Result<Arc<Table>, Failure> {
+        if !self.tables.contains_key(&id) {
+            // A server may have made it since: always before a record of it is in the log.
+            self.refresh()?;
+        }
+        let table = self.tables.get(&id).map(Arc::clone);
+        table.ok_or_else(|| {
+            Failure::failed(format!("the catalog in {} has no table {}", self.dir.display(), id.0))
+        })
+    }
+
+    /// Hands everything in the frame to `each`, which ends it with an error.
+    pub(super) fn each(
+        &mut self,
+        lsn: Lsn,
+        payload: &[u8],
+        each: &mut dyn FnMut(Held<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let unreadable =
+            |error: CodecError| Failure::failed(format!("the frame of LSN {lsn}: {error}"));
+        let payload = Payload::open(payload).map_err(unreadable)?;
+        let (mut families, mut layouts) = (Vec::new(), Vec::new());
+        payload.dictionary(&mut families, &mut layouts).map_err(unreadable)?;
+        for section in 0..payload.sections() {
+            for view in payload.section(section, &families, &layouts) {
+                let view = view.map_err(unreadable)?;
+                let table = self.find(view.family.table)?;
+                with_row(&view, &mut |row| each(Held::Record(&table, row)))
+                    .map_err(unreadable)??;
+            }
+        }
+        for line in payload.refused_lines() {
+            each(Held::Refused(line.map_err(unreadable)?))?;
+        }
+        Ok(())
+    }
+}
+
+fn with_row<T>(
+    view: &RecordView<'_>,
+    with: &mut dyn FnMut(&Row<'_>) -> T,
+) -> Result<T, CodecError> {
+    let dimensions: Vec<_> = view.dimensions().collect();
+    let mut attributes = Vec::with_capacity(view.layout.attributes);
+    for ((_, name), value) in view.layout.entries().zip(view.values()) {
+        attributes.push((name, value?));
+    }
+    // As an export has them; a request may name them in any order.
+    attributes.sort_by_key(|(name, _)| *name);
+    Ok(with(&Row {
+        measure_name: view.family.measure_name,
+        dimensions: &dimensions,
+        kind: view.layout.kind,
+        attributes: &attributes,
+        time_ns: view.time_ns,
+        version: view.version,
+    }))
+}
