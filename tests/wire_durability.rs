@@ -23,7 +23,8 @@ fn post(server: &Gateway, target: &str, headers: &[(&str, &str)], body: &str) ->
 
 fn lsn(reply: &Reply) -> u64 {
     let lsn = reply.header("x-tidegate-lsn").and_then(|lsn| lsn.parse().ok());
-    lsn.unwrap_or_else(|| std::panic::panic_any(format!("no LSN: {}", reply.text())))
+    assert!(lsn.is_some(), "no LSN: {}", reply.text());
+    lsn.expect("looked at above")
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// Longest wait for a byte; a server that needs longer is taken for dead.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 /// One connection, opened when it is needed.
 #[derive(Debug)]
@@ -100,10 +100,10 @@ impl Reply {
 
     /// The body as JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
-            let text = self.text();
-            std::panic::panic_any(format!("{error} in {text:?}"))
-        })
+        let parsed = serde_json::from_slice(&self.body);
+        let problem = parsed.as_ref().err();
+        assert!(problem.is_none(), "{problem:?} in {:?}", self.text());
+        parsed.expect("looked at above")
     }
 }
 
