@@ -89,6 +89,11 @@ fn life(kind: Kind, cuts: u32, seed: u64, sum: &mut Sum) {
     sum.records += records;
     sum.rotations += run.rotations();
     sum.slowest_start = sum.slowest_start.max(run.slowest_start);
+    tell(format!(
+        "powercut: {kind:?}, {} cuts, {} requests acknowledged, {} records read back, lost 0, doubled \
+         0, invented 0; {} rotations under load, slowest start {:?}",
+        sum.cuts, sum.acknowledged, sum.records, sum.rotations, sum.slowest_start
+    ));
 }
 
 fn survives_power_cuts(kind: Kind) {
@@ -101,11 +106,6 @@ fn survives_power_cuts(kind: Kind) {
         let left = cuts - sum.cuts;
         life(kind, left.min(GENERATION_CYCLES), seed + u64::from(sum.cuts), &mut sum);
     }
-    tell(format!(
-        "powercut: {kind:?}, {} cuts, {} requests acknowledged, {} records read back, lost 0, doubled \
-         0, invented 0; {} rotations under load, slowest start {:?}",
-        sum.cuts, sum.acknowledged, sum.records, sum.rotations, sum.slowest_start
-    ));
 }
 
 #[test]

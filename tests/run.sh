@@ -20,4 +20,19 @@ if ! "$python" -c 'import influxdb_client, duckdb, pyarrow' 2>/dev/null; then
 fi
 export TIDEGATE_TEST_PYTHON="$python"
 
+# File systems of the tests' own, which are filled and cut from their power, and a disk that fails.
+# Mounting takes root; without it those tests fail, and say so.
+declare -A packages=(
+    [mkfs.ext4]=e2fsprogs [mkfs.xfs]=xfsprogs [losetup]=mount
+    [nbdkit]=nbdkit [nbdfuse]=libnbd-bin [fusermount3]=fuse3
+)
+missing=()
+for tool in "${!packages[@]}"; do
+    command -v "$tool" >/dev/null || missing+=("${packages[$tool]}")
+done
+if ((${#missing[@]})); then
+    echo "installing ${missing[*]}"
+    apt-get update -qq && apt-get install -qq -y "${missing[@]}" >/dev/null
+fi
+
 cargo test --locked "$@"

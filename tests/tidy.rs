@@ -325,12 +325,12 @@ mod bites {
 
     #[test]
     fn each_rule_finds_what_breaks_it_and_nothing_else() {
+        type Rule = fn(&Source) -> Vec<String>;
         let long = "//! x\n".repeat(FILE_LINES_MAX + 1);
         let told = "/// A.\n///\n/// # Errors\n///\n/// Never.\npub fn a(\n) -> Result<(), E> {}";
         let untold = "/// # Errors\npub fn a() {}\n\n/// B.\npub fn b(\n) -> io::Result<()> {}";
         let unknown_number = format!("// {} later", concat!("TO", "DO"));
         let path = format!("let a = \"{}a\";", concat!("/wo", "rk/"));
-        type Rule = fn(&Source) -> Vec<String>;
         let cases: [(Rule, &str, &str); 8] = [
             (is_blocking, "async fn a() {}", "// tokio"),
             (is_safe, "unsafe { a() }", "#![deny(unsafe_code)] // unsafe"),

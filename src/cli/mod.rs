@@ -7,6 +7,7 @@ pub mod check;
 pub mod export;
 pub mod explain;
 pub mod load;
+pub mod selftest;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -33,7 +34,8 @@ const EXAMPLES: &str = "Examples:
   tidegate serve --listen 127.0.0.1:9000 --data /var/lib/tidegate
   tidegate check --config /etc/tidegate/config.toml
   tidegate export --database iot --table weather --format csv
-  tidegate explain 'weather,site=a t=21.5 1700000000000000000'";
+  tidegate explain 'weather,site=a t=21.5 1700000000000000000'
+  tidegate selftest --data /var/lib/tidegate";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -60,6 +62,11 @@ enum Command {
         after_help = "Example:\n  tidegate load --url http://127.0.0.1:8086 --series 4000 --batch 5000 --connections 8 --seconds 10"
     )]
     Load(load::LoadArgs),
+    /// Prove on this very disk that the log keeps what it acknowledged: write, kill -9, read back, count.
+    #[command(
+        after_help = "Example:\n  tidegate selftest --data /var/lib/tidegate --kills 20\n\nWrites some hundred MiB into a folder of its own beside the data, and removes it. Exit code 1 when\nanything acknowledged was lost."
+    )]
+    Selftest(selftest::SelftestArgs),
 }
 
 /// Where settings come from.
@@ -104,6 +111,7 @@ pub fn run() -> ExitCode {
         Some(Command::Export(args)) => export::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Load(args)) => load::run(&args),
+        Some(Command::Selftest(args)) => selftest::run(&args),
     };
     let (code, error) = match done {
         Ok(()) => return ExitCode::SUCCESS,

@@ -43,7 +43,7 @@ impl Walk<'_> {
     fn block_comment(&mut self) {
         let mut depth = 0;
         let mut before = '/';
-        while let Some(c) = self.rest.next() {
+        for c in self.rest.by_ref() {
             match (before, c) {
                 ('/', '*') => depth += 1,
                 ('*', '/') => depth -= 1,
@@ -62,11 +62,8 @@ impl Walk<'_> {
         self.code.push('"');
         while let Some(c) = self.rest.next() {
             match c {
-                '\\' => {
-                    if self.rest.next() == Some('\n') {
-                        self.code.push('\n');
-                    }
-                }
+                // What is escaped ends nothing; a line's end stays one.
+                '\\' => self.code.extend(self.rest.next().filter(|escaped| *escaped == '\n')),
                 '\n' => self.code.push('\n'),
                 '"' => break,
                 _ => {}
