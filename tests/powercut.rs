@@ -22,12 +22,16 @@ mod run;
 #[path = "kill/traffic.rs"]
 mod traffic;
 
+use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use common::count::{self, Count, Counter};
+use common::gateway::Place;
 use common::random::Random;
-use common::tell;
 use common::volume::{Kind, Volume};
+use common::{tell, wait_for};
 use run::{ACKNOWLEDGED_MIN, GENERATION_CYCLES, Run};
 use traffic::Levels;
 
@@ -42,6 +46,15 @@ const SYNCED: Levels = &[None, Some("sync"), Some("applied")];
 
 /// What is acknowledged before the sync.
 const UNSYNCED: Levels = &[Some("memory")];
+
+/// Every so many cuts, one around a rotation: records so large, and so many of them before the cut, that
+/// a segment is filled never, once or more often.
+const ROTATION_CUTS_PART: u32 = 4;
+const LARGE_BYTES: usize = 256 << 10;
+const LARGE_RECORDS: Range<u64> = 120..500;
+
+/// Longest time until so many are acknowledged, on a busy machine.
+const LOAD_MAX: Duration = Duration::from_mins(2);
 
 /// Room for the log and for the Parquet files of one generation; the file behind it is sparse.
 const VOLUME_BYTES: u64 = 4 << 30;
@@ -116,6 +129,46 @@ fn what_was_synced_survives_power_cuts_on_ext4() {
 #[test]
 fn what_was_synced_survives_power_cuts_on_xfs() {
     survives_power_cuts(Kind::Xfs);
+}
+
+/// Large records turn the log's segments over, so that cuts fall into the time around a rotation.
+#[test]
+fn what_was_synced_survives_power_cuts_around_a_rotation() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let seed = Random::seed_from("TIDEGATE_CUTS_SEED");
+    let mut random = Random::new(seed);
+    let (mut records, mut rotations) = (0, 0);
+    let cuts = cuts().div_ceil(ROTATION_CUTS_PART);
+    tell(format!("powercut: rotation, {cuts} cuts, TIDEGATE_CUTS_SEED={seed}"));
+    for cut in 0..cuts {
+        let kind = *random.pick(&[Kind::Ext4, Kind::Xfs]);
+        let volume = Volume::new(kind, VOLUME_BYTES);
+        let place = Place::on(&volume, &run::settings(2));
+        let server = place.start();
+        let begun = place.logged(run::ROTATED);
+        let mut counters: Vec<Counter> = (0..4).map(|at| Counter::new(at, LARGE_BYTES)).collect();
+        let (count, address) = (Count::default(), server.address);
+        let enough = random.within(LARGE_RECORDS);
+        std::thread::scope(|scope| {
+            for counter in &mut counters {
+                scope.spawn(|| counter.run(address, &count));
+            }
+            wait_for("the load", LOAD_MAX, || {
+                (count.acknowledged.load(Ordering::SeqCst) >= enough).then_some(())
+            });
+            server.end(|child| run::cut(child, &volume));
+        });
+        rotations += place.logged(run::ROTATED) - begun;
+        let server = place.start();
+        let found = count::served(&server);
+        let wrong = count::wrong(&counters, &found);
+        assert!(wrong.is_empty(), "{kind:?}, cut {cut}, seed {seed}: {}", wrong.join("\n"));
+        records += found.len();
+    }
+    tell(format!(
+        "powercut: rotation, {cuts} cuts, {rotations} rotations, {records} records, lost 0"
+    ));
+    assert!(rotations > 0, "the log was never rotated; the load was too small to prove anything");
 }
 
 /// The control: acknowledged before the sync is lost, and found out.

@@ -26,7 +26,7 @@ pub(crate) const ACKNOWLEDGED_MIN: u64 = 20;
 pub(crate) const GENERATION_CYCLES: u32 = 10;
 
 /// What the server logs when it goes over to another segment, and when it has started.
-const ROTATED: &str = "the log goes on in a new segment";
+pub(crate) const ROTATED: &str = "the log goes on in a new segment";
 const LISTENS: &str = " listening ";
 
 /// Longest life of a server under load, ms; one in five lives longer, until its log is rotated.
@@ -131,12 +131,7 @@ impl Run {
     /// Ends a server by SIGKILL; on a volume by a power cut.
     fn crash(&self, child: &mut Child) {
         let Some(volume) = &self.volume else { return gateway::kill(child) };
-        // Frozen first: what it answers after the cut would look like a loss, since a sync under way
-        // may end well while the file system shuts down.
-        gateway::freeze(child);
-        volume.cut();
-        gateway::kill(child);
-        volume.remount();
+        cut(child, volume);
     }
 
     /// Loads the server until it crashes at a random moment. Returns how many requests were
@@ -202,6 +197,16 @@ impl Run {
         wrong.extend(invented.map(|text| format!("rejected, but nobody sent it: {text}")));
         (records, wrong)
     }
+}
+
+/// Cuts the power of the volume below a server, and mounts it again.
+pub(crate) fn cut(child: &mut Child, volume: &Volume) {
+    // Frozen first: what it answers after the cut would look like a loss, since a sync under way may
+    // end well while the file system shuts down.
+    gateway::freeze(child);
+    volume.cut();
+    gateway::kill(child);
+    volume.remount();
 }
 
 /// Compares the tables of a generation with what its writers know.
