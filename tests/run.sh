@@ -22,5 +22,19 @@ export TIDEGATE_TEST_PYTHON="$python"
 
 # The plainest client of all.
 command -v curl >/dev/null || { apt-get update -qq && apt-get install -qq -y curl >/dev/null; }
+# File systems of the tests' own, which are filled and cut from their power, and a disk that fails.
+# Mounting takes root; without it those tests fail, and say so.
+declare -A packages=(
+    [mkfs.ext4]=e2fsprogs [mkfs.xfs]=xfsprogs [losetup]=mount
+    [nbdkit]=nbdkit [nbdfuse]=libnbd-bin [fusermount3]=fuse3
+)
+missing=()
+for tool in "${!packages[@]}"; do
+    command -v "$tool" >/dev/null || missing+=("${packages[$tool]}")
+done
+if ((${#missing[@]})); then
+    echo "installing ${missing[*]}"
+    apt-get update -qq && apt-get install -qq -y "${missing[@]}" >/dev/null
+fi
 
 cargo test --locked "$@"

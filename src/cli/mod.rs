@@ -9,6 +9,7 @@ pub mod explain;
 pub mod load;
 pub mod progress;
 pub mod wal;
+pub mod selftest;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -36,7 +37,8 @@ const EXAMPLES: &str = "Examples:
   tidegate check --config /etc/tidegate/config.toml
   tidegate export --database iot --table weather --format csv
   tidegate explain 'weather,site=a t=21.5 1700000000000000000'
-  tidegate wal verify --data /var/lib/tidegate";
+  tidegate wal verify --data /var/lib/tidegate
+  tidegate selftest --data /var/lib/tidegate";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -66,6 +68,11 @@ enum Command {
     /// Look into the log: its segments, their soundness, the records in them.
     #[command(after_help = wal::EXAMPLES)]
     Wal(wal::WalArgs),
+    /// Prove on this very disk that the log keeps what it acknowledged: write, kill -9, read back, count.
+    #[command(
+        after_help = "Example:\n  tidegate selftest --data /var/lib/tidegate --kills 20\n\nWrites some hundred MiB into a folder of its own beside the data, and removes it. Exit code 1 when\nanything acknowledged was lost."
+    )]
+    Selftest(selftest::SelftestArgs),
 }
 
 /// Where settings come from.
@@ -111,6 +118,7 @@ pub fn run() -> ExitCode {
         Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Load(args)) => load::run(&args),
         Some(Command::Wal(args)) => wal::run(&args),
+        Some(Command::Selftest(args)) => selftest::run(&args),
     };
     let (code, error) = match done {
         Ok(()) => return ExitCode::SUCCESS,

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::client::{Client, Reply};
 use super::rows::{self, Rows};
+use super::volume::Volume;
 use super::{tell, wait_for};
 
 /// Longest time until a server listens and has replayed its log, on a busy machine.
@@ -24,6 +25,7 @@ const STOP_MAX: Duration = Duration::from_mins(2);
 #[derive(Debug)]
 pub(crate) struct Place {
     dir: TempDir,
+    data: PathBuf,
     starts: AtomicU32,
 }
 
@@ -38,10 +40,20 @@ pub(crate) struct Gateway {
 impl Place {
     /// A folder of its own, with `settings` as its `config.toml`.
     pub(crate) fn new(settings: &str) -> Self {
+        Self::made(settings, |dir| dir.join("data"))
+    }
+
+    /// The same with its data in a file system of their own.
+    pub(crate) fn on(volume: &Volume, settings: &str) -> Self {
+        Self::made(settings, |_dir| volume.root().join("data"))
+    }
+
+    fn made(settings: &str, data: impl FnOnce(&Path) -> PathBuf) -> Self {
         // Below the build folder, which is on a real disk; the system's temporary folder may not be.
         let dir = TempDir::with_prefix_in("promise-", env!("CARGO_TARGET_TMPDIR"));
-        let place =
-            Self { dir: dir.expect("the build folder can be written"), starts: AtomicU32::new(0) };
+        let dir = dir.expect("the build folder can be written");
+        let data = data(dir.path());
+        let place = Self { dir, data, starts: AtomicU32::new(0) };
         place.configure(settings);
         place
     }
@@ -53,7 +65,7 @@ impl Place {
 
     /// The data folder.
     pub(crate) fn data(&self) -> PathBuf {
-        self.dir.path().join("data")
+        self.data.clone()
     }
 
     /// A file of the test's own.
@@ -212,6 +224,21 @@ impl Gateway {
         kill(&mut self.child);
     }
 
+    /// Waits until the process ends by itself.
+    pub(crate) fn wait_end(&mut self, longest: Duration) -> ExitStatus {
+        wait_for("the server to end", longest, || self.child.try_wait().expect("it is our child"))
+    }
+
+    /// Whether the process runs.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_none()
+    }
+
+    /// Ends it as `end` does.
+    pub(crate) fn end(mut self, end: impl FnOnce(&mut Child)) {
+        end(&mut self.child);
+    }
+
     /// SIGTERM, and waits until it has stopped well.
     pub(crate) fn stop(mut self) {
         let status = self.terminate();
@@ -219,8 +246,7 @@ impl Gateway {
     }
 
     fn terminate(&mut self) -> ExitStatus {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.expect("a process has a number"), Signal::TERM).expect("it is our child");
+        signal(&self.child, Signal::TERM);
         wait_for("the server to stop", STOP_MAX, || self.child.try_wait().expect("it is our child"))
     }
 }
@@ -239,6 +265,34 @@ pub(crate) fn kill(child: &mut Child) {
     // An error says that it has ended already.
     drop(child.kill());
     drop(child.wait());
+}
+
+/// SIGSTOP, and waits until no thread of the process can execute another instruction: from then on it
+/// answers nobody. A sync under way may still end in the kernel.
+pub(crate) fn freeze(child: &Child) {
+    signal(child, Signal::STOP);
+    wait_for("the server to freeze", STOP_MAX, || {
+        let states = thread_states(child);
+        // The first that is stopped has told all others; those in the kernel stop on their way out.
+        let is_frozen =
+            states.contains(&'T') && states.iter().all(|state| matches!(state, 'T' | 'D'));
+        // One that has ended answers nobody either.
+        (is_frozen || states.iter().all(|state| *state == 'Z')).then_some(())
+    });
+}
+
+/// One letter a thread, as the kernel names its states.
+fn thread_states(child: &Child) -> Vec<char> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", child.id()));
+    let stats = tasks.into_iter().flatten().flatten().map(|task| task.path().join("stat"));
+    let texts = stats.filter_map(|stat| fs::read_to_string(stat).ok());
+    // The name before the state may hold anything, brackets too.
+    texts.filter_map(|text| text.rsplit_once(") ")?.1.chars().next()).collect()
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    kill_process(pid.expect("a process has a number"), signal).expect("it is our child");
 }
 
 /// All files below `dir` whose names end in `ending`, sorted.

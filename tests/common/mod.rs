@@ -6,9 +6,11 @@
 #![allow(dead_code, reason = "each test uses its own part")]
 
 pub(crate) mod client;
+pub(crate) mod count;
 pub(crate) mod gateway;
 pub(crate) mod random;
 pub(crate) mod rows;
+pub(crate) mod volume;
 
 use std::fmt::Display;
 use std::io::Write;

@@ -29,6 +29,9 @@ const BULK_RECORDS: i64 = 6;
 /// Of 100 requests, how many are such ones, of the first writer and of the others.
 const BULK_OF_100: (u64, u64) = (60, 4);
 
+/// How durable a write may ask to be; nothing where it takes what the server is set to.
+pub(crate) type Levels = &'static [Option<&'static str>];
+
 /// 2026-11-01T00:00:00Z.
 const TIME_BASE_NS: i64 = 1_793_491_200_000_000_000;
 const DAY_NS: i64 = 86_400_000_000_000;
@@ -44,6 +47,7 @@ pub(crate) struct Writer {
     generation: u32,
     random: Random,
     bulk_of_100: u64,
+    levels: Levels,
     /// Keys in the order in which they were first sent.
     keys: Vec<Key>,
     /// Numbers times and conflicts.
@@ -76,12 +80,13 @@ impl Request {
 }
 
 impl Writer {
-    /// Writer `number` of a generation, which shares its tables.
-    pub(crate) fn new(number: usize, generation: u32, random: Random) -> Self {
+    /// Writer `number` of a generation, which shares its tables; each request asks for one of `levels`.
+    pub(crate) fn new(number: usize, generation: u32, levels: Levels, random: Random) -> Self {
         let (first, others) = BULK_OF_100;
         Self {
             name: format!("w{number}"),
             bulk_of_100: if number == 0 { first } else { others },
+            levels,
             ledger: Ledger::default(),
             generation,
             random,
@@ -106,7 +111,7 @@ impl Writer {
                 _ => self.plan(),
             };
             self.ledger.send(request.effects.clone());
-            let way = Way::random(&mut self.random);
+            let way = Way::random(self.levels, &mut self.random);
             let body = way.body(&request.sent);
             let reply = loop {
                 match way.post(&mut client, &body) {
@@ -296,13 +301,11 @@ enum Protocol {
 }
 
 impl Way {
-    fn random(random: &mut Random) -> Self {
+    fn random(levels: Levels, random: &mut Random) -> Self {
         use Protocol::{Json, JsonLines, V1, V2, V3};
-        let levels =
-            [None, None, None, Some("memory"), Some("interval"), Some("sync"), Some("applied")];
         Self {
             protocol: *random.pick(&[V1, V2, V3, Json, JsonLines]),
-            durability: *random.pick(&levels),
+            durability: *random.pick(levels),
         }
     }
 
