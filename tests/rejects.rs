@@ -154,3 +154,42 @@ fn a_crash_loses_no_report_and_doubles_none() {
     server.stop();
     assert_eq!(reports(&place, ""), before, "a replay writes the same reports again, or none");
 }
+
+/// A name may be longer than a file system takes, and every byte of it may need three.
+#[test]
+fn names_of_any_length_are_reported_and_hold_up_nobody() {
+    let place = Place::new("[shards]\ncount = 1\n");
+    let server = place.start();
+    let database = "x".repeat(256);
+    let mut client = server.client();
+    let path = format!("/api/v2/write?bucket={database}");
+    assert_eq!(client.post(&path, &[], b"bad").unwrap().status, 400);
+    let table = "\u{6e29}".repeat(85);
+    apply(&server, &format!("{table},site=a t=1 {TIME_NS}"));
+    apply(&server, &format!("{table},site=a t=2 {TIME_NS}"));
+    let lines = &wait_for_reports(&place, "lines", 1)[0];
+    assert_eq!(lines["database"], database);
+    let records = &wait_for_reports(&place, "records", 1)[0];
+    assert_eq!(records["table"], table);
+    server.stop();
+}
+
+#[test]
+fn a_sink_that_is_away_is_told_and_comes_back() {
+    let place = Place::new("");
+    let server = place.start();
+    let sink = place.data().join("rejects");
+    std::fs::remove_dir_all(&sink).unwrap();
+    std::fs::write(&sink, b"in the way").unwrap();
+    let mut client = server.client();
+    assert_eq!(client.post("/api/v2/write?bucket=iot", &[], b"bad").unwrap().status, 400);
+    let health = wait_for("the sink to be missed", REPORT_MAX, || {
+        client.get("/health").ok().filter(|reply| reply.status == 503)
+    });
+    assert!(health.text().contains("rejects"), "{}", health.text());
+    std::fs::remove_file(&sink).unwrap();
+    wait_for_reports(&place, "lines", 1);
+    wait_for("the sink to be well", REPORT_MAX, || {
+        client.get("/health").ok().filter(|reply| reply.status == 200)
+    });
+}

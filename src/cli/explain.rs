@@ -50,8 +50,13 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
     };
     let options = line_options(&config, args)?;
     let stock = Stock::of(&config);
-    let mut explainer =
-        Explainer { config: &config, stock: &stock, out: String::new(), refused: 0 };
+    let mut explainer = Explainer {
+        config: &config,
+        stock: &stock,
+        received_ns: options.received_ns,
+        out: String::new(),
+        refused: 0,
+    };
     line::decode(&text, &options, &mut explainer);
     write!(io::stdout(), "{}", explainer.out).map_err(Failure::failed)?;
     match explainer.refused {
@@ -111,20 +116,23 @@ impl Stock {
 struct Explainer<'e> {
     config: &'e Config,
     stock: &'e Stock,
+    /// The version of a record by the setting "arrival".
+    received_ns: i64,
     out: String,
     refused: u64,
 }
 
 impl RecordSink for Explainer<'_> {
     fn record(&mut self, record: &Record<'_>) {
+        let table = self.stock.table(record);
         let checked = validate::family(record)
             .and_then(|()| validate::layout(record))
-            .and_then(|()| validate::values(record));
+            .and_then(|()| validate::values(record))
+            .and_then(|()| table.as_deref().map_or(Ok(()), |table| fits(table, record)));
         if let Err((reason, message)) = checked {
             self.refuse(Refusal { origin: record.origin, column: 0, reason, message });
             return;
         }
-        let table = self.stock.table(record);
         // Writing to a string cannot fail.
         self.explain(record, table.as_deref()).expect("a string takes everything");
     }
@@ -144,7 +152,8 @@ impl RecordSink for Explainer<'_> {
 impl Explainer<'_> {
     fn explain(&mut self, record: &Record<'_>, table: Option<&Table>) -> std::fmt::Result {
         let shards = self.config.shards.effective_count();
-        let version = record.version.unwrap_or(1);
+        let by_arrival = self.config.ingest.version == "arrival";
+        let version = record.version.unwrap_or(if by_arrival { self.received_ns } else { 1 });
         let time_ns = record.time_ns.unwrap_or_default();
         let mut builder = PayloadBuilder::new(shards);
         builder.start(time_ns);
@@ -153,6 +162,7 @@ impl Explainer<'_> {
         builder.push(ids, record, time_ns, version);
         let mut bytes = Vec::new();
         builder.finish(&mut bytes);
+        let mut refused = 0;
         let out = &mut self.out;
         writeln!(out, "line {}", record.origin.number)?;
         let is_new = match (table, self.stock) {
@@ -183,8 +193,12 @@ impl Explainer<'_> {
                 "  series     {:016x}, bucket {}, shard {shard} of {shards}",
                 view.series_hash, bucket.0
             )?;
-            writeln!(out, "  verdict    {}", verdict(self.stock, table, view))
+            let verdict = verdict(self.stock, table, view);
+            refused += u64::from(verdict.starts_with("rejected"));
+            writeln!(out, "  verdict    {verdict}")
         })?;
+        self.refused += refused;
+        let out = &mut self.out;
         writeln!(
             out,
             "  bytes      {} as text, {} as a payload of its own",
@@ -192,6 +206,13 @@ impl Explainer<'_> {
             bytes.len()
         )
     }
+}
+
+/// Whether the record's attributes have the types of the table's columns.
+fn fits(table: &Table, record: &Record<'_>) -> Result<(), validate::Broken> {
+    let attributes: Vec<_> =
+        record.attributes.iter().map(|a| (a.name, a.value.value_type())).collect();
+    table.fits(&attributes).map_err(|error| (error.reason(), error.to_string()))
 }
 
 /// Shows the one record of a payload to `each`.

@@ -73,8 +73,8 @@ const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 /// How long to wait at the end until all that was sent is in the engine.
 const SETTLE_MAX: Duration = Duration::from_mins(2);
 
-/// The first record's time: 2026-01-01T00:00:00Z.
-const BEGIN_NS: u64 = 1_767_225_600_000_000_000;
+/// The time in a request that is not stamped yet; as many digits as any other.
+const UNSTAMPED_NS: u64 = 1_767_225_600_000_000_000;
 
 /// Between two records of one host.
 const STEP_NS: u64 = 10_000_000_000;
@@ -126,6 +126,8 @@ struct Shared {
     args: LoadArgs,
     clock: SharedClock,
     end: Duration,
+    /// The first record's time: the start of the run, so that a second run sends new records.
+    begin_ns: u64,
     lines: AtomicU64,
     stop: AtomicBool,
 }
@@ -150,6 +152,7 @@ pub fn run(args: &LoadArgs) -> Result<(), Failure> {
         args: args.clone(),
         clock: Arc::clone(&clock),
         end: begin + Duration::from_secs(args.seconds),
+        begin_ns: clock.wall_ns().unsigned_abs() / STEP_NS * STEP_NS,
         lines: AtomicU64::new(0),
         stop: AtomicBool::new(false),
     });
@@ -238,7 +241,7 @@ fn try_send_all(
         let at = usize::try_from(round % u64::from(TEMPLATES)).unwrap_or_default();
         // Every request is later than the one before, and so is a host's second line in one request:
         // no record is sent twice.
-        templates[at].stamp(|line| BEGIN_NS + (round * steps + line / own) * STEP_NS);
+        templates[at].stamp(|line| shared.begin_ns + (round * steps + line / own) * STEP_NS);
         request.clear();
         write!(request, "{head}{}\r\n\r\n", templates[at].body.len())?;
         request.extend_from_slice(&templates[at].body);
@@ -341,7 +344,7 @@ fn put_line(
         *random ^= *random << 17;
         write!(out, "{}{field}={}i", if n == 0 { ' ' } else { ',' }, *random % 100)?;
     }
-    writeln!(out, " {BEGIN_NS}")
+    writeln!(out, " {UNSTAMPED_NS}")
 }
 
 fn head(args: &LoadArgs, address: &str) -> String {

@@ -12,8 +12,16 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::runtime::Runtime;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::base::class::Class;
+
+/// Longest part of a key that [`encode`] makes: file systems take names of at most 255 bytes, and a
+/// directory store adds an ending of its own while it writes.
+pub const PART_BYTES_MAX: usize = 200;
+
+/// What the end of a part that was cut takes: `=~` and 16 hexadecimal digits.
+const HASH_BYTES: usize = 18;
 
 /// A store of objects by key.
 #[derive(Debug)]
@@ -127,9 +135,19 @@ impl Store {
 }
 
 /// A name as one part of a key: letters, digits, `-`, `_` and `.` stay, the rest becomes `=XX`, two
-/// hexadecimal digits a byte; so does a leading `.`. Different names give different parts, and none
-/// is empty, `.` or `..`.
+/// hexadecimal digits a byte; so does a leading `.`. A part that would be longer than
+/// [`PART_BYTES_MAX`] is cut there and ends in `=~` and the hash of the name. Different names give
+/// different parts, and none is empty, `.` or `..`.
 pub fn encode(name: &str) -> String {
+    let part = encode_whole(name);
+    if part.len() <= PART_BYTES_MAX {
+        return part;
+    }
+    // Every byte of a part is ASCII, so any cut is between characters.
+    format!("{}=~{:016x}", &part[..PART_BYTES_MAX - HASH_BYTES], xxh3_64(name.as_bytes()))
+}
+
+fn encode_whole(name: &str) -> String {
     let mut part = String::with_capacity(name.len());
     for (at, byte) in name.bytes().enumerate() {
         let plain =
@@ -178,6 +196,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::in_directory(dir.path()).unwrap();
         assert!(store.put("../out", Vec::new()).is_err());
+    }
+
+    #[test]
+    fn a_long_name_is_cut_and_stays_apart_from_its_like() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::in_directory(dir.path()).unwrap();
+        for name in ["x".repeat(256), "\u{6e29}".repeat(85)] {
+            let part = encode(&name);
+            assert_eq!(part.len(), PART_BYTES_MAX);
+            let mut other = name.clone();
+            other.push('y');
+            assert_ne!(part, encode(&other));
+            store.put(&format!("{part}/report.json"), b"1".to_vec()).unwrap();
+        }
+        assert_eq!(encode(&"x".repeat(PART_BYTES_MAX)), "x".repeat(PART_BYTES_MAX));
     }
 
     #[test]

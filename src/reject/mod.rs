@@ -17,8 +17,8 @@
 
 pub mod report;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::warn;
@@ -49,6 +49,8 @@ pub struct Reporter {
     clock: SharedClock,
     metrics: Metrics,
     stopping: Arc<AtomicBool>,
+    /// Why the last attempt failed; `None` when it did not.
+    trouble: Arc<Mutex<Option<String>>>,
 }
 
 /// The server stops before the report could be written; its frame stays in the log.
@@ -66,7 +68,22 @@ impl Reporter {
         metrics: Metrics,
         stopping: Arc<AtomicBool>,
     ) -> Self {
-        Self { store, clock, metrics, stopping }
+        Self { store, clock, metrics, stopping, trouble: Arc::default() }
+    }
+
+    /// Why the sink takes no reports; `None` while it does.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where reports go, for people.
+    pub fn place(&self) -> &str {
+        self.store.place()
+    }
+
+    fn set_trouble(&self, trouble: Option<String>) {
+        // A panic elsewhere leaves an old text at worst.
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     /// Writes `report`. It is durable on return.
@@ -81,8 +98,10 @@ impl Reporter {
         let mut pause = PAUSE_MIN;
         while let Err(error) = self.store.put(&key, bytes.clone()) {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
-            warn!(key, %error, cause, "reject sink is away; trying again");
+            warn!(key, %error, cause = cause.as_deref(), "reject sink is away; trying again");
             self.metrics.reject_retries.inc();
+            let why = cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
+            self.set_trouble(Some(why));
             // Relaxed: a late look at the flag costs one more pause.
             if self.stopping.load(Ordering::Relaxed) {
                 return Err(Unreported { key });
@@ -90,6 +109,7 @@ impl Reporter {
             self.clock.sleep(pause);
             pause = (pause * 2).min(PAUSE_MAX);
         }
+        self.set_trouble(None);
         self.metrics.reject_reports.inc();
         for reason in report.reasons() {
             self.metrics.reject_records.with_label_values(&[reason.code()]).inc();

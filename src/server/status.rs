@@ -9,6 +9,7 @@ use crate::engine::TableEngine;
 use crate::engine::catalog::Catalog;
 use crate::metrics::Metrics;
 use crate::record::{TableId, validate};
+use crate::reject::Reporter;
 use crate::wal::{Commit, Observer, Wal};
 
 use super::Core;
@@ -20,6 +21,7 @@ pub(super) struct ServerStatus {
     engine: Arc<dyn TableEngine>,
     catalog: Arc<Catalog>,
     metrics: Metrics,
+    reporter: Reporter,
     poison: Poison,
     replay_until: Lsn,
     create_tables: bool,
@@ -32,6 +34,7 @@ impl ServerStatus {
             engine: Arc::clone(&core.engine),
             catalog: Arc::clone(&core.catalog),
             metrics: core.metrics.clone(),
+            reporter: core.reporter.clone(),
             poison: core.poison.clone(),
             replay_until: core.replay_until,
             create_tables: core.ingest.options().create_tables,
@@ -86,7 +89,11 @@ impl Status for ServerStatus {
                 ),
             ),
         };
-        [("wal", wal), ("engine", engine)]
+        let rejects = match self.reporter.trouble() {
+            Some(why) => (Health::Fail, format!("takes no reports, so the log keeps them: {why}")),
+            None => (Health::Pass, self.reporter.place().to_owned()),
+        };
+        [("wal", wal), ("engine", engine), ("rejects", rejects)]
             .map(|(name, (health, message))| Component { name, health, message })
             .into()
     }
