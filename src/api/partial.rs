@@ -33,7 +33,7 @@ use serde_json::{Value, json};
 use super::fault::{Family, error_headers};
 use super::reply::Reply;
 use super::write::{Form, Plan};
-use crate::ingest::{Durability, NamedRefusal, Receipt};
+use crate::ingest::{NamedRefusal, Receipt};
 use crate::record::Reason;
 
 /// Most refusals that the text of an error names; `data` names up to a hundred.
@@ -50,7 +50,7 @@ pub fn reply(plan: &Plan, receipt: &Receipt) -> Reply {
         _ => refused(plan, receipt),
     };
     let reply =
-        reply.with(X_TIDEGATE_DURABILITY, HeaderValue::from_static(name_of(receipt.durability)));
+        reply.with(X_TIDEGATE_DURABILITY, HeaderValue::from_static(receipt.durability.name()));
     match receipt.lsn {
         Some(lsn) => reply.with(X_TIDEGATE_LSN, HeaderValue::from(lsn.0)),
         None => reply,
@@ -67,7 +67,7 @@ fn refused(plan: &Plan, receipt: &Receipt) -> Reply {
         "message": message,
         "data": data,
         "rejections": { "count": receipt.refused, "stored": receipt.accepted },
-        "durability": name_of(receipt.durability),
+        "durability": receipt.durability.name(),
         "lsn": receipt.lsn,
     });
     if let Some(first) = causes(receipt).next() {
@@ -96,7 +96,7 @@ fn native(plan: &Plan, receipt: &Receipt) -> Reply {
         "rejected": rejected,
         "rejected_count": receipt.refused,
         "lsn": receipt.lsn,
-        "durability": name_of(receipt.durability),
+        "durability": receipt.durability.name(),
     });
     if receipt.refused == 0 || receipt.accepted > 0 {
         return Reply::json(StatusCode::OK, &body);
@@ -189,20 +189,12 @@ fn line_of(plan: &Plan, refusal: &NamedRefusal) -> Value {
     })
 }
 
-const fn name_of(durability: Durability) -> &'static str {
-    match durability {
-        Durability::Memory => "memory",
-        Durability::Interval => "interval",
-        Durability::Sync => "sync",
-        Durability::Applied => "applied",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::reply::Content;
     use crate::base::lsn::Lsn;
+    use crate::ingest::Durability;
     use crate::ingest::Partial;
     use crate::protocol::{json, line};
 

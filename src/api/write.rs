@@ -5,7 +5,7 @@ use super::call::{Body, Call, Caller};
 use super::fault::{Family, Fault, Kind};
 use super::reply::Reply;
 use super::{App, Mapping, partial};
-use crate::ingest::{Ask, Durability, Partial, Protocol};
+use crate::ingest::{Ask, Durability, DurabilityError, Partial, Protocol};
 use crate::protocol::{json, line};
 use crate::record::{Dimension, Reason, Record, RecordSink, Refusal};
 
@@ -156,16 +156,12 @@ fn in_words_of(plan: &Plan, fault: Fault) -> Fault {
 /// [`Fault`] 400 when it is none of the four.
 pub fn durability_asked(call: &Call<'_>) -> Result<Option<Durability>, Fault> {
     let Some(found) = call.headers.get(X_TIDEGATE_DURABILITY) else { return Ok(None) };
-    match found.as_bytes().to_ascii_lowercase().as_slice() {
-        b"memory" => Ok(Some(Durability::Memory)),
-        b"interval" => Ok(Some(Durability::Interval)),
-        b"sync" => Ok(Some(Durability::Sync)),
-        b"applied" => Ok(Some(Durability::Applied)),
-        other => Err(Fault::invalid(format!(
-            "invalid X-Tidegate-Durability {:?} (use memory, interval, sync or applied)",
-            String::from_utf8_lossy(other)
-        ))),
-    }
+    let text = String::from_utf8_lossy(found.as_bytes());
+    text.parse().map(Some).map_err(|_unknown: DurabilityError| {
+        Fault::invalid(format!(
+            "invalid X-Tidegate-Durability {text:?} (use memory, interval, sync or applied)"
+        ))
+    })
 }
 
 /// What becomes of the good records beside bad ones, by the parameter `accept_partial`.

@@ -29,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
+use super::checked;
 use crate::base;
 use crate::base::class::Class;
 use crate::base::poison::Poison;
@@ -40,7 +41,6 @@ use crate::record::{MeasureKind, Reason, TableId, ValueType};
 
 const FILE_NAME: &str = "catalog.log";
 const FORMAT: u32 = 1;
-const CHECKSUM_DIGITS: usize = 8;
 
 type Map<K, V> = HashMap<K, V, RandomState>;
 
@@ -489,8 +489,7 @@ const _: () = assert!(TABLE_NAME_BYTES_MAX == 256, "the message says so");
 
 fn line_of(entry: &Entry) -> Vec<u8> {
     let json = serde_json::to_string(entry).expect("names and numbers become JSON");
-    assert!(!json.contains('\n'), "an entry is one line");
-    format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes())).into_bytes()
+    checked::line_of(&json)
 }
 
 /// The bytes before a last line that a crash cut short: one without an end, or one with zeros, which
@@ -539,19 +538,7 @@ fn execute(state: &mut State, at: usize, entry: Entry) -> Result<(), String> {
 }
 
 fn parse_line(line: &[u8]) -> Result<Entry, String> {
-    let line = line.strip_suffix(b"\n").ok_or("has no end")?;
-    let (checksum, json) =
-        line.split_at_checked(CHECKSUM_DIGITS).ok_or("is shorter than a checksum")?;
-    let json = json.strip_prefix(b" ").ok_or("has no space behind its checksum")?;
-    let expected = std::str::from_utf8(checksum)
-        .ok()
-        .and_then(|digits| u32::from_str_radix(digits, 16).ok())
-        .ok_or("begins with no checksum")?;
-    let found = crc32fast::hash(json);
-    if found != expected {
-        return Err(format!("checksum {found:#010x}, expected {expected:#010x}"));
-    }
-    serde_json::from_slice(json).map_err(|error| error.to_string())
+    serde_json::from_slice(checked::json_of(line)?).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

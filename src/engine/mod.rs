@@ -13,6 +13,7 @@
 //! those, since executing a frame twice is not harmless: an old version that was once stored would
 //! be rejected the second time.
 
+mod checked;
 pub mod upsert;
 pub mod catalog;
 pub mod embedded;

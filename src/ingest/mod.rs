@@ -52,12 +52,17 @@ pub enum Durability {
 }
 
 impl Durability {
-    const NAMES: [(Self, &'static str); 4] = [
-        (Self::Memory, "memory"),
-        (Self::Interval, "interval"),
-        (Self::Sync, "sync"),
-        (Self::Applied, "applied"),
-    ];
+    const ALL: [Self; 4] = [Self::Memory, Self::Interval, Self::Sync, Self::Applied];
+
+    /// Its name in headers, replies and settings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Interval => "interval",
+            Self::Sync => "sync",
+            Self::Applied => "applied",
+        }
+    }
 
     /// What the log must do for it.
     const fn of_log(self) -> crate::wal::Durability {
@@ -81,8 +86,7 @@ impl From<crate::wal::Durability> for Durability {
 
 impl fmt::Display for Durability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Self::NAMES.iter().find(|(level, _)| level == self).map_or("", |(_, name)| name);
-        f.write_str(name)
+        f.write_str(self.name())
     }
 }
 
@@ -97,10 +101,9 @@ impl FromStr for Durability {
     type Err = DurabilityError;
 
     fn from_str(text: &str) -> Result<Self, DurabilityError> {
-        Self::NAMES
-            .iter()
-            .find(|(_, name)| name.eq_ignore_ascii_case(text))
-            .map(|(level, _)| *level)
+        Self::ALL
+            .into_iter()
+            .find(|level| level.name().eq_ignore_ascii_case(text))
             .ok_or_else(|| DurabilityError { found: text.to_owned() })
     }
 }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::base;
 use crate::base::lsn::Lsn;
 use crate::engine::EngineError;
+use crate::engine::checked;
 use crate::record::TableId;
 use crate::record::codec::BUCKETS;
 
@@ -22,8 +23,6 @@ use super::io_error;
 
 pub(super) const FILE_NAME: &str = "manifest.json";
 const FORMAT: u32 = 1;
-const CHECKSUM_DIGITS: usize = 8;
-
 /// What the magnetic store has.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -131,17 +130,7 @@ impl Manifest {
 }
 
 fn parse(bytes: &[u8]) -> Result<Manifest, String> {
-    let line = bytes.strip_suffix(b"\n").ok_or("has no end")?;
-    let (checksum, json) = line.split_at_checked(CHECKSUM_DIGITS).ok_or("is too short")?;
-    let json = json.strip_prefix(b" ").ok_or("has no space behind its checksum")?;
-    let expected = std::str::from_utf8(checksum)
-        .ok()
-        .and_then(|digits| u32::from_str_radix(digits, 16).ok())
-        .ok_or("begins with no checksum")?;
-    let found = crc32fast::hash(json);
-    if found != expected {
-        return Err(format!("checksum {found:#010x}, expected {expected:#010x}"));
-    }
+    let json = checked::json_of(bytes)?;
     let manifest: Manifest = serde_json::from_slice(json).map_err(|error| error.to_string())?;
     manifest.check()?;
     Ok(manifest)
