@@ -131,6 +131,8 @@ pub struct Component {
 pub enum Health {
     /// Well.
     Pass,
-    /// An operator must act.
+    /// An operator must act, but writes are taken, nothing is lost, and a restart would not help.
+    Warn,
+    /// An operator must act: the server cannot do its work.
     Fail,
 }

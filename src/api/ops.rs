@@ -37,7 +37,10 @@ pub fn ping(call: &Call<'_>) -> Result<Reply, Fault> {
     Ok(Reply::empty(StatusCode::NO_CONTENT))
 }
 
-/// Answers `/health`: 200 while every part is well, else 503, in the shape of `InfluxDB` 2.
+/// Answers `/health` in the shape of `InfluxDB` 2: 503 when a part has failed, else 200.
+///
+/// A part that warns leaves the whole at `pass`, and is told in the message: a supervisor that asks
+/// here would restart the server, which mends no sink that is away, and clients know only two words.
 pub fn health(app: &App) -> Reply {
     health_of(&app.status.components())
 }
@@ -54,12 +57,14 @@ fn health_of(components: &[Component]) -> Reply {
             })
         })
         .collect();
-    let (status, health, message) = match failed {
-        None => (StatusCode::OK, Health::Pass, "ready for queries and writes".to_owned()),
-        Some(failed) => {
-            let message = format!("{}: {}", failed.name, failed.message);
-            (StatusCode::SERVICE_UNAVAILABLE, Health::Fail, message)
-        }
+    let warns = components.iter().find(|component| component.health == Health::Warn);
+    let (status, health) = match failed {
+        None => (StatusCode::OK, Health::Pass),
+        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, Health::Fail),
+    };
+    let message = match failed.or(warns) {
+        None => "ready for queries and writes".to_owned(),
+        Some(part) => format!("{}: {}", part.name, part.message),
     };
     let body = json!({
         // Clients compare this name.
@@ -106,6 +111,7 @@ pub fn index() -> Reply {
 const fn name_of(health: Health) -> &'static str {
     match health {
         Health::Pass => "pass",
+        Health::Warn => "warn",
         Health::Fail => "fail",
     }
 }
@@ -135,6 +141,19 @@ mod tests {
         assert_eq!((status, &body["status"]), (503, &"fail".into()));
         assert_eq!(body["message"], "engine: cannot write");
         assert_eq!(body["checks"][0]["status"], "pass");
+    }
+
+    #[test]
+    fn a_part_that_warns_is_told_and_fails_nothing() {
+        let rejects = Component {
+            name: "rejects",
+            health: Health::Warn,
+            message: "takes no reports".to_owned(),
+        };
+        let (status, body) = shown(&health_of(&[rejects]));
+        assert_eq!((status, &body["status"]), (200, &"pass".into()));
+        assert_eq!(body["message"], "rejects: takes no reports");
+        assert_eq!(body["checks"][0]["status"], "warn");
     }
 
     #[test]

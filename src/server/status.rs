@@ -90,7 +90,7 @@ impl Status for ServerStatus {
             ),
         };
         let rejects = match self.reporter.trouble() {
-            Some(why) => (Health::Fail, format!("takes no reports, so the log keeps them: {why}")),
+            Some(why) => (Health::Warn, format!("takes no reports, so the log keeps them: {why}")),
             None => (Health::Pass, self.reporter.place().to_owned()),
         };
         [("wal", wal), ("engine", engine), ("rejects", rejects)]
