@@ -35,7 +35,8 @@ use crate::base::class::Class;
 use crate::base::poison::Poison;
 use crate::record::codec::Layout;
 use crate::record::limits::{
-    COLUMNS_PER_TABLE_MAX, DATABASES_MAX, TABLE_NAME_BYTES_MAX, TABLES_MAX,
+    COLUMNS_PER_TABLE_MAX, DATABASES_MAX, MAGNETIC_RETENTION_DAYS_MAX,
+    MEMORY_RETENTION_HOURS_DEFAULT, TABLE_NAME_BYTES_MAX, TABLES_MAX,
 };
 use crate::record::{MeasureKind, Reason, TableId, ValueType};
 
@@ -77,9 +78,9 @@ pub struct Table {
     columns: RwLock<Map<Box<str>, ValueType>>,
 }
 
-/// How a table is made.
+/// How a table is made. A setting that an older catalog does not name has its default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct TableSettings {
     /// Whose rules its records follow.
     pub profile: Profile,
@@ -87,13 +88,54 @@ pub struct TableSettings {
     pub columns_max: usize,
     /// When it was made, ns.
     pub created_ns: i64,
+    /// How long its records live.
+    pub retention: Retention,
 }
 
 impl Default for TableSettings {
     fn default() -> Self {
-        Self { profile: Profile::Relaxed, columns_max: COLUMNS_PER_TABLE_MAX, created_ns: 0 }
+        Self {
+            profile: Profile::Relaxed,
+            columns_max: COLUMNS_PER_TABLE_MAX,
+            created_ns: 0,
+            retention: Retention::default(),
+        }
     }
 }
+
+/// How long the records of a table live, from the time that they bear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Hours in the memory store. 1 to 8,766.
+    pub memory_hours: u32,
+    /// Days in the magnetic store, after those hours. 1 to 73,000.
+    pub magnetic_days: u32,
+    /// Whether a strict table takes records that are too old for its memory store.
+    pub magnetic_writes: bool,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            memory_hours: MEMORY_RETENTION_HOURS_DEFAULT,
+            magnetic_days: MAGNETIC_RETENTION_DAYS_MAX,
+            magnetic_writes: false,
+        }
+    }
+}
+
+impl Retention {
+    /// The earliest time of a record that lives at `now_ns`, ns; one before it is gone.
+    pub const fn alive_from_ns(&self, now_ns: i64) -> i64 {
+        let memory_ns = self.memory_hours as i64 * NS_PER_HOUR;
+        // Two hundred years of days are more nanoseconds than there are: then nothing is gone.
+        let magnetic_ns = (self.magnetic_days as i64).saturating_mul(24 * NS_PER_HOUR);
+        now_ns.saturating_sub(memory_ns).saturating_sub(magnetic_ns)
+    }
+}
+
+const NS_PER_HOUR: i64 = 3_600_000_000_000;
 
 /// Whose rules the records of a table follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]

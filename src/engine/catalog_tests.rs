@@ -20,7 +20,12 @@ fn log_of(dir: &Path) -> PathBuf {
 fn tables_are_found_again_with_their_numbers_and_settings() {
     let dir = tempfile::tempdir().unwrap();
     let catalog = open(dir.path());
-    let strict = TableSettings { profile: Profile::Strict, columns_max: 7, created_ns: 42 };
+    let strict = TableSettings {
+        profile: Profile::Strict,
+        columns_max: 7,
+        created_ns: 42,
+        retention: Retention { memory_hours: 1, magnetic_days: 2, magnetic_writes: true },
+    };
     let first = catalog.create("d", "t", &strict).unwrap();
     assert_eq!((first.id, first.profile()), (TableId(1), Profile::Strict));
     assert_eq!(make(&catalog, "d", "ü \"quoted\"").unwrap(), TableId(2));
@@ -240,4 +245,14 @@ fn the_first_type_of_an_attribute_stays() {
         claim(&table, &[("", value)]).unwrap();
     }
     assert_eq!(table.columns().len(), 2, "scalars claim nothing");
+}
+
+#[test]
+fn a_record_lives_through_both_retentions() {
+    let hour_ns = 3_600_000_000_000;
+    let retention = Retention { memory_hours: 2, magnetic_days: 1, magnetic_writes: false };
+    assert_eq!(retention.alive_from_ns(100 * hour_ns), 74 * hour_ns);
+    let longest = Retention { magnetic_days: MAGNETIC_RETENTION_DAYS_MAX, ..retention };
+    assert!(longest.alive_from_ns(0) < i64::MIN / 2 + i64::MAX / 4, "200 years are nearly all");
+    assert_eq!(longest.alive_from_ns(i64::MIN), i64::MIN, "time does not wrap");
 }

@@ -25,6 +25,14 @@ pub const TABLES_MAX: usize = 50_000;
 /// Source: Timestream developer guide, "Quotas", unique measures across MULTI records per table.
 pub const COLUMNS_PER_TABLE_MAX: usize = 1024;
 
+/// Hours in the memory store of a table, unless it is made with others.
+/// Source: Timestream developer guide, "Quotas".
+pub const MEMORY_RETENTION_HOURS_DEFAULT: u32 = 6;
+
+/// Most days in the magnetic store of a table, and the days unless it is made with others.
+/// Source: Timestream developer guide, "Quotas".
+pub const MAGNETIC_RETENTION_DAYS_MAX: u32 = 73_000;
+
 /// Longest measurement, key or tag value of line protocol, in bytes.
 /// Source: `InfluxDB` documentation, "Line protocol", limits.
 pub const NAME_BYTES_MAX: usize = 65_536;
