@@ -35,12 +35,22 @@ pub(super) struct Tail {
     last: Lsn,
     /// Nothing is appended any more.
     pub(super) closed: bool,
+    /// The commit thread waits for frames and must be woken. Otherwise it looks by itself before it
+    /// waits: waking who is awake costs a system call, and under load the thread always is.
+    pub(super) is_waited_for: bool,
 }
 
 impl Tail {
     /// The end of a log whose last frame is `last` and whose next begins `segment`.
     pub(super) fn new(segment: Arc<Segment>, last: Lsn) -> Self {
-        Self { pending: Group::default(), segment, offset: HEADER_PAGE_BYTES, last, closed: false }
+        Self {
+            pending: Group::default(),
+            segment,
+            offset: HEADER_PAGE_BYTES,
+            last,
+            closed: false,
+            is_waited_for: false,
+        }
     }
 }
 
@@ -164,8 +174,11 @@ pub(super) fn append(
     tail.pending.push(&place, &header.numbered(lsn).encode_open(), payload);
     tail.pending.waiters.push(Waiter { lsn, durability, done: Some(done) });
     log.marks.set_appended(lsn);
+    let is_waited_for = std::mem::take(&mut tail.is_waited_for);
     drop(tail);
-    log.work.notify_one();
+    if is_waited_for {
+        log.work.notify_one();
+    }
     Ok(lsn)
 }
 

@@ -84,6 +84,7 @@ impl Committer {
             if tail.closed {
                 return false;
             }
+            tail.is_waited_for = true;
             match self.until_sync() {
                 None => tail = super::waited(log.work.wait(tail)),
                 Some(Duration::ZERO) => return true,
