@@ -1,9 +1,10 @@
 //! What does the log cost beyond the disk itself?
 //!
-//! Estimate: a 1 MiB group costs one copy (60 us), two checksums (20 us) and the device's own write
-//! and sync (370 us on the quiet machine), so append + commit should reach 80 % of a plain
-//! zero-filled `pwrite` + `fdatasync`. With 64 writers one sync carries all that arrived during the
-//! one before, so a writer waits for one to two syncs: p99 below three times the device's.
+//! Estimate: a 1 MiB group costs a copy and a checksum (60 us each) beside the device's own write and
+//! sync (350 us on the quiet machine), so append + commit should reach 75 % of a plain zero-filled
+//! `pwrite` + `fdatasync` when they take turns, and nearly all of it when they overlap. With 64
+//! writers one sync carries all that arrived during the one before, so a writer waits for one to two
+//! syncs: p99 below three times the device's.
 //!
 //! Everything is measured in turns in one run, because the disk of a shared machine changes by the
 //! minute. Run: `cargo bench --bench wal`; the directory is `WAL_BENCH_DIR`, else one in the target
@@ -60,18 +61,28 @@ fn bench_dir() -> PathBuf {
     dir
 }
 
+/// How a log is written by the throughput bench: by which appender, and how many groups the writer
+/// lets wait before it waits itself. With one, log and device take turns; with two, the next group is
+/// checked and copied while the one before is synced, as in a server that is never without requests.
+const WAYS: [(&str, Appender, usize); 3] = [
+    ("log, pwrite, 1 group waits", Appender::Pwrite, 1),
+    ("log, pwrite, 2 groups wait", Appender::Pwrite, 2),
+    ("log, map, 2 groups wait", Appender::Map, 2),
+];
+
 /// Append + commit at 1 MiB groups against the disk itself.
 fn throughput(dir: &Path) {
     let clock = SystemClock::shared();
     let device = ZeroFilled::new(dir, TURN_BYTES);
-    let mut rows =
-        [Row::new("device pwrite+fdatasync"), Row::new("log, pwrite"), Row::new("log, map")];
-    let logs = [Appender::Pwrite, Appender::Map].map(|appender| open(dir, appender, &clock));
+    let mut rows = vec![Row::new("device pwrite+fdatasync")];
+    rows.extend(WAYS.map(|(name, ..)| Row::new(name)));
+    let logs: Vec<Wal> =
+        WAYS.iter().map(|(name, appender, _)| open(dir, name, *appender, &clock)).collect();
     for turn in 0..=TURNS {
         for (index, row) in rows.iter_mut().enumerate() {
             let (took, cpu) = measured(&clock, || match index {
                 0 => device.write_groups(),
-                _ => write_groups(&logs[index - 1]),
+                _ => write_groups(&logs[index - 1], WAYS[index - 1].2),
             });
             // The first turn makes the segments that later ones recycle.
             if turn > 0 {
@@ -81,11 +92,16 @@ fn throughput(dir: &Path) {
         }
     }
     say("\n1 MiB groups, one writer, each synced");
+    let device = median(&mut rows[0].took).as_secs_f64();
     for row in &mut rows {
         let took = median(&mut row.took).as_secs_f64();
         let cpu = median(&mut row.cpu).as_secs_f64() / f64::from(GROUPS) * 1e6;
         let speed = f64::from(GROUPS) * 1.048_576 / took;
-        say(&format!("  {:24} {speed:8.0} MB/s  {cpu:8.0} us CPU a group", row.name));
+        let share = device / took * 100.0;
+        say(&format!(
+            "  {:28} {speed:8.0} MB/s  {share:4.0} %  {cpu:8.0} us CPU a group",
+            row.name
+        ));
     }
 }
 
@@ -142,31 +158,30 @@ impl ZeroFilled {
     }
 }
 
-fn open(dir: &Path, appender: Appender, clock: &SharedClock) -> Wal {
-    let dir = dir.join(format!("{appender:?}"));
-    let options = Options { dir, appender, ..Options::default() };
+fn open(dir: &Path, name: &str, appender: Appender, clock: &SharedClock) -> Wal {
+    let options = Options { dir: dir.join(name), appender, ..Options::default() };
     Wal::open(&options, Arc::clone(clock), Poison::new(), Arc::new(Unobserved))
         .expect("the log opens")
 }
 
-/// Writes 1 MiB in eight frames at a time, waits until they are synced, and gives the space back.
-fn write_groups(wal: &Wal) {
-    const FRAMES: usize = 8;
-    let frame = payload(MIB / FRAMES);
-    let (sender, answers) = mpsc::channel();
-    for _ in 0..TURN_BYTES / MIB {
-        let mut last = None;
-        for _ in 0..FRAMES {
-            last = Some(append(wal, &frame, &sender));
+/// Writes frames of 1 MiB, each a group of its own, waits until they are synced, and gives the space
+/// back.
+fn write_groups(wal: &Wal, groups_waiting: usize) {
+    let frame = payload(MIB);
+    let (sender, answers) = mpsc::channel::<Answer>();
+    let hear = || answers.recv().expect("the log answers").expect("the log syncs");
+    for group in 0..TURN_BYTES / MIB {
+        if group >= groups_waiting {
+            let durable = hear();
+            // Every 64 MiB, as a server would.
+            if durable.0.is_multiple_of(64) {
+                wal.checkpoint(durable).expect("the log gives space back");
+            }
         }
-        for _ in 0..FRAMES {
-            answers.recv().expect("the log answers").expect("the log syncs");
-        }
-        let last = last.expect("frames were appended");
-        // Every 64 MiB, as a server would.
-        if last.0.is_multiple_of(512) {
-            wal.checkpoint(last).expect("the log gives space back");
-        }
+        append(wal, &frame, &sender);
+    }
+    for _ in 0..groups_waiting {
+        hear();
     }
     black_box(wal.marks());
 }
@@ -186,18 +201,30 @@ fn append(wal: &Wal, payload: &[u8], sender: &mpsc::Sender<Answer>) -> Lsn {
     }
 }
 
+/// Who writes in the latency bench: 64 tasks of one thread, as the connections of a server are, or 64
+/// threads, which the system has to wake one by one.
+const WRITERS_ARE: [(&str, Appender, bool); 3] = [
+    ("log, pwrite, 64 tasks", Appender::Pwrite, true),
+    ("log, pwrite, 64 threads", Appender::Pwrite, false),
+    ("log, map, 64 tasks", Appender::Map, true),
+];
+
 /// One record a commit, 64 writers, each waiting for its own.
 fn latency(dir: &Path) {
     let clock = SystemClock::shared();
     let device = ZeroFilled::new(dir, 64 * MIB);
-    let logs = [Appender::Pwrite, Appender::Map].map(|appender| open(dir, appender, &clock));
-    let mut waits = [Vec::new(), Vec::new(), Vec::new()];
-    let mut cpu = [Duration::ZERO; 3];
+    let logs: Vec<Wal> =
+        WRITERS_ARE.iter().map(|(name, appender, _)| open(dir, name, *appender, &clock)).collect();
+    let mut waits = vec![Vec::new(); 1 + logs.len()];
+    let mut cpu = vec![Duration::ZERO; 1 + logs.len()];
     for _ in 0..TURNS {
         for (index, waits) in waits.iter_mut().enumerate() {
-            let (_, spent) = measured(&clock, || match index {
-                0 => waits.extend(device.sync_pages(&clock, COMMITS * 4)),
-                _ => waits.extend(commit_from_many(&logs[index - 1], &clock)),
+            let (_, spent) = measured(&clock, || {
+                waits.extend(match index {
+                    0 => device.sync_pages(&clock, COMMITS * 4),
+                    _ if WRITERS_ARE[index - 1].2 => commit_from_tasks(&logs[index - 1], &clock),
+                    _ => commit_from_threads(&logs[index - 1], &clock),
+                });
             });
             cpu[index] += spent;
         }
@@ -205,8 +232,8 @@ fn latency(dir: &Path) {
     say(&format!(
         "\n{RECORD_BYTES}-byte frames, each synced; the device: 4 KiB + fdatasync, one thread"
     ));
-    let names = ["device pwrite+fdatasync", "log, pwrite, 64 writers", "log, map, 64 writers"];
-    for ((name, waits), cpu) in names.iter().zip(&mut waits).zip(cpu) {
+    let names = ["device pwrite+fdatasync"].into_iter().chain(WRITERS_ARE.map(|(name, ..)| name));
+    for ((name, waits), cpu) in names.zip(&mut waits).zip(cpu) {
         waits.sort_unstable();
         let at = |quantile: usize| waits[(waits.len() - 1) * quantile / 1000].as_secs_f64() * 1e6;
         let count = u32::try_from(waits.len()).expect("a bench is short");
@@ -220,7 +247,7 @@ fn latency(dir: &Path) {
     }
 }
 
-fn commit_from_many(wal: &Wal, clock: &SharedClock) -> Vec<Duration> {
+fn commit_from_threads(wal: &Wal, clock: &SharedClock) -> Vec<Duration> {
     let payload = payload(RECORD_BYTES);
     let waits = std::thread::scope(|scope| {
         let writers: Vec<_> =
@@ -238,6 +265,39 @@ fn commit_one_by_one(wal: &Wal, clock: &SharedClock, payload: &[u8]) -> Vec<Dura
         let started = clock.monotonic();
         append(wal, payload, &sender);
         answers.recv().expect("the log answers").expect("the log syncs");
+        waits.push(clock.monotonic().saturating_sub(started));
+    }
+    waits
+}
+
+fn commit_from_tasks(wal: &Wal, clock: &SharedClock) -> Vec<Duration> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let payload: Arc<[u8]> = payload(RECORD_BYTES).into();
+    let waits = runtime.block_on(async {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|_| {
+                let (wal, clock, payload) = (wal.clone(), Arc::clone(clock), Arc::clone(&payload));
+                tokio::spawn(commit_in_task(wal, clock, payload))
+            })
+            .collect();
+        let mut waits = Vec::with_capacity(WRITERS * COMMITS);
+        for writer in writers {
+            waits.extend(writer.await.expect("a writer ends"));
+        }
+        waits
+    });
+    wal.checkpoint(wal.marks().durable).expect("the log gives space back");
+    waits
+}
+
+async fn commit_in_task(wal: Wal, clock: SharedClock, payload: Arc<[u8]>) -> Vec<Duration> {
+    let mut waits = Vec::with_capacity(COMMITS);
+    for _ in 0..COMMITS {
+        let started = clock.monotonic();
+        let (sender, answer) = tokio::sync::oneshot::channel();
+        let done = Box::new(move |result| drop(sender.send(result)));
+        wal.append(&payload, Durability::Sync, done).expect("the log has room");
+        answer.await.expect("the log answers").expect("the log syncs");
         waits.push(clock.monotonic().saturating_sub(started));
     }
     waits
