@@ -44,7 +44,8 @@ fn apply(server: &Gateway, line: &str) -> u64 {
     let mut client = server.client();
     let reply = client.post("/api/v2/write?bucket=iot&precision=ns", &headers, line.as_bytes());
     let reply = reply.expect("a write is answered");
-    assert_eq!(reply.status, 204, "{}", reply.text());
+    // 400: the engine refused the line, and said so.
+    assert!([204, 400].contains(&reply.status), "{}", reply.text());
     reply.header("x-tidegate-lsn").and_then(|lsn| lsn.parse().ok()).expect("an LSN")
 }
 
@@ -171,6 +172,46 @@ fn names_of_any_length_are_reported_and_hold_up_nobody() {
     assert_eq!(lines["database"], database);
     let records = &wait_for_reports(&place, "records", 1)[0];
     assert_eq!(records["table"], table);
+    server.stop();
+}
+
+#[test]
+fn who_waits_for_the_engine_hears_what_it_refused() {
+    let place = Place::new("");
+    let server = place.start();
+    let mut client = server.client();
+    let applied = [("X-Tidegate-Durability", "applied"), ("Content-Type", "application/json")];
+    let body = json!([
+        {"measurement": "t", "tags": {"site": "a"}, "fields": {"x": 1}, "timestamp": 1, "version": 7},
+        {"measurement": "t", "tags": {"site": "b"}, "fields": {"x": 1}, "timestamp": 1, "version": 7},
+    ]);
+    let first = client.post("/api/v1/write?db=iot", &applied, body.to_string().as_bytes()).unwrap();
+    assert_eq!((first.status, &first.json()["accepted"]), (200, &json!(2)), "{}", first.text());
+    let body = json!([
+        {"measurement": "t", "tags": {"site": "a"}, "fields": {"x": 2}, "timestamp": 1, "version": 6},
+        {"measurement": "t", "tags": {"site": "b"}, "fields": {"x": 2}, "timestamp": 1, "version": 8},
+        {"measurement": "t", "tags": {"site": "a"}, "fields": {"x": 3}, "timestamp": 1, "version": 7},
+    ]);
+    let path = "/api/v1/write?db=iot";
+    let reply = client.post(path, &applied, body.to_string().as_bytes()).unwrap();
+    let receipt = reply.json();
+    assert_eq!((reply.status, &receipt["accepted"]), (200, &json!(1)), "{}", reply.text());
+    assert_eq!(receipt["rejected_count"], 2);
+    for (at, index) in [(0, 0), (1, 2)] {
+        let rejected = &receipt["rejected"][at];
+        assert_eq!((&rejected["index"], &rejected["existing_version"]), (&json!(index), &json!(7)));
+    }
+    assert_eq!(receipt["rejected"][0]["reason"], "version_lower");
+    assert_eq!(receipt["rejected"][1]["reason"], "version_conflict");
+    // Line protocol in the words of its own family; what is only synced is not asked.
+    let line = b"t,site=a x=9i 1";
+    let reply = client.post("/api/v2/write?bucket=iot&precision=ms", &applied, line).unwrap();
+    assert_eq!(reply.status, 400, "{}", reply.text());
+    assert_eq!(reply.json()["rejections"], json!({ "count": 1, "stored": 0 }));
+    assert_eq!(reply.json()["line"], 1);
+    let reply = client.post("/api/v2/write?bucket=iot&precision=ms", &[], line).unwrap();
+    assert_eq!(reply.status, 204, "{}", reply.text());
+    assert_eq!(wait_for_reports(&place, "records", 3).len(), 3, "told or not, they are kept");
     server.stop();
 }
 

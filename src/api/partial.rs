@@ -82,13 +82,17 @@ fn native(plan: &Plan, receipt: &Receipt) -> Reply {
         .named
         .iter()
         .map(|refusal| {
-            json!({
+            let mut named = json!({
                 place: refusal.number,
                 "column": refusal.column,
                 "reason": refusal.reason.code(),
                 "message": refusal.message,
                 "text": refusal.text,
-            })
+            });
+            if let Some(version) = refusal.existing_version {
+                named["existing_version"] = version.into();
+            }
+            named
         })
         .collect();
     let mut body = json!({
@@ -172,6 +176,8 @@ fn text_of(plan: &Plan, refusal: &NamedRefusal) -> String {
             format!("unable to parse '{text}': missing fields: {message}")
         }
         Reason::TableNotFound | Reason::NotTaken | Reason::Forbidden => message.clone(),
+        // The engine's: it has no line to show.
+        _ if text.is_empty() => message.clone(),
         _ => format!("unable to parse '{text}': {message}"),
     }
 }
@@ -210,7 +216,8 @@ mod tests {
     }
 
     fn refusal(number: u64, reason: Reason, text: &str, message: &str) -> NamedRefusal {
-        NamedRefusal { number, column: 4, reason, message: message.into(), text: text.into() }
+        let (message, text) = (message.into(), text.into());
+        NamedRefusal { number, column: 4, reason, message, text, existing_version: None }
     }
 
     fn receipt(accepted: u64, named: Vec<NamedRefusal>) -> Receipt {

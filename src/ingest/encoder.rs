@@ -307,6 +307,7 @@ impl Outcome {
                 reason: refusal.reason,
                 message: refusal.message.clone(),
                 text: String::from_utf8_lossy(quoted).into_owned(),
+                existing_version: None,
             });
         }
     }

@@ -26,8 +26,10 @@ use crate::base::lsn::Lsn;
 use crate::engine::catalog::Catalog;
 use crate::metrics::Metrics;
 use crate::record::codec::{PAYLOAD_BYTES_MAX, PayloadBuilder};
+use crate::record::limits::REFUSALS_NAMED_MAX;
+use crate::record::request::Rejection;
 use crate::record::{Reason, RecordSink};
-use crate::shard::marks::Marks;
+use crate::shard::marks::{Marks, Verdict, Verdicts};
 use crate::wal::{CommitError, Wal, WalError};
 
 pub use admission::Admission;
@@ -163,12 +165,33 @@ pub struct Receipt {
     pub lsn: Option<Lsn>,
     /// How durable it is.
     pub durability: Durability,
-    /// Records taken.
+    /// Records taken. With [`Durability::Applied`], records that the engine has taken.
     pub accepted: u64,
-    /// Lines or records refused.
+    /// Lines or records refused. With [`Durability::Applied`], those that the engine refused too.
     pub refused: u64,
     /// The first of them, at most [`crate::record::limits::REFUSALS_NAMED_MAX`].
     pub named: Vec<NamedRefusal>,
+}
+
+impl Receipt {
+    /// Counts what the engine refused among what was refused.
+    fn take(&mut self, verdicts: Verdicts) {
+        assert!(verdicts.rejected <= self.accepted, "the engine has what was appended, no more");
+        self.accepted -= verdicts.rejected;
+        self.refused += verdicts.rejected;
+        let room = REFUSALS_NAMED_MAX.saturating_sub(self.named.len());
+        self.named.extend(verdicts.named.into_iter().take(room).map(NamedRefusal::from));
+        // Shards answer in no order.
+        self.named.sort_by_key(|refusal| refusal.number);
+    }
+}
+
+impl From<Verdict> for NamedRefusal {
+    fn from(verdict: Verdict) -> Self {
+        let Verdict { number, rejection } = verdict;
+        let Rejection { reason, message, existing_version } = rejection;
+        Self { number, column: 0, reason, message, text: String::new(), existing_version }
+    }
 }
 
 /// One refused line or record, as a reply names it.
@@ -184,7 +207,10 @@ pub struct NamedRefusal {
     pub message: String,
     /// The beginning of the line, at most
     /// [`crate::record::limits::REFUSED_TEXT_QUOTED_BYTES_MAX`] bytes, what is not UTF-8 replaced.
+    /// Empty for what the engine refused: it has the record, not the line.
     pub text: String,
+    /// The version of the record that stands, where the engine refused one for it.
+    pub existing_version: Option<i64>,
 }
 
 /// Why a request as a whole was not taken.
@@ -345,11 +371,10 @@ impl Ingest {
     {
         let durability = ask.durability.unwrap_or(self.shared.durability);
         let started = self.shared.parts.clock.monotonic();
-        let (mut receipt, committed) =
+        let (mut receipt, waiting) =
             in_place(ask.body_bytes, || self.shared.encode(ask, durability, decode))?;
-        if let Some(committed) = committed {
-            let lsn = self.shared.wait(committed, durability).await?;
-            receipt.lsn = Some(lsn);
+        if let Some(waiting) = waiting {
+            self.shared.wait(waiting, &mut receipt).await?;
             let waited = self.shared.parts.clock.monotonic().saturating_sub(started);
             self.shared.parts.metrics.ingest_ack_duration.record(waited);
         }
@@ -373,7 +398,12 @@ fn in_place<T>(body_bytes: usize, work: impl FnOnce() -> T) -> T {
 }
 
 /// Hears from the log when a frame is committed.
-type Committed = oneshot::Receiver<Result<Lsn, CommitError>>;
+/// What a request that was appended waits for.
+struct Waiting {
+    committed: oneshot::Receiver<Result<Lsn, CommitError>>,
+    /// With [`Durability::Applied`].
+    applied: Option<oneshot::Receiver<Verdicts>>,
+}
 
 impl Shared {
     /// Decodes and appends; nothing in here waits.
@@ -382,7 +412,7 @@ impl Shared {
         ask: &Ask<'_>,
         durability: Durability,
         decode: D,
-    ) -> Result<(Receipt, Option<Committed>), IngestError>
+    ) -> Result<(Receipt, Option<Waiting>), IngestError>
     where
         D: Fn(&mut dyn RecordSink),
     {
@@ -424,13 +454,24 @@ impl Shared {
             return Ok((receipt, None));
         }
         workspace.builder.finish(&mut workspace.payload);
-        let (sender, committed) = oneshot::channel();
-        // A client that went away has dropped its end; the frame is committed all the same.
-        let done = Box::new(move |result| drop(sender.send(result)));
-        let appended = self.parts.wal.append(&workspace.payload, durability.of_log(), done);
+        let appended = self.append(&workspace.payload, durability);
         self.give_back(workspace);
-        appended.map_err(|error| self.refusal(&error))?;
-        Ok((receipt, Some(committed)))
+        Ok((receipt, Some(appended.map_err(|error| self.refusal(&error))?)))
+    }
+
+    /// Appends a payload. A client that goes away drops its ends; the frame is committed all the same.
+    fn append(&self, payload: &[u8], durability: Durability) -> Result<Waiting, WalError> {
+        let (sender, committed) = oneshot::channel();
+        let done = Box::new(move |result| drop(sender.send(result)));
+        if durability != Durability::Applied {
+            self.parts.wal.append(payload, durability.of_log(), done)?;
+            return Ok(Waiting { committed, applied: None });
+        }
+        let (sender, applied) = oneshot::channel();
+        let then = Box::new(move |verdicts| drop(sender.send(verdicts)));
+        let register = |lsn| self.parts.marks.when_applied(lsn, then);
+        self.parts.wal.append_numbered(payload, durability.of_log(), register, done)?;
+        Ok(Waiting { committed, applied: Some(applied) })
     }
 
     fn count_refused(&self, outcome: &Outcome) {
@@ -440,10 +481,10 @@ impl Shared {
         }
     }
 
-    /// Waits until the frame is as durable as was asked.
-    async fn wait(&self, committed: Committed, durability: Durability) -> Result<Lsn, IngestError> {
-        let lsn = match committed.await {
-            Ok(Ok(lsn)) => lsn,
+    /// Waits until the frame is as durable as was asked, and completes the receipt.
+    async fn wait(&self, waiting: Waiting, receipt: &mut Receipt) -> Result<(), IngestError> {
+        receipt.lsn = match waiting.committed.await {
+            Ok(Ok(lsn)) => Some(lsn),
             Ok(Err(error)) => {
                 return Err(IngestError::Poisoned { reason: error.to_string() });
             }
@@ -452,22 +493,13 @@ impl Shared {
                 return Err(IngestError::Poisoned { reason: "the log's thread ended".to_owned() });
             }
         };
-        if durability == Durability::Applied {
-            let (sender, applied) = oneshot::channel();
-            self.parts.marks.when_applied(
-                lsn,
-                Box::new(move || {
-                    // The caller may have gone away; then nobody waits.
-                    let _gone = sender.send(());
-                }),
-            );
+        if let Some(applied) = waiting.applied {
             // The marks drop a waiter only when the shards have ended: the frame is durable and
             // will be applied at the next start, which the caller must not take for now.
-            if applied.await.is_err() {
-                return Err(self.busy("stopping"));
-            }
+            let verdicts = applied.await.map_err(|_gone| self.busy("stopping"))?;
+            receipt.take(verdicts);
         }
-        Ok(lsn)
+        Ok(())
     }
 
     fn refusal(&self, error: &WalError) -> IngestError {

@@ -6,14 +6,41 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::lsn::Lsn;
 use crate::engine::TableEngine;
+use crate::record::limits::REFUSALS_NAMED_MAX;
+use crate::record::request::Rejection;
 use crate::wal::Wal;
 
-/// Called once the frame it waits for is applied.
-pub type Applied = Box<dyn FnOnce() + Send>;
+/// Called once the frame it waits for is applied, with what the engine refused of it.
+pub type Applied = Box<dyn FnOnce(Verdicts) + Send>;
+
+/// What the engine refused of one frame.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdicts {
+    /// Records refused.
+    pub rejected: u64,
+    /// The first of them to be met, at most [`REFUSALS_NAMED_MAX`], in no order.
+    pub named: Vec<Verdict>,
+}
+
+/// One record that the engine refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Its line or index in the request.
+    pub number: u64,
+    /// Why.
+    pub rejection: Rejection,
+}
+
+/// Somebody who wants to know what became of a frame.
+struct Waiting {
+    then: Applied,
+    verdicts: Verdicts,
+}
 
 /// The applied mark, shared by feeder, workers and those who wait for it.
 ///
-/// Lock order: this lock, then nothing; log and engine take their news as atomics.
+/// Lock order: the log's lock, under which a frame's waiter is registered, then this one, then
+/// nothing; log and engine take their news as atomics.
 pub struct Marks {
     inner: Mutex<Inner>,
     wal: Wal,
@@ -25,7 +52,7 @@ struct Inner {
     applied: Lsn,
     /// For each frame behind `applied`, in order, how many shards still have it.
     open: VecDeque<u32>,
-    waiting: BTreeMap<Lsn, Vec<Applied>>,
+    waiting: BTreeMap<Lsn, Waiting>,
     /// Nobody executes frames any more.
     is_abandoned: bool,
 }
@@ -65,15 +92,28 @@ impl Marks {
         self.advance(inner);
     }
 
-    /// Calls `then` once frame `lsn` is applied; at once if it is. Drops it without a call once the
-    /// marks are [abandoned](Self::abandon).
+    /// Calls `then` once frame `lsn` is applied, with what was refused of it from now on: to hear all,
+    /// register before the frame is durable. At once if it is applied. Drops it without a call once
+    /// the marks are [abandoned](Self::abandon). A frame has one that waits.
     pub fn when_applied(&self, lsn: Lsn, then: Applied) {
         let mut inner = self.lock();
         if lsn <= inner.applied {
             drop(inner);
-            then();
+            then(Verdicts::default());
         } else if !inner.is_abandoned {
-            inner.waiting.entry(lsn).or_default().push(then);
+            let before = inner.waiting.insert(lsn, Waiting { then, verdicts: Verdicts::default() });
+            assert!(before.is_none(), "a frame is one request, and that waits once");
+        }
+    }
+
+    /// The engine has refused a record of frame `lsn`, which is not applied yet.
+    pub fn rejected(&self, lsn: Lsn, number: u64, rejection: &Rejection) {
+        let mut inner = self.lock();
+        assert!(lsn > inner.applied, "a frame is executed before it is applied");
+        let Some(waiting) = inner.waiting.get_mut(&lsn) else { return };
+        waiting.verdicts.rejected += 1;
+        if waiting.verdicts.named.len() < REFUSALS_NAMED_MAX {
+            waiting.verdicts.named.push(Verdict { number, rejection: rejection.clone() });
         }
     }
 
@@ -109,8 +149,8 @@ impl Marks {
         let still = inner.waiting.split_off(&applied.next());
         let done = std::mem::replace(&mut inner.waiting, still);
         drop(inner);
-        for then in done.into_values().flatten() {
-            then();
+        for waiting in done.into_values() {
+            (waiting.then)(waiting.verdicts);
         }
     }
 

@@ -147,7 +147,7 @@ impl House {
         let done = Box::new(|_committed| {});
         let lsn = self.parts.wal.append(&payload, Durability::Sync, done).unwrap();
         let (sender, receiver) = channel();
-        let told = Box::new(move || sender.send(lsn).expect("the test listens"));
+        let told = Box::new(move |_| sender.send(lsn).expect("the test listens"));
         self.shards.marks().when_applied(lsn, told);
         receiver
     }
@@ -198,7 +198,7 @@ fn a_shard_that_panics_throws_the_poison_and_tells_who_waits() {
     assert!(house.parts.poison.reason().unwrap().contains("panicked"));
     // Whoever comes later waits no longer.
     let (sender, receiver) = channel();
-    let told = Box::new(move || sender.send(Lsn(1)).expect("the test listens"));
+    let told = Box::new(move |_| sender.send(Lsn(1)).expect("the test listens"));
     house.shards.marks().when_applied(Lsn(1), told);
     assert_eq!(receiver.recv_timeout(WAIT_MAX), never);
     house.shards.stop();
@@ -223,7 +223,7 @@ fn a_frame_that_is_no_payload_throws_the_poison() {
     let house = House::new(|_| Ok(Outcome::Stored));
     house.parts.wal.append(b"no payload", Durability::Sync, Box::new(|_committed| {})).unwrap();
     let (sender, receiver) = channel();
-    let told = Box::new(move || sender.send(Lsn(1)).expect("the test listens"));
+    let told = Box::new(move |_| sender.send(Lsn(1)).expect("the test listens"));
     house.shards.marks().when_applied(Lsn(1), told);
     assert_eq!(receiver.recv_timeout(WAIT_MAX), Err(RecvTimeoutError::Disconnected));
     assert!(house.parts.poison.reason().unwrap().contains("cannot be read"));

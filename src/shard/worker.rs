@@ -283,8 +283,9 @@ impl Turn<'_> {
         for at in 0..count {
             if let Outcome::Rejected(rejection) = &self.outcomes[at] {
                 let reported = ReportedRecord::new(&batch.records()[at], rejection)?;
-                let received_ns = batch.records()[at].received_ns;
-                self.reject((batch.frame(at), table), received_ns, reported)?;
+                let (lsn, record) = (batch.frame(at), &batch.records()[at]);
+                worker.marks.rejected(lsn, record.number, rejection);
+                self.reject((lsn, table), record.received_ns, reported)?;
             }
         }
         Ok(())

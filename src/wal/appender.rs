@@ -153,6 +153,7 @@ pub(super) fn append(
     log: &Log,
     payload: &[u8],
     durability: Durability,
+    numbered: impl FnOnce(Lsn),
     done: Done,
 ) -> Result<Lsn, WalError> {
     let max = payload_bytes_max(log.options.segment_bytes.0);
@@ -171,6 +172,8 @@ pub(super) fn append(
     }
     let place = place(log, &mut tail, header.frame_bytes())?;
     let lsn = place.lsn;
+    // Before anybody can meet the frame; from here on nothing fails.
+    numbered(lsn);
     tail.pending.push(&place, &header.numbered(lsn).encode_open(), payload);
     tail.pending.waiters.push(Waiter { lsn, durability, done: Some(done) });
     log.marks.set_appended(lsn);

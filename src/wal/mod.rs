@@ -241,7 +241,24 @@ impl Wal {
         durability: Durability,
         done: Done,
     ) -> Result<Lsn, WalError> {
-        appender::append(&self.owner.log, payload, durability, done)
+        appender::append(&self.owner.log, payload, durability, |_| {}, done)
+    }
+
+    /// Appends like [`Wal::append`], and calls `numbered` with the frame's number before any reader
+    /// can meet it: whoever wants to hear of the frame registers there. It runs under the log's lock,
+    /// so it must be short and may not call the log.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wal::append`]; `numbered` was not called.
+    pub fn append_numbered(
+        &self,
+        payload: &[u8],
+        durability: Durability,
+        numbered: impl FnOnce(Lsn),
+        done: Done,
+    ) -> Result<Lsn, WalError> {
+        appender::append(&self.owner.log, payload, durability, numbered, done)
     }
 
     /// Reads the durable frames from `from` on, as they become durable.

@@ -123,7 +123,7 @@ impl Writer {
                     }
                 }
             };
-            way.assert_taken(&reply, request.sent.len());
+            way.assert_taken(&reply, &request);
             self.ledger.acknowledge();
             acknowledged.fetch_add(1, Ordering::Relaxed);
         }
@@ -343,14 +343,22 @@ impl Way {
         client.post(target, &headers, body)
     }
 
-    fn assert_taken(&self, reply: &Reply, records: usize) {
-        let status = if matches!(self.protocol, Protocol::Json | Protocol::JsonLines) {
-            assert_eq!(reply.json()["accepted"], records, "{}", reply.text());
-            200
+    /// The reply takes every record; one that waited for the engine names the conflicts besides.
+    fn assert_taken(&self, reply: &Reply, request: &Request) {
+        let is_applied = self.durability == Some("applied");
+        let rejected = if is_applied { request.effects.conflicts.len() } else { 0 };
+        let taken = request.sent.len() - rejected;
+        if matches!(self.protocol, Protocol::Json | Protocol::JsonLines) {
+            let receipt = reply.json();
+            assert_eq!(reply.status, if taken > 0 { 200 } else { 400 }, "{}", reply.text());
+            assert_eq!(receipt["accepted"], taken, "{}", reply.text());
+            assert_eq!(receipt["rejected_count"], rejected, "{}", reply.text());
+        } else if rejected == 0 {
+            assert_eq!(reply.status, 204, "{}", reply.text());
         } else {
-            204
-        };
-        assert_eq!(reply.status, status, "{}", reply.text());
+            assert_eq!(reply.status, 400, "{}", reply.text());
+            assert_eq!(reply.json()["rejections"]["count"], rejected, "{}", reply.text());
+        }
         if let Some(level) = self.durability {
             assert_eq!(reply.header("x-tidegate-durability"), Some(level));
         }

@@ -105,7 +105,7 @@ pub(super) fn append(
         let lsn = *locked(&told);
         locked(&answers).push((lsn, durability, result));
     });
-    let appended = appender::append(log, payload, durability, done)?;
+    let appended = appender::append(log, payload, durability, |_| {}, done)?;
     *locked(&lsn) = appended;
     Ok(appended)
 }
