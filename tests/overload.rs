@@ -282,3 +282,23 @@ fn a_request_larger_than_all_memory_is_refused_and_not_kept_waiting() {
     }
     assert_recovers(&server);
 }
+
+#[test]
+fn a_limit_on_the_size_of_files_is_told_and_kills_nobody() {
+    let place = Place::new(SMALL_MEMORY);
+    let serve = place.command("serve");
+    // Less than one segment of the log. The shell counts in units of 512 or 1,024 bytes.
+    let output = std::process::Command::new("sh")
+        .args(["-c", r#"ulimit -f 16384; exec "$0" "$@""#])
+        .arg(serve.get_program())
+        .args(serve.get_args())
+        .args(["--listen", "127.0.0.1:0"])
+        .current_dir(place.file("."))
+        .output()
+        .expect("there is a shell");
+    assert_eq!(output.status.code(), Some(1), "the process was not ended by a signal");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("File too large"), "{told}");
+    // Nothing that is left keeps it from starting without the limit.
+    place.start().stop();
+}

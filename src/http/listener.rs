@@ -29,6 +29,9 @@ const HEADER_BYTES_MAX: usize = 32 << 10;
 const BACK_OFF_FIRST: Duration = Duration::from_millis(10);
 const BACK_OFF_LAST: Duration = Duration::from_secs(1);
 
+/// How often the log is told that connections cannot be accepted.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
 /// What all connections are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -81,6 +84,8 @@ async fn accept_all(
     stage: watch::Receiver<Stage>,
 ) {
     let mut back_off = BACK_OFF_FIRST;
+    let clock = Arc::clone(&service.app.clock);
+    let mut told_again = Duration::ZERO;
     loop {
         // The permit first: whoever is one too many waits in the system's backlog, not in our memory.
         let permit = Arc::clone(&permits).acquire_owned().await;
@@ -95,7 +100,12 @@ async fn accept_all(
             Err(error) if is_of_the_client(&error) => debug!(%error, "connection lost"),
             Err(error) => {
                 // Without descriptors the listener stays readable: to try again at once is to spin.
-                warn!(%error, ?back_off, "cannot accept connections");
+                // Every connection that ends frees a descriptor for one more: told each time, it would
+                // be told a hundred times a second.
+                if clock.monotonic() >= told_again {
+                    warn!(%error, "cannot accept connections; trying again");
+                    told_again = clock.monotonic() + TELL_EVERY;
+                }
                 tokio::time::sleep(back_off).await;
                 back_off = (back_off * 2).min(BACK_OFF_LAST);
             }

@@ -260,6 +260,7 @@ impl Server {
             .thread_name("http")
             .build()
             .map_err(StartError::Thread)?;
+        runtime.block_on(async { outlive_file_size_limit() }).map_err(StartError::Thread)?;
         let core = Core::open(config)?;
         // After the folder's lock: two servers on one folder must fail for the folder, not the port.
         let listener = runtime
@@ -369,6 +370,15 @@ fn check_log_of(engine: &dyn TableEngine, wal: &Wal, dir: &Path) -> Result<(), S
 fn make_folder(path: &Path) -> Result<(), StartError> {
     crate::base::fs::create_dir_all(path)
         .map_err(|source| StartError::Folder { path: path.to_owned(), source })
+}
+
+/// Makes a write beyond the process's file size limit an error that can be told. Left alone, the
+/// system ends the process for it, without a word in any log.
+fn outlive_file_size_limit() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let exceeded = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    // The handler stays when the listener goes; nobody needs to hear it.
+    signal(exceeded).map(drop)
 }
 
 async fn wait_for_end(poison: &Poison) -> std::io::Result<bool> {
