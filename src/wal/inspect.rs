@@ -30,6 +30,9 @@ pub struct Overview {
     pub checkpoint: Checkpoint,
     /// Every segment, in the order of numbers.
     pub segments: Vec<SegmentInfo>,
+    /// The oldest segment that a start reads: the checkpoint's, or one behind it that begins with the
+    /// first frame beyond it.
+    begin: u64,
 }
 
 /// What the checkpoint file says.
@@ -70,7 +73,7 @@ pub struct SegmentInfo {
 /// What a segment is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SegmentState {
-    /// All its frames are stored outside the log; the file waits to be used again.
+    /// All its frames are stored outside the log; the file is kept, or waits to be used again.
     Stored,
     /// It is needed, and a later one was begun.
     Full,
@@ -201,7 +204,12 @@ impl Overview {
         if self.checkpoint == Checkpoint::Damaged {
             damage.push(file(Case::CheckpointDamaged, checkpoint::NAME, None));
         }
-        let mut expected = Some(self.checkpoint.segment()).filter(|from| *from > 0);
+        let stored = self.segments.iter().filter(|segment| segment.state == SegmentState::Stored);
+        damage.extend(stored.filter_map(|segment| {
+            let found = file(segment.wrong()?, &segment.file, Some(segment.number));
+            Some(Damage { hurts: Hurts::Past, ..found })
+        }));
+        let mut expected = Some(self.begin).filter(|begin| *begin > 0);
         let (mut before, mut spare) = (Lsn::ZERO, false);
         for segment in self.needed() {
             let missing = expected.unwrap_or(segment.number)..segment.number;
@@ -209,14 +217,8 @@ impl Overview {
                 damage.push(file(Case::SegmentMissing, &segment::name(missing), Some(missing)));
             }
             expected = segment.number.checked_add(1);
-            let wrong = match segment.header {
-                None => Some(Case::HeaderDamaged),
-                Some(header) if header.bytes != segment.bytes => Some(Case::LengthWrong),
-                Some(header) if header.first > Lsn::ZERO && (spare || header.first < before) => {
-                    Some(Case::OrderWrong)
-                }
-                Some(_) => None,
-            };
+            let contradicts = segment.first() > Lsn::ZERO && (spare || segment.first() < before);
+            let wrong = segment.wrong().or(contradicts.then_some(Case::OrderWrong));
             damage.extend(wrong.map(|case| file(case, &segment.file, Some(segment.number))));
             spare |= segment.state == SegmentState::Spare;
             before = before.max(segment.first());
@@ -270,12 +272,22 @@ impl SegmentInfo {
         self.until
     }
 
+    /// What is wrong with the file itself.
+    fn wrong(&self) -> Option<Case> {
+        match self.header {
+            None => Some(Case::HeaderDamaged),
+            Some(header) if header.bytes != self.bytes => Some(Case::LengthWrong),
+            Some(_) => None,
+        }
+    }
+
     fn opened(disk: &dyn Disk, number: u64, from: u64) -> io::Result<Self> {
         let name = segment::name(number);
-        let file = disk.open(&name)?;
+        let mut file = disk.open(&name)?;
         let mut header = scan::read_header(file.as_ref(), number)?;
         if header.is_none() {
-            // A server may have been writing it.
+            // A server may have been writing it, or have given the file another name.
+            file = disk.open(&name)?;
             header = scan::read_header(file.as_ref(), number)?;
         }
         let state = match header {
@@ -363,17 +375,15 @@ impl Verdict {
         if !walked.gaps.is_empty() && !is_same(disk, segment)? {
             return Ok(());
         }
-        let hurts = match segment.state {
-            SegmentState::Stored => Hurts::Past,
-            _ => Hurts::Start,
-        };
+        let stored = self.overview.checkpoint.stored();
+        let is_past = |last: &Lsn| segment.state == SegmentState::Stored || *last <= stored;
         self.damage.extend(walked.gaps.iter().map(|(offset, first, last)| Damage {
             case: Case::FrameDamaged,
             file: segment.file.clone(),
             segment: Some(segment.number),
             offset: Some(*offset),
             frames: Some((*first, *last)),
-            hurts,
+            hurts: if is_past(last) { Hurts::Past } else { Hurts::Start },
         }));
         self.walked.insert(segment.number, walked);
         Ok(())
@@ -382,8 +392,8 @@ impl Verdict {
     /// Says of segments that are missing or have no header which frames went with them: those between
     /// the end of the one before and the begin of the one behind.
     fn add_lost_between(&mut self) {
-        let from = self.overview.checkpoint.segment();
         for damage in &mut self.damage {
+            let from = if damage.hurts == Hurts::Past { 0 } else { self.overview.begin };
             let Some(number) = damage.segment.filter(|_| damage.frames.is_none()) else { continue };
             let before = self.walked.range(from..number).next_back();
             let checkpoint = self.overview.checkpoint;
@@ -446,10 +456,28 @@ fn look(disk: &dyn Disk, checkpoint: Checkpoint) -> io::Result<Overview> {
             before.until = Some(first.previous());
         }
     }
+    let begin = begin_of(&segments, checkpoint);
+    for segment in segments.iter_mut().filter(|segment| segment.number < begin) {
+        segment.state = SegmentState::Stored;
+    }
     if let Some(last) = segments.iter_mut().rfind(|s| s.state == SegmentState::Full) {
         last.state = SegmentState::Last;
     }
-    Ok(Overview { checkpoint, segments })
+    Ok(Overview { checkpoint, segments, begin })
+}
+
+/// From which segment on a start needs the log; the same rule as recovery has.
+fn begin_of(segments: &[SegmentInfo], checkpoint: Checkpoint) -> u64 {
+    let (mut begin, mut before) = (checkpoint.segment(), Lsn::ZERO);
+    let is_read = |s: &&SegmentInfo| s.number >= checkpoint.segment() && s.wrong().is_none();
+    for segment in segments.iter().filter(is_read) {
+        let first = segment.first();
+        if begin == 0 || first <= before || first > checkpoint.stored().next() {
+            break;
+        }
+        (begin, before) = (segment.number, first);
+    }
+    begin
 }
 
 /// Hears of each sound frame; an error ends the walk.
