@@ -146,14 +146,27 @@ pub fn overview(dir: &Path) -> Result<Overview, WalError> {
     Overview::of(&RealDisk::read_only(dir)).map_err(failed(dir))
 }
 
-/// Walks over the frames of one segment of an overview, to its end.
+/// Shows the sound frames of one segment of an overview to `visit`, to its end. A file that was used
+/// again meanwhile has no more frames, and no gaps.
 ///
 /// # Errors
 ///
-/// [`WalError::Io`] when the file cannot be read.
-pub fn walk(dir: &Path, overview: &Overview, segment: &SegmentInfo) -> Result<Walked, WalError> {
+/// [`WalError::Io`] when the file cannot be read, or of `visit`, whose error ends the walk.
+pub fn walk(
+    dir: &Path,
+    overview: &Overview,
+    segment: &SegmentInfo,
+    visit: &mut Visit<'_>,
+) -> Result<Walked, WalError> {
     let disk = RealDisk::read_only(dir);
-    walk_segment(&disk, overview, segment, &mut |_, _| Ok(())).map_err(failed(dir))
+    let mut walked = match walk_segment(&disk, overview, segment, visit) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Walked::default()),
+        walked => walked.map_err(failed(dir))?,
+    };
+    if !walked.gaps.is_empty() && !is_same(&disk, segment).map_err(failed(dir))? {
+        walked.gaps.clear();
+    }
+    Ok(walked)
 }
 
 /// Reads every frame of the log in `dir` and judges it. `progress` is called before each segment.
@@ -481,7 +494,7 @@ fn begin_of(segments: &[SegmentInfo], checkpoint: Checkpoint) -> u64 {
 }
 
 /// Hears of each sound frame; an error ends the walk.
-pub(super) type Visit<'a> = dyn FnMut(Lsn, &[u8]) -> io::Result<()> + 'a;
+pub type Visit<'a> = dyn FnMut(Lsn, &[u8]) -> io::Result<()> + 'a;
 
 /// Walks over a segment's frames, beyond those that are not sound.
 pub(super) fn walk_segment(
