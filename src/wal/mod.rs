@@ -13,8 +13,8 @@
 //! | [`Durability::Sync`] | a power cut, on a disk that honours a flush | the loss of the disk |
 //!
 //! A frame is served to a [`Reader`] only once it is synced, so nothing downstream knows a frame that
-//! a power cut can take. Damage to what was synced is detected and refused, not repaired: there is one
-//! copy. A frame that was appended and not acknowledged may be found after a crash or not; who sends
+//! a power cut can take. Damage to what was synced and is not stored elsewhere yet is detected and
+//! refused, not repaired: there is one copy. A frame that was appended and not acknowledged may be found after a crash or not; who sends
 //! it again must expect both.
 //!
 //! # What lies in the directory
