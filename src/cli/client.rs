@@ -190,7 +190,8 @@ fn read_chunks(stream: &mut impl BufRead, body: &mut Vec<u8>) -> io::Result<()> 
         let line = read_line(stream)?;
         let length = line.split(';').next().unwrap_or_default().trim();
         let length = u64::from_str_radix(length, 16);
-        let length = length.map_err(|_| io::Error::other(format!("no length in {line:?}")))?;
+        let length =
+            length.map_err(|error| io::Error::other(format!("no length in {line:?}: {error}")))?;
         if length == 0 {
             // Trailers may stand here, to an empty line.
             while !read_line(stream)?.is_empty() {}

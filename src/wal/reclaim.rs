@@ -161,14 +161,15 @@ impl Stock {
     /// Takes what recovery found: segments that are needed, those below the checkpoint in order, which
     /// [`Self::expire`] judges, and those that hold nothing.
     pub(super) fn fill(&mut self, live: Vec<Live>, kept: Vec<Sealed>, retired: Vec<Arc<Segment>>) {
-        let bytes_of = |segments: &mut dyn Iterator<Item = &Arc<Segment>>| -> u64 {
-            segments.map(|segment| segment.bytes()).sum()
-        };
-        self.bytes += bytes_of(&mut live.iter().map(|live| &live.segment));
-        self.bytes += bytes_of(&mut kept.iter().map(|sealed| &sealed.segment));
-        self.bytes += bytes_of(&mut retired.iter());
-        live.into_iter().for_each(|live| self.add_live(live));
-        kept.into_iter().for_each(|sealed| self.kept.push(sealed));
+        let files = live.iter().map(|live| &live.segment);
+        let files = files.chain(kept.iter().map(|sealed| &sealed.segment)).chain(&retired);
+        self.bytes += files.map(|segment| segment.bytes()).sum::<u64>();
+        for live in live {
+            self.add_live(live);
+        }
+        for sealed in kept {
+            self.kept.push(sealed);
+        }
         self.retired.extend(retired);
         assert!(!self.live.is_empty(), "there is a segment for new frames");
     }

@@ -388,8 +388,8 @@ impl Run<'_> {
         }
         let begin = Begin { lsn: scan.expected(), offset: scan.offset() };
         assert!(begin.lsn <= stored.next(), "every frame beyond the checkpoint is walked over");
-        let last = begin.lsn.previous();
-        let what = format!("frames {lost} to {last}, from byte {offset}, are not valid");
+        let until = begin.lsn.previous();
+        let what = format!("frames {lost} to {until}, from byte {offset}, are not valid");
         self.tell_stored_damage(name, &what);
         Ok(Some(begin))
     }

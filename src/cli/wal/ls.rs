@@ -48,12 +48,11 @@ fn line<'a>(
         return Ok(Line { segment, frames: 0, last: Lsn::ZERO });
     }
     // Where the next segment says where this one ends, nothing needs to be read.
-    let last = match segment.until() {
-        Some(until) => until,
-        None => {
-            let walked = inspect::walk(dir, overview, segment, &mut |_, _| Ok(()));
-            walked.map_err(Failure::failed)?.last
-        }
+    let last = if let Some(until) = segment.until() {
+        until
+    } else {
+        let walked = inspect::walk(dir, overview, segment, &mut |_, _| Ok(()));
+        walked.map_err(Failure::failed)?.last
     };
     Ok(Line { segment, frames: last.next().0.saturating_sub(first.0), last })
 }

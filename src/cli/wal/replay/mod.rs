@@ -31,7 +31,6 @@ use super::super::client::Address;
 use super::super::progress::Progress;
 use super::super::{Failure, SettingsArgs};
 use super::records::{Held, Names};
-use crate::base::clock::SystemClock;
 use crate::base::lsn::Lsn;
 use crate::base::units::Span;
 use past::{Event, Hole, Past};
@@ -313,11 +312,6 @@ fn pause(sent: u64, rate: u64, elapsed: Duration) -> Duration {
     let due_ns = u128::from(sent) * 1_000_000_000 / u128::from(rate);
     let due = Duration::from_nanos(u64::try_from(due_ns).unwrap_or(u64::MAX));
     due.saturating_sub(elapsed)
-}
-
-/// The machine's time, for pacing.
-fn clock() -> crate::base::clock::SharedClock {
-    SystemClock::shared()
 }
 
 #[cfg(test)]

@@ -18,8 +18,8 @@ use clap::Args;
 
 use super::super::super::Failure;
 use super::super::super::client::{Address, Client, Reply};
-use super::{clock, pause};
-use crate::base::clock::SharedClock;
+use super::pause;
+use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::lsn::Lsn;
 
 /// The environment variable that clients of `InfluxDB` keep their token in.
@@ -35,7 +35,7 @@ const WORDS_CHARS_MAX: usize = 2000;
 /// Who sends. Without any of them, nobody.
 #[derive(Debug, Args)]
 pub(super) struct Credentials {
-    /// A file that holds the token. Without it and --token: the variable INFLUX_TOKEN.
+    /// A file that holds the token. Without it and --token: the variable `INFLUX_TOKEN`.
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     token_file: Option<PathBuf>,
     /// The token itself; other users of the machine can see it in the list of processes.
@@ -117,7 +117,7 @@ impl Sender {
         );
         Ok(Self {
             client: Client::new(address),
-            clock: clock(),
+            clock: SystemClock::shared(),
             head: Secret(head),
             rate,
             patience,
