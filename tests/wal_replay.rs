@@ -149,6 +149,51 @@ fn a_replay_makes_an_equal_server_whatever_its_settings() {
     target.stop();
 }
 
+/// Goal: a replay goes over the borders of segments, kept and needed ones. Method: records of a
+/// megabyte, so that a few dozen of them rotate the log.
+#[test]
+fn a_replay_goes_over_several_segments_and_requests() {
+    const RECORDS: u64 = 70;
+    let settings =
+        "[wal]\nsegment_bytes = \"49 MiB\"\nbytes_max = \"400 MiB\"\nretain_bytes = \"200 MiB\"\n";
+    let place = Place::new(settings);
+    let server = place.start();
+    for n in 0..RECORDS {
+        let text = format!("{n:07}").repeat(140_000);
+        server.write("iot", &format!("large,site=a s=\"{text}\" {}", TIME_NS + n));
+    }
+    server.stop();
+    let server = place.start();
+    server.write("iot", &format!("large,site=a s=\"not stored yet\" {}", TIME_NS + RECORDS));
+    let retained = server.metric("tidegate_wal_retained_bytes");
+    assert!(retained >= f64::from(2 * 49 << 20), "two segments are kept: {retained}");
+    let other = Place::new("");
+    let target = other.start();
+    let replayed = replay(&place, &url(&target), &["--from", "1"]);
+    assert_code(&replayed, 0);
+    let acknowledged = out(&replayed).matches("go on from LSN").count() as u64;
+    assert!(acknowledged > RECORDS / 4, "many requests: {}", out(&replayed));
+    target.settle();
+    let (was, is) = (exported(&server, "iot", "large"), exported(&target, "iot", "large"));
+    assert_eq!(was.lines().count() as u64, RECORDS + 1);
+    assert!(was == is, "{} bytes, {} bytes", was.len(), is.len());
+    target.stop();
+    server.stop();
+}
+
+#[test]
+fn records_of_tables_that_the_catalog_has_not_are_counted_and_told() {
+    let place = stored(3);
+    for catalog in place.files("", "catalog.log") {
+        fs::remove_file(catalog).expect("it is there");
+    }
+    let planned = replay(&place, "http://127.0.0.1:9", &["--dry-run"]);
+    assert_code(&planned, 0);
+    let text = out(&planned);
+    assert!(text.contains("frames     3, 0 records"), "{text}");
+    assert!(text.contains("3 records of tables that the catalog does not have"), "{text}");
+}
+
 #[test]
 fn the_same_server_again_changes_nothing() {
     let place = stored(40);

@@ -106,7 +106,7 @@ fn failed(log: &Log, number: u64, error: &io::Error) -> bool {
     }
     let mut stock = super::locked(&log.stock);
     let news = stock.give_back(number, FullCause::Disk);
-    let given_up = if is_shortage(error) { stock.give_way() } else { None };
+    let given_up = if is_space(error) { stock.give_way() } else { None };
     drop(stock);
     match given_up {
         // Writes come first; the thread asks again at once.
@@ -128,7 +128,15 @@ fn failed(log: &Log, number: u64, error: &io::Error) -> bool {
 /// Whether waiting helps.
 fn is_shortage(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    let shortages = [Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    is_space(error)
+        || shortages.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Whether it is the disk's space that is short, so that a file that is there already would do.
+fn is_space(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let shortages = [Errno::NOSPC, Errno::DQUOT];
     error.kind() == io::ErrorKind::StorageFull
         || shortages.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }

@@ -149,7 +149,7 @@ fn survey(past: &Past, names: &mut Names) -> Result<Tally, Failure> {
     let mut progress = Progress::new("looking, LSN", past.to().0);
     past.each(&mut |event| {
         match event {
-            Event::Hole(hole) => tally.holes.push(hole),
+            Event::Hole(hole) => tally.add_hole(hole),
             Event::Frame(lsn, payload) => {
                 progress.at(lsn.0);
                 tally.frames += 1;
@@ -171,6 +171,14 @@ impl Tally {
             Held::Record(..) => self.records += 1,
             Held::Unknown(_) => self.unknown += 1,
             Held::Refused(_) => self.refused += 1,
+        }
+    }
+
+    /// Adds LSNs that are not there, to those before where they are neighbours.
+    fn add_hole(&mut self, hole: Hole) {
+        match self.holes.last_mut() {
+            Some(before) if before.is_followed_by(&hole) => before.last = hole.last,
+            _ => self.holes.push(hole),
         }
     }
 
@@ -257,7 +265,7 @@ impl Replay {
         match event {
             Event::Hole(hole) => {
                 out.next = hole.last.next();
-                out.sent.holes.push(*hole);
+                out.sent.add_hole(*hole);
             }
             Event::Frame(lsn, payload) => {
                 assert!(out.next <= *lsn, "frames come in their order");

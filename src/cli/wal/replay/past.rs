@@ -57,6 +57,11 @@ enum Why {
 pub(super) type Each<'a> = dyn FnMut(Event<'_>) -> Result<(), Failure> + 'a;
 
 impl Hole {
+    /// Whether `next` is its neighbour, for the same reason.
+    pub(super) fn is_followed_by(&self, next: &Self) -> bool {
+        self.last.next() == next.first && self.why == next.why
+    }
+
     /// How many LSNs it has.
     pub(super) fn count(&self) -> u64 {
         self.last.0.saturating_sub(self.first.0).saturating_add(1)
@@ -117,6 +122,9 @@ impl Past {
         let used: Vec<_> =
             self.overview.segments.iter().filter(|s| s.first() > Lsn::ZERO).collect();
         for (at, segment) in used.iter().enumerate() {
+            if segment.first() > self.to {
+                break;
+            }
             // Frames behind it were never synced, and their numbers given again.
             let until =
                 used.get(at + 1).map_or(self.to, |next| next.first().previous()).min(self.to);
