@@ -438,6 +438,21 @@ fn a_refusal_ends_with_the_servers_words_and_the_lsn() {
 }
 
 #[test]
+fn a_record_that_the_server_refuses_is_named_and_nothing_of_its_request_is_taken() {
+    let place = stored(3);
+    let other = Place::new("");
+    let target = other.start();
+    target.write("iot", "weather,site=z t=\"text\" 1");
+    let refused = replay(&place, &url(&target), &["--from", "2"]);
+    assert_code(&refused, 1);
+    let text = err(&refused);
+    assert!(text.contains("begins with LSN 2: 4") && text.contains("type_conflict"), "{text}");
+    target.settle();
+    assert_eq!(target.export("iot", "weather").len(), 1);
+    target.stop();
+}
+
+#[test]
 fn a_server_that_stays_away_ends_the_patience_and_says_where_to_go_on() {
     let place = stored(3);
     let away = replay(&place, "http://127.0.0.1:9", &["--patience", "300ms", "--from", "2"]);
