@@ -12,7 +12,7 @@ use std::io;
 use std::path::Path;
 
 use super::disk::{Disk, DiskFile, RealDisk};
-use super::scan::{self, Scan, Step};
+use super::scan::{self, End, Scan, Step};
 use super::segment::{self, HEADER_PAGE_BYTES, Header};
 use super::{Case, WalError, checkpoint};
 use crate::base::lsn::Lsn;
@@ -120,6 +120,8 @@ pub struct Walked {
     pub first: Lsn,
     /// The last sound frame, 0 when there is none.
     pub last: Lsn,
+    /// The last frame that a sound frame or the mark behind them knows to be synced.
+    pub durable: Lsn,
     /// Bytes of a frame written in part behind the last, which nobody knows to be synced.
     pub torn_bytes: u64,
     /// Frames that were synced and are not sound: where, the first, the last.
@@ -549,13 +551,21 @@ enum After {
 impl Walk<'_, '_> {
     /// Goes over the next frame; `false` when there is no sound one.
     fn frame(&mut self, walked: &mut Walked) -> io::Result<bool> {
-        let Step::Frame(header) = self.scan.step(self.file)? else { return Ok(false) };
+        let header = match self.scan.step(self.file)? {
+            Step::Frame(header) => header,
+            Step::End(End::Mark) => {
+                walked.durable = walked.durable.max(self.scan.expected().previous());
+                return Ok(false);
+            }
+            Step::End(_) => return Ok(false),
+        };
         (self.visit)(header.lsn, self.scan.payload(self.file, &header)?)?;
         if walked.frames == 0 {
             walked.first = header.lsn;
         }
         walked.frames += 1;
         walked.last = header.lsn;
+        walked.durable = walked.durable.max(header.durable);
         Ok(true)
     }
 

@@ -238,6 +238,23 @@ fn a_restart_knows_how_old_a_kept_segment_is() {
     assert_eq!(opened(2 * HOUR_NS), Vec::<u64>::new());
 }
 
+#[test]
+fn a_look_from_outside_knows_what_is_synced_and_what_is_only_written() {
+    let disk = SimDisk::new(1);
+    let mut machine = Machine::start(&disk).unwrap();
+    let known = || {
+        let (_, verdict) = frames_of(&disk);
+        (verdict.walked[&1].last, verdict.walked[&1].durable)
+    };
+    machine.commit(b"one");
+    assert_eq!(known(), (Lsn(1), Lsn(1)), "by the mark");
+    machine.append(b"two", Durability::Memory).unwrap();
+    machine.committer.step();
+    assert_eq!(known(), (Lsn(2), Lsn(1)), "by the frame, which knows of the one before");
+    machine.commit(b"three");
+    assert_eq!(known(), (Lsn(3), Lsn(3)));
+}
+
 /// Segments 1 and 2 below the checkpoint, which lies at frame 10 in segment 3, frames up to 12.
 fn log_with_its_checkpoint_in_segment_3() -> SimDisk {
     let disk = SimDisk::new(3);

@@ -130,13 +130,15 @@ pub(super) fn run(args: &ReplayArgs, of_wal: &SettingsArgs) -> Result<(), Failur
             in_body: 0,
             begun: past.from(),
             next: past.from(),
+            durable: past.durable(),
             records_max: RECORDS_MAX.min(args.rate),
             sent: Tally::default(),
         },
     };
     past.each(&mut |event| replay.take(&event))?;
     replay.out.flush()?;
-    replay.out.position.set(past.to().next())?;
+    replay.out.next = past.to().next();
+    replay.out.keep_position()?;
     let Out { sent, sender, progress, .. } = replay.out;
     drop(progress);
     super::print(&told(&sent, &sender))?;
@@ -254,6 +256,8 @@ struct Out {
     begun: Lsn,
     /// The first LSN that is not in it as a whole, nor before it.
     next: Lsn,
+    /// The last frame whose LSN is never given again.
+    durable: Lsn,
     /// Records a request at most.
     records_max: u64,
     sent: Tally,
@@ -307,10 +311,17 @@ impl Out {
             self.sender.send(&self.body, self.in_body, range)?;
             self.body.clear();
             self.in_body = 0;
-            self.position.set(self.next)?;
+            self.keep_position()?;
         }
         self.progress.at(self.sender.records());
         Ok(())
+    }
+
+    /// Writes down how far it is. Never beyond what is known to be synced: after a power cut other
+    /// records may have those LSNs, and the next run must send them.
+    fn keep_position(&mut self) -> Result<(), Failure> {
+        assert!(self.in_body == 0, "all before it is acknowledged");
+        self.position.set(self.next.min(self.durable.next()))
     }
 }
 

@@ -1,7 +1,9 @@
 //! The frames of a stretch of LSNs, and the holes in it.
 //!
 //! The files are looked at once, at the begin. A server beside may use the oldest again while they are
-//! read: then what was not read yet is a hole, told like any other. A frame is shown only when its
+//! read: then what was not read yet is a hole, told like any other. What it has written and not synced
+//! yet is shown too, but a power cut can take it and its LSNs can be given again, so nobody may take it
+//! for done: [`Past::durable`]. A frame is shown only when its
 //! check holds under its segment's number and generation, so a file's new life is never taken for its
 //! old one.
 
@@ -23,6 +25,8 @@ pub(super) struct Past {
     to: Lsn,
     /// The last frame of the log.
     last: Lsn,
+    /// The last frame that is known to be synced.
+    durable: Lsn,
 }
 
 /// What stands at the next LSN.
@@ -86,15 +90,16 @@ impl Past {
         let overview = inspect::overview(dir).map_err(Failure::failed)?;
         let used = || overview.segments.iter().filter(|segment| segment.first() > Lsn::ZERO);
         let oldest = used().next().map_or(Lsn(1), SegmentInfo::first);
-        let last = match used().next_back() {
-            None => Lsn::ZERO,
-            Some(newest) => {
-                let walked = inspect::walk(dir, &overview, newest, &mut |_, _| Ok(()));
-                walked.map_err(Failure::failed)?.last.max(newest.first().previous())
-            }
-        };
+        let (mut last, mut durable) = (Lsn::ZERO, overview.checkpoint.durable());
+        if let Some(newest) = used().next_back() {
+            let walked = inspect::walk(dir, &overview, newest, &mut |_, _| Ok(()));
+            let walked = walked.map_err(Failure::failed)?;
+            // A segment begins only when all before it is synced.
+            last = walked.last.max(newest.first().previous());
+            durable = durable.max(walked.durable).max(newest.first().previous());
+        }
         let from = from.unwrap_or(oldest).max(Lsn(1));
-        Ok(Self { dir: dir.to_owned(), from, to: to.min(last), last, overview })
+        Ok(Self { dir: dir.to_owned(), from, to: to.min(last), last, durable, overview })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -111,6 +116,11 @@ impl Past {
 
     pub(super) fn last(&self) -> Lsn {
         self.last
+    }
+
+    /// The last frame that is known to be synced, so that its LSN is never given again.
+    pub(super) fn durable(&self) -> Lsn {
+        self.durable
     }
 
     /// Shows every frame and every hole of the stretch to `each`, once and in order.
