@@ -120,6 +120,7 @@ mod reclaim;
 mod recovery;
 mod retain;
 mod segment;
+mod walk;
 
 #[cfg(test)]
 mod tests;

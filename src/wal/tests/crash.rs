@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::ops::Not;
 
 use super::super::disk::sim::{Fault, Lie, Random, SimDisk};
-use super::super::inspect::{Overview, SegmentState, walk_segment};
+use super::super::inspect::{Overview, SegmentState};
+use super::super::walk::walk_segment;
 use super::super::{Durability, Options, WalError, locked, prepare};
 use super::{Machine, SEGMENT_BYTES, payload};
 use crate::base::class::Class;

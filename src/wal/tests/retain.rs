@@ -5,9 +5,10 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use super::super::disk::sim::{Fault, Random, SimDisk};
-use super::super::inspect::{Hurts, Verdict, walk_segment};
+use super::super::inspect::{Hurts, Verdict};
 use super::super::recovery::Case;
 use super::super::segment::{HEADER_PAGE_BYTES, name};
+use super::super::walk::walk_segment;
 use super::super::{Durability, Options, WalError, locked, prepare};
 use super::{Machine, SEGMENT_BYTES};
 use crate::base::lsn::Lsn;
