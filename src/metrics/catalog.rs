@@ -66,6 +66,8 @@ catalog! {
     wal_size_bytes: IntGauge = "tidegate_wal_size_bytes", "Bytes of segments that hold unstored frames";
     wal_limit_bytes: IntGauge = "tidegate_wal_limit_bytes", "Most bytes that such segments may take";
     wal_segments: IntGauge = "tidegate_wal_segments", "Segments that hold unstored frames";
+    wal_retained_segments: IntGauge = "tidegate_wal_retained_segments", "Segments below the checkpoint that are kept to be sent again";
+    wal_retained_bytes: IntGauge = "tidegate_wal_retained_bytes", "Bytes of them";
     wal_frames: IntCounter = "tidegate_wal_frames_total", "Frames committed";
     wal_frame_bytes: IntCounter = "tidegate_wal_frame_bytes_total", "Bytes of frames committed";
     wal_syncs: IntCounter = "tidegate_wal_syncs_total", "Syncs of the log";

@@ -108,6 +108,8 @@ impl Status for ServerStatus {
         metrics.wal_size_bytes.set(gauge(state.bytes));
         metrics.wal_limit_bytes.set(gauge(state.bytes_max));
         metrics.wal_segments.set(gauge(state.segments));
+        metrics.wal_retained_segments.set(gauge(state.segments_retained));
+        metrics.wal_retained_bytes.set(gauge(state.bytes_retained));
         metrics.wal_poisoned.set(i64::from(self.poison.is_thrown()));
         let state = self.engine.state();
         metrics.engine_memory_bytes.set(gauge(state.memory_bytes));

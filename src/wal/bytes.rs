@@ -55,6 +55,10 @@ impl DiskFile for Segment {
         Ok(self.0.len() as u64)
     }
 
+    fn modified_ns(&self) -> io::Result<i64> {
+        Ok(0)
+    }
+
     fn allocate(&self, _bytes: u64) -> io::Result<()> {
         read_only()
     }

@@ -4,6 +4,7 @@
 mod dump;
 mod ls;
 mod records;
+mod replay;
 mod salvage;
 mod verify;
 
@@ -29,6 +30,7 @@ pub const EXAMPLES: &str = "Examples:
   tidegate wal ls --data /var/lib/tidegate
   tidegate wal verify
   tidegate wal dump --from 100 --to 200 --format line
+  tidegate wal replay --to http://127.0.0.1:8087 --dry-run
   tidegate wal salvage --to ./broken-log";
 
 #[derive(Debug, Subcommand)]
@@ -44,6 +46,9 @@ enum Command {
         after_help = "Example:\n  tidegate wal dump --from 100 --to 200 --format line > lines.txt"
     )]
     Dump(dump::DumpArgs),
+    /// Send the records in the frames again, to this or another Tidegate, at a bounded rate.
+    #[command(after_help = replay::EXAMPLES)]
+    Replay(replay::ReplayArgs),
     /// Make a log that refuses to start startable, with everything sound in it; nothing is deleted.
     #[command(
         after_help = "Example:\n  tidegate wal salvage --data ./tidegate-data --to ./broken-log"
@@ -61,6 +66,7 @@ pub fn run(args: &WalArgs) -> Result<(), Failure> {
         Command::Ls(own) => ls::run(own, &args.settings),
         Command::Verify(own) => verify::run(own, &args.settings),
         Command::Dump(own) => dump::run(own, &args.settings),
+        Command::Replay(own) => replay::run(own, &args.settings),
         Command::Salvage(own) => salvage::run(own, &args.settings),
     }
 }

@@ -101,6 +101,8 @@ struct State {
     recycled: u64,
     /// What failed first.
     failed: Option<Kind>,
+    /// The time that files get when they are written.
+    now_ns: i64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -111,6 +113,8 @@ struct File {
     cached: Vec<u8>,
     /// Writes since the last sync, oldest first.
     writes: Vec<(usize, Vec<u8>)>,
+    /// When it was last written.
+    modified_ns: i64,
 }
 
 #[derive(Debug, Clone)]
@@ -144,6 +148,7 @@ impl SimDisk {
             space: u64::MAX,
             recycled: 0,
             failed: None,
+            now_ns: 0,
         };
         Self { state: Arc::new(Mutex::new(state)), interrupt: Arc::default() }
     }
@@ -170,6 +175,11 @@ impl SimDisk {
     /// How much all files may have.
     pub(in crate::wal) fn set_space(&self, bytes: u64) {
         locked(&self.state).space = bytes;
+    }
+
+    /// The time of what is written from now on.
+    pub(in crate::wal) fn set_time(&self, now_ns: i64) {
+        locked(&self.state).now_ns = now_ns;
     }
 
     /// What failed first, because a test wanted it.
@@ -219,6 +229,7 @@ impl SimDisk {
         left.names.clone_from(&names);
         left.durable_names = names;
         left.lie = state.lie;
+        left.now_ns = state.now_ns;
         drop(left);
         survivor
     }
@@ -231,6 +242,7 @@ impl SimDisk {
         other.files.clone_from(&state.files);
         other.names.clone_from(&state.names);
         other.durable_names.clone_from(&state.durable_names);
+        other.now_ns = state.now_ns;
         drop(other);
         copy
     }
@@ -259,7 +271,8 @@ impl SimDisk {
     pub(in crate::wal) fn put(&self, name: &str, bytes: Vec<u8>) {
         let mut state = locked(&self.state);
         let id = state.files.len();
-        state.files.push(File { device: bytes.clone(), cached: bytes, writes: Vec::new() });
+        let (device, writes, modified_ns) = (bytes.clone(), Vec::new(), state.now_ns);
+        state.files.push(File { device, cached: bytes, writes, modified_ns });
         state.names.insert(name.to_owned(), id);
         state.durable_names.insert(name.to_owned(), id);
     }
@@ -388,7 +401,8 @@ impl File {
                 at = end;
             }
         }
-        Self { cached: device.clone(), device, writes: Vec::new() }
+        let (writes, modified_ns) = (Vec::new(), self.modified_ns);
+        Self { cached: device.clone(), device, writes, modified_ns }
     }
 }
 
@@ -484,6 +498,10 @@ impl DiskFile for SimFile {
         Ok(locked(&self.disk.state).files[self.id].cached.len() as u64)
     }
 
+    fn modified_ns(&self) -> io::Result<i64> {
+        Ok(locked(&self.disk.state).files[self.id].modified_ns)
+    }
+
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         let mut state = locked(&self.disk.state);
         state.begin(Kind::Space).map_err(|f| f.error)?;
@@ -502,7 +520,9 @@ impl DiskFile for SimFile {
         }
         let mut state = locked(&self.disk.state);
         let failing = state.begin(Kind::Other).err();
+        let now_ns = state.now_ns;
         let file = &mut state.files[self.id];
+        file.modified_ns = now_ns;
         let offset = usize::try_from(offset).unwrap();
         assert!(offset + bytes.len() <= file.cached.len(), "the log writes only what it allocated");
         if failing.as_ref().is_none_or(|f| f.happens) {

@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod faults;
 mod recovery;
+mod retain;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -52,10 +53,14 @@ impl Machine {
             bytes_max: Bytes(bytes_max),
             ..Options::default()
         };
-        let clock = ManualClock::at(0);
+        Self::open(disk, &options, 0)
+    }
+
+    pub(super) fn open(disk: &SimDisk, options: &Options, now_ns: i64) -> Result<Self, WalError> {
+        let clock = ManualClock::at(now_ns);
         let shared = Arc::<ManualClock>::clone(&clock);
         let (log, committer) =
-            Log::open(&options, disk.shared(), shared, Poison::new(), Arc::new(Unobserved))?;
+            Log::open(options, disk.shared(), shared, Poison::new(), Arc::new(Unobserved))?;
         Ok(Self { log, committer, clock, answers: Answers::default() })
     }
 
