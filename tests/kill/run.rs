@@ -164,8 +164,8 @@ impl Run {
         let clock = SystemClock::new();
         let acknowledged = AtomicU64::new(0);
         self.lives += 1;
-        let rotates = self.lives % ROTATION_LIVES == 2;
-        let longest = if rotates { ROTATED_MS_MAX } else { LIFE_MS_MAX };
+        let waits = self.lives % ROTATION_LIVES == 2;
+        let longest = if waits { ROTATED_MS_MAX } else { LIFE_MS_MAX };
         let life = Duration::from_millis(self.random.within(20..longest));
         let (address, log) = (server.address, server.log());
         let begun = log.count(ROTATED);
@@ -174,7 +174,7 @@ impl Run {
             for writer in &mut writers {
                 scope.spawn(|| writer.run(address, &acknowledged));
             }
-            if rotates {
+            if waits {
                 let rotated = || (log.count(ROTATED) > begun).then_some(());
                 wait_for("the load to rotate the log", ROTATION_MAX, rotated);
             }
