@@ -10,7 +10,7 @@ use std::ops::Not;
 
 use super::super::disk::sim::{Fault, Lie, Random, SimDisk};
 use super::super::{Durability, WalError, locked, prepare};
-use super::{Machine, payload};
+use super::{Machine, number_from, payload, tell};
 use crate::base::class::Class;
 use crate::base::lsn::Lsn;
 
@@ -53,10 +53,6 @@ enum Ending {
     Close,
 }
 
-fn number_from(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
 #[test]
 fn a_power_cut_at_any_moment_takes_nothing_that_was_promised() {
     let mut met = Met::default();
@@ -72,6 +68,7 @@ fn a_power_cut_at_any_moment_takes_nothing_that_was_promised() {
             .unwrap_or_else(|broken| panic!("TIDEGATE_SEED={seed}: {broken}"));
     }
     let summary = format!("{met:?}");
+    tell(&format!("crash: {summary}"));
     let Met {
         crashes,
         acknowledged,

@@ -25,6 +25,18 @@ use crate::base::units::Bytes;
 /// Small segments, so that a short run rotates and recycles.
 pub(super) const SEGMENT_BYTES: u64 = 3 * 4096;
 
+/// A figure or a setting from the environment.
+pub(super) fn number_from(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is not a number: {text:?}")))
+}
+
+/// Tells whoever runs the tests a figure or a seed, also when the test passes.
+#[expect(clippy::print_stderr, reason = "a figure is there to be read")]
+pub(super) fn tell(what: &str) {
+    eprintln!("{what}");
+}
+
 /// What was answered to whom.
 pub(super) type Answers = Arc<Mutex<Vec<(Lsn, Durability, Result<Lsn, CommitError>)>>>;
 
@@ -47,15 +59,15 @@ impl Machine {
         segment_bytes: u64,
         bytes_max: u64,
     ) -> Result<Self, WalError> {
-        let options = Options {
-            segment_bytes: Bytes(segment_bytes),
-            bytes_max: Bytes(bytes_max),
-            ..Options::default()
-        };
+        let (segment_bytes, bytes_max) = (Bytes(segment_bytes), Bytes(bytes_max));
+        Self::start_as(disk, &Options { segment_bytes, bytes_max, ..Options::default() })
+    }
+
+    pub(super) fn start_as(disk: &SimDisk, options: &Options) -> Result<Self, WalError> {
         let clock = ManualClock::at(0);
         let shared = Arc::<ManualClock>::clone(&clock);
         let (log, committer) =
-            Log::open(&options, disk.shared(), shared, Poison::new(), Arc::new(Unobserved))?;
+            Log::open(options, disk.shared(), shared, Poison::new(), Arc::new(Unobserved))?;
         Ok(Self { log, committer, clock, answers: Answers::default() })
     }
 
