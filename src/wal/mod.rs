@@ -85,10 +85,12 @@
 //!
 //! [`frame`] and [`segment`] have the layouts; [`appender`], [`committer`], [`prepare`] and
 //! [`reclaim`] the algorithms in the order a frame meets them; [`recovery`] the table of cases;
-//! [`inspect`] how a log is judged beside its server, and [`salvage`] what is made of a broken one;
+//! [`inspect`] how a log is judged beside its server, [`salvage`] what is made of a broken one, and
+//! [`begin`] of one that is gone;
 //! [`map`] why lending mapped bytes is sound; [`disk`] the seam by which tests lose power and fail any
 //! operation.
 
+pub mod begin;
 pub mod bytes;
 pub mod disk;
 pub mod inspect;

@@ -1,6 +1,7 @@
 //! `tidegate wal ..`: the log's own commands, a file each. Those that read take no lock and write
 //! nothing, so they are safe beside a running server.
 
+mod begin;
 mod dump;
 mod ls;
 mod records;
@@ -29,7 +30,8 @@ pub const EXAMPLES: &str = "Examples:
   tidegate wal ls --data /var/lib/tidegate
   tidegate wal verify
   tidegate wal dump --from 100 --to 200 --format line
-  tidegate wal salvage --to ./broken-log";
+  tidegate wal salvage --to ./broken-log
+  tidegate wal begin --data ./tidegate-data";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -49,6 +51,9 @@ enum Command {
         after_help = "Example:\n  tidegate wal salvage --data ./tidegate-data --to ./broken-log"
     )]
     Salvage(salvage::SalvageArgs),
+    /// Begin a new, empty log for tables whose log is lost for good.
+    #[command(after_help = "Example:\n  tidegate wal begin --data ./tidegate-data --after 1500000")]
+    Begin(begin::BeginArgs),
 }
 
 /// Runs one of the commands.
@@ -62,6 +67,7 @@ pub fn run(args: &WalArgs) -> Result<(), Failure> {
         Command::Verify(own) => verify::run(own, &args.settings),
         Command::Dump(own) => dump::run(own, &args.settings),
         Command::Salvage(own) => salvage::run(own, &args.settings),
+        Command::Begin(own) => begin::run(own, &args.settings),
     }
 }
 
