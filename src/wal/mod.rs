@@ -143,7 +143,8 @@ pub type Done = Box<dyn FnOnce(Result<Lsn, CommitError>) + Send>;
 
 /// Hears what the log does, for metrics. Called on the commit thread: it must not block.
 pub trait Observer: Debug + Send + Sync {
-    /// A group was written, or what was written was synced.
+    /// A group was written, or what was written was synced; of a rotation, which a group may wait
+    /// for, each sync is told by itself.
     fn committed(&self, commit: &Commit) {
         let _: &Commit = commit;
     }

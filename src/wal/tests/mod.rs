@@ -5,6 +5,7 @@
 mod crash;
 mod damage;
 mod faults;
+mod observe;
 mod recovery;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,8 @@ use super::committer::Committer;
 use super::disk::sim::{Random, SimDisk};
 use super::reader::Reader;
 use super::{
-    CommitError, Durability, Log, Options, Unobserved, WalError, appender, locked, prepare,
+    CommitError, Durability, Log, Observer, Options, Unobserved, WalError, appender, locked,
+    prepare,
 };
 use crate::base::clock::ManualClock;
 use crate::base::lsn::Lsn;
@@ -64,10 +66,26 @@ impl Machine {
     }
 
     pub(super) fn start_as(disk: &SimDisk, options: &Options) -> Result<Self, WalError> {
+        Self::open(disk, options, Arc::new(Unobserved))
+    }
+
+    pub(super) fn start_observed(
+        disk: &SimDisk,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, WalError> {
+        let (segment_bytes, bytes_max) = (Bytes(SEGMENT_BYTES), Bytes(6 * SEGMENT_BYTES));
+        let options = Options { segment_bytes, bytes_max, ..Options::default() };
+        Self::open(disk, &options, observer)
+    }
+
+    fn open(
+        disk: &SimDisk,
+        options: &Options,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, WalError> {
         let clock = ManualClock::at(0);
         let shared = Arc::<ManualClock>::clone(&clock);
-        let (log, committer) =
-            Log::open(options, disk.shared(), shared, Poison::new(), Arc::new(Unobserved))?;
+        let (log, committer) = Log::open(options, disk.shared(), shared, Poison::new(), observer)?;
         Ok(Self { log, committer, clock, answers: Answers::default() })
     }
 
