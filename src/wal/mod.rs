@@ -94,10 +94,12 @@
 //! [`frame`] and [`segment`] have the layouts; [`appender`], [`committer`], [`prepare`] and
 //! [`reclaim`] the algorithms in the order a frame meets them, and [`retain`] what is kept beyond them;
 //! [`recovery`] tells the [`cases`] apart;
-//! [`inspect`] how a log is judged beside its server, and [`salvage`] what is made of a broken one;
+//! [`inspect`] how a log is judged beside its server, [`salvage`] what is made of a broken one, and
+//! [`begin`] of one that is gone;
 //! [`map`] why lending mapped bytes is sound; [`disk`] the seam by which tests lose power and fail any
 //! operation.
 
+pub mod begin;
 pub mod bytes;
 pub mod disk;
 pub mod inspect;
@@ -153,7 +155,8 @@ pub type Done = Box<dyn FnOnce(Result<Lsn, CommitError>) + Send>;
 
 /// Hears what the log does, for metrics. Called on the commit thread: it must not block.
 pub trait Observer: Debug + Send + Sync {
-    /// A group was written, or what was written was synced.
+    /// A group was written, or what was written was synced; of a rotation, which a group may wait
+    /// for, each sync is told by itself.
     fn committed(&self, commit: &Commit) {
         let _: &Commit = commit;
     }

@@ -85,7 +85,11 @@ pub(super) fn step(log: &Log) -> bool {
                     super::locked(&log.stock).offer(segment);
                     true
                 }
-                Err(error) => failed(log, number, &error),
+                Err(error) => {
+                    // Nothing counts it any more; what it holds is stored elsewhere.
+                    discard(log, &segment::name(old));
+                    failed(log, number, &error)
+                }
             }
         }
         Plan::Create(number) => match allocate(log, number) {
@@ -98,12 +102,7 @@ pub(super) fn step(log: &Log) -> bool {
 /// No segment was made under `number`. Without space the log is full until there is some; anything
 /// else is a fault of the disk.
 fn failed(log: &Log, number: u64, error: &io::Error) -> bool {
-    let temporary = temporary(number);
-    if let Err(left) = log.disk.remove(&temporary)
-        && left.kind() != io::ErrorKind::NotFound
-    {
-        warn!(file = temporary, error = %left, "a half-made segment could not be removed");
-    }
+    discard(log, &temporary(number));
     let mut stock = super::locked(&log.stock);
     let news = stock.give_back(number, FullCause::Disk);
     let given_up = if is_space(error) { stock.give_way() } else { None };
@@ -123,6 +122,15 @@ fn failed(log: &Log, number: u64, error: &io::Error) -> bool {
         warn!(segment = number, %error, "no room for another segment; asking again until there is");
     }
     false
+}
+
+/// Removes a file that is no segment of the log, if it is there.
+fn discard(log: &Log, name: &str) {
+    if let Err(error) = log.disk.remove(name)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        warn!(file = name, %error, "a file that is not needed could not be removed");
+    }
 }
 
 /// Whether waiting helps.

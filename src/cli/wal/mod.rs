@@ -1,6 +1,7 @@
 //! `tidegate wal ..`: the log's own commands, a file each. Those that read take no lock and write
 //! nothing, so they are safe beside a running server.
 
+mod begin;
 mod dump;
 mod ls;
 mod records;
@@ -31,7 +32,8 @@ pub const EXAMPLES: &str = "Examples:
   tidegate wal verify
   tidegate wal dump --from 100 --to 200 --format line
   tidegate wal replay --to http://127.0.0.1:8087 --dry-run
-  tidegate wal salvage --to ./broken-log";
+  tidegate wal salvage --to ./broken-log
+  tidegate wal begin --data ./tidegate-data";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -54,6 +56,9 @@ enum Command {
         after_help = "Example:\n  tidegate wal salvage --data ./tidegate-data --to ./broken-log"
     )]
     Salvage(salvage::SalvageArgs),
+    /// Begin a new, empty log for tables whose log is lost for good.
+    #[command(after_help = "Example:\n  tidegate wal begin --data ./tidegate-data --after 1500000")]
+    Begin(begin::BeginArgs),
 }
 
 /// Runs one of the commands.
@@ -68,6 +73,7 @@ pub fn run(args: &WalArgs) -> Result<(), Failure> {
         Command::Dump(own) => dump::run(own, &args.settings),
         Command::Replay(own) => replay::run(own, &args.settings),
         Command::Salvage(own) => salvage::run(own, &args.settings),
+        Command::Begin(own) => begin::run(own, &args.settings),
     }
 }
 

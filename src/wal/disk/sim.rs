@@ -4,7 +4,9 @@
 //! to every 512-byte sector, independently, some prefix of the writes that touched it, so un-synced
 //! bytes arrive in any order and torn; of the names changed since the last sync of the directory, any
 //! subset. A sync that fails leaves the page cache showing bytes that the device never got, as Linux
-//! does. The n-th operation can fail, once or from then on, or be the moment of a power cut.
+//! does. The n-th operation can fail, once or from then on, or be the moment of a power cut. What fails
+//! may have happened all the same, or in part: a write or an allocation is cut short, a file has its
+//! new name although the rename was answered with an error.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -50,8 +52,12 @@ impl Random {
 pub(in crate::wal) enum Fault {
     /// It fails with this error; later ones succeed.
     Once(io::ErrorKind),
-    /// It and all later ones of its kind fail.
+    /// It and all later ones fail.
     Forever(io::ErrorKind),
+    /// There is no space for it, if it needs new space; later ones find some.
+    FullOnce,
+    /// There is no space from then on for what needs new space.
+    FullForever,
     /// The power goes: it may or may not have happened, and nothing happens any more.
     PowerCut,
 }
@@ -92,6 +98,8 @@ struct State {
     renamings: Vec<Naming>,
     /// Operations so far.
     operations: u64,
+    /// The same, by kind.
+    counts: BTreeMap<Kind, u64>,
     fault: Option<(u64, Fault)>,
     dead: bool,
     lie: Option<Lie>,
@@ -124,13 +132,29 @@ enum Naming {
     Remove(String),
 }
 
-/// What an operation is to the fault: `ENOSPC` meets only what needs space.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What an operation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::wal) enum Kind {
-    Read,
-    Space,
+    List,
+    Create,
+    Open,
+    Allocate,
+    Write,
+    Sync,
+    Rename,
+    SyncNames,
     Remove,
-    Other,
+    Read,
+    Length,
+    ForgetCached,
+    Map,
+}
+
+impl Kind {
+    /// Whether it cannot do without new space on a disk that keeps what it allocated.
+    fn needs_space(self) -> bool {
+        matches!(self, Self::Create | Self::Allocate)
+    }
 }
 
 impl SimDisk {
@@ -142,6 +166,7 @@ impl SimDisk {
             durable_names: BTreeMap::new(),
             renamings: Vec::new(),
             operations: 0,
+            counts: BTreeMap::new(),
             fault: None,
             dead: false,
             lie: None,
@@ -160,6 +185,11 @@ impl SimDisk {
     /// Operations so far.
     pub(in crate::wal) fn operations(&self) -> u64 {
         locked(&self.state).operations
+    }
+
+    /// The same, by kind.
+    pub(in crate::wal) fn counts(&self) -> BTreeMap<Kind, u64> {
+        locked(&self.state).counts.clone()
     }
 
     /// Lets `fault` happen at the operation that comes after `after` others.
@@ -299,21 +329,30 @@ impl State {
         }
         let now = self.operations;
         self.operations += 1;
+        *self.counts.entry(kind).or_default() += 1;
         let Some((at, fault)) = self.fault else { return Ok(()) };
         let (error, due) = match fault {
             Fault::Once(error) => (error.into(), now == at),
             Fault::Forever(error) => (error.into(), now >= at),
+            Fault::FullOnce => (full(), now == at && kind.needs_space()),
+            Fault::FullForever => (full(), now >= at && kind.needs_space()),
             Fault::PowerCut => (dead(), now == at),
         };
-        let only_space =
-            matches!(fault, Fault::Once(e) | Fault::Forever(e) if e == io::ErrorKind::StorageFull);
-        if !due || (only_space && kind != Kind::Space) {
+        if !due {
             return Ok(());
         }
         self.failed.get_or_insert(kind);
         self.dead = fault == Fault::PowerCut;
-        let happens = self.dead && self.random.chance(50);
-        Err(Failing { error, happens })
+        Err(Failing { error, happens: self.random.chance(50) })
+    }
+
+    /// How many of `length` bytes a failing operation gets done.
+    fn part(&mut self, failing: &Failing, length: usize) -> usize {
+        if self.dead {
+            // Which sectors arrive is decided by the cut itself.
+            return if failing.happens { length } else { 0 };
+        }
+        usize::try_from(self.random.below(length as u64 + 1)).unwrap()
     }
 
     fn name(&mut self, naming: Naming) {
@@ -335,6 +374,10 @@ impl State {
 struct Failing {
     error: io::Error,
     happens: bool,
+}
+
+fn full() -> io::Error {
+    io::ErrorKind::StorageFull.into()
 }
 
 fn dead() -> io::Error {
@@ -417,13 +460,13 @@ fn apply(image: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
 impl Disk for SimDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut state = locked(&self.state);
-        state.begin(Kind::Read).map_err(|f| f.error)?;
+        state.begin(Kind::List).map_err(|f| f.error)?;
         Ok(state.names.keys().cloned().collect())
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let mut state = locked(&self.state);
-        let failing = state.begin(Kind::Space).err();
+        let failing = state.begin(Kind::Create).err();
         let id = state.files.len();
         if failing.as_ref().is_none_or(|f| f.happens) {
             state.files.push(File::default());
@@ -437,14 +480,14 @@ impl Disk for SimDisk {
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let mut state = locked(&self.state);
-        state.begin(Kind::Read).map_err(|f| f.error)?;
+        state.begin(Kind::Open).map_err(|f| f.error)?;
         let id = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
         Ok(Box::new(SimFile { disk: self.clone(), id }))
     }
 
     fn publish(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = locked(&self.state);
-        let failing = state.begin(Kind::Other).err();
+        let failing = state.begin(Kind::Rename).err();
         if failing.as_ref().is_none_or(|f| f.happens) {
             if !state.names.contains_key(from) {
                 return Err(io::ErrorKind::NotFound.into());
@@ -454,7 +497,7 @@ impl Disk for SimDisk {
         if let Some(failing) = failing {
             return Err(failing.error);
         }
-        state.begin(Kind::Other).map_err(|f| f.error)?;
+        state.begin(Kind::SyncNames).map_err(|f| f.error)?;
         state.sync_names();
         Ok(())
     }
@@ -473,7 +516,7 @@ impl Disk for SimDisk {
 
     fn sync_names(&self) -> io::Result<()> {
         let mut state = locked(&self.state);
-        state.begin(Kind::Other).map_err(|f| f.error)?;
+        state.begin(Kind::SyncNames).map_err(|f| f.error)?;
         state.sync_names();
         Ok(())
     }
@@ -495,7 +538,9 @@ struct SimFile {
 
 impl DiskFile for SimFile {
     fn bytes(&self) -> io::Result<u64> {
-        Ok(locked(&self.disk.state).files[self.id].cached.len() as u64)
+        let mut state = locked(&self.disk.state);
+        state.begin(Kind::Length).map_err(|f| f.error)?;
+        Ok(state.files[self.id].cached.len() as u64)
     }
 
     fn modified_ns(&self) -> io::Result<i64> {
@@ -504,13 +549,20 @@ impl DiskFile for SimFile {
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         let mut state = locked(&self.disk.state);
-        state.begin(Kind::Space).map_err(|f| f.error)?;
+        let failing = state.begin(Kind::Allocate).err();
         let used: usize = state.names.values().map(|id| state.files[*id].cached.len()).sum();
         let room = state.space.saturating_sub(used as u64);
         // A failed allocation leaves what it got.
-        let got = usize::try_from(bytes.min(room)).unwrap();
+        let mut got = usize::try_from(bytes.min(room)).unwrap();
+        if let Some(failing) = &failing {
+            got = state.part(failing, got);
+        }
         state.files[self.id].cached.resize(got, 0);
-        if got as u64 == bytes { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+        match failing {
+            Some(failing) => Err(failing.error),
+            None if got as u64 == bytes => Ok(()),
+            None => Err(full()),
+        }
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -519,15 +571,14 @@ impl DiskFile for SimFile {
             act();
         }
         let mut state = locked(&self.disk.state);
-        let failing = state.begin(Kind::Other).err();
+        let failing = state.begin(Kind::Write).err();
+        let part = failing.as_ref().map_or(bytes.len(), |f| state.part(f, bytes.len()));
         let now_ns = state.now_ns;
         let file = &mut state.files[self.id];
         file.modified_ns = now_ns;
         let offset = usize::try_from(offset).unwrap();
         assert!(offset + bytes.len() <= file.cached.len(), "the log writes only what it allocated");
-        if failing.as_ref().is_none_or(|f| f.happens) {
-            file.write(offset, bytes);
-        }
+        file.write(offset, &bytes[..part]);
         failing.map_or(Ok(()), |f| Err(f.error))
     }
 
@@ -543,7 +594,7 @@ impl DiskFile for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = locked(&self.disk.state);
-        let failing = state.begin(Kind::Other).err();
+        let failing = state.begin(Kind::Sync).err();
         let State { files, random, lie, dead, .. } = &mut *state;
         match failing {
             None if *lie == Some(Lie::Sync) => Ok(()),
@@ -562,7 +613,7 @@ impl DiskFile for SimFile {
 
     fn forget_cached(&self) -> io::Result<()> {
         let mut state = locked(&self.disk.state);
-        state.begin(Kind::Read).map_err(|f| f.error)?;
+        state.begin(Kind::ForgetCached).map_err(|f| f.error)?;
         if state.lie != Some(Lie::Cache) {
             let file = &mut state.files[self.id];
             // Pages that are dirty stay.
@@ -574,6 +625,7 @@ impl DiskFile for SimFile {
     }
 
     fn map(&self, _bytes: u64, _access: Access) -> io::Result<Option<Map>> {
+        locked(&self.disk.state).begin(Kind::Map).map_err(|f| f.error)?;
         Ok(None)
     }
 }

@@ -12,7 +12,7 @@ use super::super::disk::sim::{Fault, Lie, Random, SimDisk};
 use super::super::inspect::{Overview, SegmentState};
 use super::super::walk::walk_segment;
 use super::super::{Durability, Options, WalError, locked, prepare};
-use super::{Machine, SEGMENT_BYTES, payload};
+use super::{Machine, SEGMENT_BYTES, number_from, payload, tell};
 use crate::base::class::Class;
 use crate::base::lsn::Lsn;
 use crate::base::units::{Bytes, Span};
@@ -81,14 +81,11 @@ enum Ending {
     Close,
 }
 
-fn number_from(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
 #[test]
 fn a_power_cut_at_any_moment_takes_nothing_that_was_promised() {
     let met = crash(Story::default());
     let summary = format!("{met:?}");
+    tell(&format!("crash: {summary}"));
     let Met {
         crashes,
         acknowledged,
