@@ -422,6 +422,11 @@ impl Table {
         self.settings.profile
     }
 
+    /// How long its records live, as it stands now.
+    pub const fn retention(&self) -> Retention {
+        self.settings.retention
+    }
+
     /// Claims the layout's attributes, each with its type; those that nobody claimed before are
     /// this layout's from now on. The one value of a scalar claims nothing: its columns are typed.
     ///
