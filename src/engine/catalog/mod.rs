@@ -170,6 +170,11 @@ impl Catalog {
         self.state().deleted(id).is_some()
     }
 
+    /// Whether a table ever had this number, be it deleted since.
+    pub fn has_numbered(&self, id: TableId) -> bool {
+        id.0 > 0 && id < self.state().next_id()
+    }
+
     /// Every table, in the order in which they were made.
     pub fn tables(&self) -> Vec<Arc<Table>> {
         self.state().tables().map(Arc::clone).collect()
@@ -342,8 +347,8 @@ impl Catalog {
         })
     }
 
-    /// Deletes a table. From now on nothing is taken under its number; what is stored under it is let
-    /// go of by the engine, which has to be told ([`crate::engine::TableEngine::table_deleted`]).
+    /// Deletes a table. From now on nothing is taken under its number, and what is stored under it is
+    /// shown to nobody; the engine, which asks, lets go of it in the background and at its next start.
     /// Returns the table as it was.
     ///
     /// # Errors

@@ -308,8 +308,10 @@ fn described(catalog: &Catalog) -> String {
     out
 }
 
+type Change = fn(&Catalog) -> Result<(), CatalogError>;
+
 /// A change of each kind.
-const CHANGES: [fn(&Catalog) -> Result<(), CatalogError>; 11] = [
+const CHANGES: [Change; 11] = [
     |catalog| catalog.create_database("d", &DatabaseSettings::default()).map(drop),
     |catalog| catalog.create_table("d", "t", &TableSettings::default()).map(drop),
     |catalog| make(catalog, "implied", "t").map(drop),
