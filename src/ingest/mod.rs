@@ -11,6 +11,7 @@
 mod admission;
 mod encoder;
 mod options;
+mod rules;
 
 use std::fmt;
 use std::str::FromStr;
@@ -34,6 +35,7 @@ pub use admission::Admission;
 use admission::Memory;
 use encoder::{Encoder, Outcome, Trial};
 pub use options::Options;
+pub use rules::Rules;
 
 /// How durable a write is when it is acknowledged.
 #[derive(
@@ -165,6 +167,8 @@ pub struct Receipt {
     pub durability: Durability,
     /// Records taken.
     pub accepted: u64,
+    /// How many of them belong to the magnetic store by their time; the others to the memory store.
+    pub magnetic: u64,
     /// Lines or records refused.
     pub refused: u64,
     /// The first of them, at most [`crate::record::limits::REFUSALS_NAMED_MAX`].
@@ -411,7 +415,7 @@ impl Shared {
             return Err(IngestError::DatabaseNotFound { database });
         }
         if ask.partial == Partial::Refuse && receipt.refused > 0 {
-            receipt.accepted = 0;
+            (receipt.accepted, receipt.magnetic) = (0, 0);
             self.give_back(workspace);
             return Ok((receipt, None));
         }
