@@ -150,6 +150,30 @@ impl fmt::Display for Reason {
 mod tests {
     use super::*;
 
+    /// What Timestream was seen, or documents, to answer per record; all else fails the request.
+    #[test]
+    fn a_limit_of_the_table_a_time_and_a_version_refuse_the_record_alone() {
+        let per_record: Vec<&str> = Reason::ALL
+            .iter()
+            .filter(|reason| !reason.refuses_request())
+            .map(|reason| reason.code())
+            .collect();
+        assert_eq!(
+            per_record,
+            [
+                "too_many_measures",
+                "record_too_large",
+                "type_conflict",
+                "table_limit",
+                "table_deleted",
+                "version_lower",
+                "version_conflict",
+                "time_outside_window",
+                "partition_key_missing",
+            ]
+        );
+    }
+
     #[test]
     fn every_reason_is_found_by_its_number_and_has_a_code_of_its_own() {
         let mut codes: Vec<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
