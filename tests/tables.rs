@@ -175,3 +175,30 @@ fn a_database_is_there_without_tables_and_lists_what_it_has() {
     assert_eq!(shown(&server, "", "SHOW DATABASES"), json!([["empty"]]));
     server.stop();
 }
+
+/// The rules are held when a request is received, so that the answer can say it.
+#[test]
+fn a_strict_table_says_which_times_it_takes_and_shows_no_other() {
+    let place = Place::new("[ingest]\nprofile = \"strict\"\n");
+    let server = place.start();
+    let now_ns = {
+        use tidegate::base::clock::{Clock, SystemClock};
+        SystemClock::new().wall_ns()
+    };
+    let hour_ns = 3_600_000_000_000;
+    let late_ns = now_ns - 7 * hour_ns;
+    let lines = format!("weather,site=a v=1 {now_ns}\nweather,site=a v=1 {late_ns}\n");
+    let target = "/api/v2/write?bucket=iot&precision=ns";
+    let reply = server.client().post(target, &[], lines.as_bytes()).expect("an answer");
+    assert_eq!(reply.status, 400, "{}", reply.text());
+    let text = reply.text();
+    assert!(text.contains("The record timestamp is outside the time range ["), "{text}");
+    assert!(text.contains("of the memory store."), "{text}");
+    server.kill();
+    // The replay finds the verdicts of the first run.
+    let server = place.start();
+    assert_eq!(server.export("iot", "weather").len(), 1);
+    server.stop();
+    let made = std::fs::read_to_string(place.data().join("catalog.log")).expect("a catalog");
+    assert!(made.contains(r#""profile":"strict""#), "{made}");
+}

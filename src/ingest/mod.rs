@@ -4,7 +4,7 @@
 //!
 //! [`Ingest::admit`] reserves memory before a body is read, so that overload ends in a "busy" and
 //! never in growth. `accept` then runs the caller's decoder with a sink that resolves tables,
-//! validates and packs records into one payload, appends it to the log, and waits until it is as
+//! validates ([`Rules`]) and packs records into one payload, appends it to the log, and waits until it is as
 //! durable as was asked. From there on the request is no longer needed: the shards read the frame out
 //! of the log.
 

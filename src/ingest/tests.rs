@@ -6,9 +6,7 @@ use super::*;
 use crate::base::clock::ManualClock;
 use crate::base::poison::Poison;
 use crate::engine::TableEngine;
-use crate::engine::catalog::{
-    Enforcement, PartitionKey, Profile, Retention, TableSettings, TableUpdate,
-};
+use crate::engine::catalog::{Enforcement, PartitionKey, Profile, TableSettings, TableUpdate};
 use crate::engine::embedded::{self, Embedded};
 use crate::protocol::line;
 use crate::record::limits::DIMENSIONS_PER_TABLE_MAX;
@@ -202,8 +200,12 @@ fn a_strict_table_takes_what_its_window_holds_when_a_request_is_received() {
     // An hour later the window is an hour later.
     house.clock.advance(Duration::from_hours(1));
     assert_eq!(at_times(&house, Partial::Accept, &[begin, end]), (1, 0, vec![outside]));
-    let retention = Retention { memory_hours: 8, magnetic_days: 1, magnetic_writes: true };
-    let update = TableUpdate { retention: Some(retention), ..TableUpdate::default() };
+    let update = TableUpdate {
+        memory_hours: Some(8),
+        magnetic_days: Some(1),
+        magnetic_writes: Some(true),
+        ..TableUpdate::default()
+    };
     house.parts.catalog.update_table("d", "weather", &update, 0).unwrap();
     let magnetic = begin - HOUR_NS - 1;
     let found = at_times(&house, Partial::Accept, &[begin, magnetic, magnetic - 24 * HOUR_NS + 1]);

@@ -323,8 +323,7 @@ const CHANGES: [Change; 11] = [
     |catalog| catalog.tag(Resource::Database("d"), &tags(&[("a", "1"), ("b", "")])),
     |catalog| catalog.untag(Resource::Database("d"), &["a", "none"]),
     |catalog| {
-        let retention = Some(Retention { memory_hours: 7, ..Retention::default() });
-        let update = TableUpdate { retention, ..TableUpdate::default() };
+        let update = TableUpdate { memory_hours: Some(7), ..TableUpdate::default() };
         catalog.update_table("d", "t", &update, 6).map(drop)
     },
     |catalog| catalog.delete_table("d", "t").map(drop),
@@ -456,15 +455,16 @@ fn an_update_changes_what_it_names_and_nothing_else() {
     assert_eq!(table.settings().rejected_data, before.rejected_data);
     update(&TableUpdate { rejected_data: Some(None), ..TableUpdate::default() }).unwrap();
     assert_eq!(table.settings().rejected_data, None);
-    let retention = Retention { memory_hours: 1, magnetic_days: 1, magnetic_writes: true };
-    update(&TableUpdate { retention: Some(retention), ..TableUpdate::default() }).unwrap();
+    update(&TableUpdate { memory_hours: Some(1), ..TableUpdate::default() }).unwrap();
+    update(&TableUpdate { magnetic_writes: Some(true), ..TableUpdate::default() }).unwrap();
+    update(&TableUpdate { magnetic_days: Some(3), ..TableUpdate::default() }).unwrap();
+    let retention = Retention { memory_hours: 1, magnetic_days: 3, magnetic_writes: true };
     assert_eq!(table.retention(), retention, "whoever holds the table sees it at once");
     let other = PartitionKey::Dimension { name: "rack".into(), enforcement: Enforcement::Required };
-    let short = Retention { memory_hours: 0, ..retention };
     for refused in [
         TableUpdate { partition_key: Some(other), ..TableUpdate::default() },
         TableUpdate { partition_key: Some(PartitionKey::Measure), ..TableUpdate::default() },
-        TableUpdate { retention: Some(short), partition_key: required, ..TableUpdate::default() },
+        TableUpdate { memory_hours: Some(0), partition_key: required, ..TableUpdate::default() },
     ] {
         assert!(matches!(update(&refused), Err(CatalogError::Setting { .. })), "{refused:?}");
     }
@@ -486,10 +486,11 @@ fn retentions_and_tags_hold_at_their_bounds_and_not_beyond() {
         (1, 0, false),
         (1, 73_001, false),
     ] {
-        let retention = Some(Retention { memory_hours, magnetic_days, magnetic_writes: false });
-        let update = TableUpdate { retention, ..TableUpdate::default() };
+        let (hours, days) = (Some(memory_hours), Some(magnetic_days));
+        let update =
+            TableUpdate { memory_hours: hours, magnetic_days: days, ..TableUpdate::default() };
         let updated = catalog.update_table("d", "t", &update, 0);
-        assert_eq!(updated.is_ok(), is_taken, "{retention:?}");
+        assert_eq!(updated.is_ok(), is_taken, "{update:?}");
     }
     let resource = Resource::Table { database: "d", table: "t" };
     let many: Tags =
