@@ -3,14 +3,14 @@
 use std::fs::OpenOptions;
 use std::path::PathBuf;
 
-use super::log::{FILE_NAME, FORMAT, line_of};
+use super::log::{Entry, FILE_NAME, FORMAT, line_of};
 use super::*;
 use crate::base;
 use crate::base::class::Class;
 use crate::record::codec::{Payload, PayloadBuilder};
 use crate::record::limits::{
-    DIMENSIONS_PER_TABLE_MAX, MAGNETIC_RETENTION_DAYS_MAX, MEASURE_NAMES_PER_TABLE_MAX,
-    TAGS_PER_RESOURCE_MAX,
+    DATABASES_MAX, DIMENSIONS_PER_TABLE_MAX, MAGNETIC_RETENTION_DAYS_MAX,
+    MEASURE_NAMES_PER_TABLE_MAX, TABLE_NAME_BYTES_MAX, TABLES_MAX, TAGS_PER_RESOURCE_MAX,
 };
 use crate::record::{Attribute, MeasureKind, Reason, Record, Value, ValueType};
 
@@ -217,6 +217,25 @@ fn after_a_failed_write_no_table_is_made() {
     assert!(catalog.resolve("d", "t").is_none());
     assert!(matches!(make(&catalog, "d", "u"), Err(CatalogError::Poisoned { .. })));
     assert!(make(&catalog, "d", "before").is_ok());
+}
+
+/// What is acknowledged for a table that the next start may not have would be lost.
+#[test]
+fn a_table_whose_delete_is_in_doubt_takes_nothing_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = open(dir.path());
+    make(&catalog, "d", "t").unwrap();
+    make(&catalog, "d", "u").unwrap();
+    catalog.log.lock().unwrap().file = OpenOptions::new().append(true).open("/dev/full").unwrap();
+    let error = catalog.delete_table("d", "t").unwrap_err();
+    assert!(matches!(error, CatalogError::Io { .. }) && error.class() == Class::Fault);
+    assert!(catalog.resolve("d", "t").is_none());
+    assert!(matches!(make(&catalog, "d", "t"), Err(CatalogError::Poisoned { .. })));
+    assert!(catalog.get(TableId(1)).is_some(), "what was acknowledged before reaches it");
+    assert!(!catalog.is_deleted(TableId(1)));
+    assert!(matches!(catalog.delete_table("d", "u"), Err(CatalogError::Poisoned { .. })));
+    assert_eq!(make(&catalog, "d", "u").unwrap(), TableId(2), "this one is in no doubt");
+    assert!(open(dir.path()).resolve("d", "t").is_some(), "here nothing was written");
 }
 
 #[test]
