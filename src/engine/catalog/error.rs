@@ -111,10 +111,8 @@ impl CatalogError {
             | Self::NotFound { .. }
             | Self::NotEmpty { .. }
             | Self::Claim(_) => Class::Refused,
-            Self::Io { .. }
-            | Self::Unwritten { .. }
-            | Self::Damaged { .. }
-            | Self::Poisoned { .. } => Class::Fault,
+            Self::Unwritten { .. } => Class::Busy,
+            Self::Io { .. } | Self::Damaged { .. } | Self::Poisoned { .. } => Class::Fault,
         }
     }
 

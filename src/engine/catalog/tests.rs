@@ -233,7 +233,7 @@ fn a_change_that_finds_no_room_is_taken_back_and_can_be_tried_again() {
         (std::mem::replace(&mut log.file, full), std::mem::replace(&mut log.length, 0))
     };
     let error = catalog.delete_table("d", "t").unwrap_err();
-    assert!(matches!(error, CatalogError::Unwritten { .. }) && error.class() == Class::Fault);
+    assert!(matches!(error, CatalogError::Unwritten { .. }) && error.class() == Class::Busy);
     assert!(matches!(make(&catalog, "d", "u"), Err(CatalogError::Unwritten { .. })));
     assert!(catalog.resolve("d", "t").is_some(), "it is in no doubt");
     {
