@@ -29,9 +29,63 @@ pub const COLUMNS_PER_TABLE_MAX: usize = 1024;
 /// Source: Timestream developer guide, "Quotas".
 pub const MEMORY_RETENTION_HOURS_DEFAULT: u32 = 6;
 
+/// Most hours in the memory store of a table. Source: Timestream developer guide, "Quotas".
+pub const MEMORY_RETENTION_HOURS_MAX: u32 = 8_766;
+
 /// Most days in the magnetic store of a table, and the days unless it is made with others.
 /// Source: Timestream developer guide, "Quotas".
 pub const MAGNETIC_RETENTION_DAYS_MAX: u32 = 73_000;
+
+/// How far ahead of its receipt a record of a strict table may be, ns.
+/// Source: Timestream developer guide, "Quotas", future ingestion.
+pub const FUTURE_INGESTION_NS_MAX: i64 = 15 * NS_PER_MINUTE;
+
+/// How much longer than its retention a strict table takes a record, ns. Source: the time ranges in
+/// refusals of Timestream, which are 40 minutes longer than the retentions: what the future leaves.
+pub const LATE_INGESTION_NS_MAX: i64 = 25 * NS_PER_MINUTE;
+
+const NS_PER_MINUTE: i64 = 60_000_000_000;
+
+/// Most tags of a database or table. Source: Timestream API, `TagList`.
+pub const TAGS_PER_RESOURCE_MAX: usize = 200;
+
+/// Most characters of a tag's key. Source: Timestream API, `Tag`.
+pub const TAG_KEY_CHARS_MAX: usize = 128;
+
+/// Most characters of a tag's value. Source: Timestream API, `Tag`.
+pub const TAG_VALUE_CHARS_MAX: usize = 256;
+
+/// Most dimension names of one strict table. Source: Timestream developer guide, "Quotas".
+pub const DIMENSIONS_PER_TABLE_MAX: usize = 128;
+
+/// Most measure names of one strict table. Source: Timestream developer guide, "Quotas".
+pub const MEASURE_NAMES_PER_TABLE_MAX: usize = 8_192;
+
+/// Most measures of one MULTI record in a strict table. Source: Timestream developer guide, "Quotas".
+pub const MEASURES_PER_RECORD_MAX: usize = 256;
+
+/// Longest name of a dimension in a strict table, in bytes.
+/// Source: Timestream developer guide, "Quotas".
+pub const DIMENSION_NAME_BYTES_MAX: usize = 60;
+
+/// Longest name of a measure in a strict table, in bytes.
+/// Source: Timestream developer guide, "Quotas".
+pub const MEASURE_NAME_BYTES_MAX: usize = 256;
+
+/// Most bytes of the dimensions of one series in a strict table, names and values.
+/// Source: Timestream developer guide, "Quotas".
+pub const SERIES_BYTES_MAX: usize = 2_048;
+
+/// Longest value in a strict table, in bytes. Source: Timestream API, `MeasureValue`.
+pub const VALUE_BYTES_MAX: usize = 2_048;
+
+/// Most bytes of all values of one record in a strict table.
+/// Source: Timestream developer guide, "Quotas".
+pub const RECORD_VALUE_BYTES_MAX: usize = 2_048;
+
+/// Shortest name of a database or table in Timestream's API, in bytes.
+/// Source: `CloudFormation`, `AWS::Timestream::Table`.
+pub const RESOURCE_NAME_BYTES_MIN: usize = 3;
 
 /// Longest measurement, key or tag value of line protocol, in bytes.
 /// Source: `InfluxDB` documentation, "Line protocol", limits.

@@ -1,0 +1,236 @@
+//! The catalog: which databases and tables there are, by name for requests and by number for payloads,
+//! and how they are set.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`settings`] | what databases and tables are made with, and what may be changed |
+//! | [`table`] | one database, one table, and what its records have claimed |
+//! | [`error`] | why the catalog refuses or fails |
+//! | [`state`] | what the log's entries amount to |
+//! | [`log`] | the file |
+//! | [`change`] | the changes that there are |
+//!
+//! # `catalog.log`, version 2
+//!
+//! Append-only lines of text, so that an operator can read it and a crash can hurt the last line only:
+//!
+//! | part | form |
+//! |---|---|
+//! | checksum | CRC-32 of the entry's bytes, 8 lower-case hexadecimal digits |
+//! | separator | one space |
+//! | entry | JSON, one object, its `op` says what it is |
+//! | end | `\n` |
+//!
+//! | `op` | says | since |
+//! |---|---|---|
+//! | `catalog` | `format`; the first line and no other | 1 |
+//! | `create` | a table: `id`, `database`, `table`, `settings`; makes the database where there is none | 1 |
+//! | `set_table` | `id`, `settings`: all settings of the table from now on | 2 |
+//! | `names` | `id`, `dimensions`, `measures`: names that records of a strict table were the first to use | 2 |
+//! | `delete_table` | `id` | 2 |
+//! | `create_database` | `database`, `settings` | 2 |
+//! | `set_database` | `database`, `settings`: all settings of the database from now on | 2 |
+//! | `delete_database` | `database`, which has no tables any more | 2 |
+//!
+//! A log is valid if and only if every line's checksum is right, the first says the format, tables
+//! are numbered 1, 2, 3 and so on, and every other entry is about what is there at that line. A log of
+//! version 1 is written anew as version 2 when it is opened, in one replacement of the file.
+//!
+//! A change is known to nobody before its line is synced. A line that a crash cut short (no end, or
+//! holes of zeros where its bytes should be) was therefore never acknowledged and is dropped at
+//! start; anything else that is wrong is damage, and the start is refused with the line's number,
+//! since a lost table would orphan every record that names its number.
+//!
+//! A write that fails is taken back and may be tried again. After a sync that failed nothing is known
+//! of its change, and no further change is taken until a restart. A table whose delete is in doubt is
+//! found by nobody from then on: what was acknowledged for it afterwards could be gone after the
+//! restart. What was acknowledged before still reaches it.
+//!
+//! # Why a deleted table stays deleted
+//!
+//! A table's number is given once. Whoever makes the table anew gets another number, so a record in
+//! the log, in memory or in a file, which names the number that it was written under, can never be
+//! taken for one of the new table, in whatever order a crash and its replay meet them. What names a
+//! deleted number is dropped where it is met: it was deleted with its table.
+
+pub mod settings;
+pub mod table;
+pub mod error;
+mod state;
+mod log;
+mod change;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+use super::checked;
+use crate::record::TableId;
+
+use log::Log;
+use state::State;
+
+pub use error::{CatalogError, ClaimError};
+pub use settings::{
+    DatabaseSettings, Encryption, Enforcement, PartitionKey, Profile, RejectLocation, Retention,
+    TableSettings, TableUpdate, Tags,
+};
+pub use table::{Database, Table};
+
+/// Databases and tables, for every thread. What it answers is durable.
+#[derive(Debug)]
+pub struct Catalog {
+    /// Read for every request, written by every change. Locked after `log`, never before.
+    state: RwLock<State>,
+    /// Held while a change is decided, written and executed, so that changes are in one order.
+    log: Mutex<Log>,
+}
+
+/// What has tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource<'a> {
+    /// The database of this name.
+    Database(&'a str),
+    /// The table of this name in a database.
+    Table {
+        /// The database.
+        database: &'a str,
+        /// The table.
+        table: &'a str,
+    },
+}
+
+/// A part of a list. To go on, ask for what comes after the name of its last item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// In the order of their names.
+    pub items: Vec<T>,
+    /// Whether there are more behind them.
+    pub has_more: bool,
+}
+
+impl<T> Page<T> {
+    fn of(mut all: impl Iterator<Item = T>, max: usize) -> Self {
+        let items = all.by_ref().take(max).collect();
+        Self { items, has_more: all.next().is_some() }
+    }
+}
+
+/// Reading: nothing in here waits for a disk.
+impl Catalog {
+    /// Opens the catalog in `dir`, or begins one there. Drops a line that a crash cut short.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Damaged`]: a line is not what was written; nothing was changed.
+    /// [`CatalogError::Io`]: the log cannot be read, cut or begun.
+    pub fn open(dir: &Path) -> Result<Self, CatalogError> {
+        let (log, state) = Log::open(dir)?;
+        Ok(Self { state: RwLock::new(state), log: Mutex::new(log) })
+    }
+
+    /// Every table that ever was in the catalog in `dir`, by number, deleted ones too since a log may
+    /// name them still. Opens nothing: no lock, no write, so also beside the server that has it. None
+    /// where there is no catalog.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Damaged`]: a line is not what was written. [`CatalogError::Io`].
+    pub fn read_only(dir: &Path) -> Result<Vec<Arc<Table>>, CatalogError> {
+        Ok(log::read_only(dir)?.all().map(Arc::clone).collect())
+    }
+
+    /// The table of this name.
+    pub fn resolve(&self, database: &str, table: &str) -> Option<Arc<Table>> {
+        self.state().find(database, table).map(Arc::clone)
+    }
+
+    /// Whether there is such a database.
+    pub fn has_database(&self, database: &str) -> bool {
+        self.state().home(database).is_some()
+    }
+
+    /// The database of this name.
+    pub fn database(&self, database: &str) -> Option<Arc<Database>> {
+        self.state().home(database).map(|home| Arc::clone(&home.database))
+    }
+
+    /// How many tables a database has; `None` where there is no such database.
+    pub fn table_count(&self, database: &str) -> Option<usize> {
+        self.state().home(database).map(|home| home.tables.len())
+    }
+
+    /// The table of this number, unless it is deleted.
+    pub fn get(&self, id: TableId) -> Option<Arc<Table>> {
+        self.state().get(id).map(Arc::clone)
+    }
+
+    /// The table of this number as it was, if it is deleted. Deleted for good: the number is not given
+    /// again. A number that never was given is not deleted.
+    pub fn deleted(&self, id: TableId) -> Option<Arc<Table>> {
+        self.state().deleted(id).map(Arc::clone)
+    }
+
+    /// Whether the table of this number is deleted.
+    pub fn is_deleted(&self, id: TableId) -> bool {
+        self.state().deleted(id).is_some()
+    }
+
+    /// Whether a table ever had this number, be it deleted since.
+    pub fn has_numbered(&self, id: TableId) -> bool {
+        id.0 > 0 && id < self.state().next_id()
+    }
+
+    /// Every table, in the order in which they were made.
+    pub fn tables(&self) -> Vec<Arc<Table>> {
+        self.state().tables().map(Arc::clone).collect()
+    }
+
+    /// Every deleted table, in the order in which they were made.
+    pub fn deleted_tables(&self) -> Vec<Arc<Table>> {
+        let state = self.state();
+        state.all().filter(|table| state.deleted(table.id).is_some()).map(Arc::clone).collect()
+    }
+
+    /// At most `max` databases in the order of their names, those behind `after` where it is given;
+    /// there need be none of that name any more.
+    pub fn list_databases(&self, after: Option<&str>, max: usize) -> Page<Arc<Database>> {
+        self.state().page_of_databases(after, max)
+    }
+
+    /// At most `max` tables in the order of their databases and names, those behind `after`, a
+    /// database and a table, where it is given; of one database only, or of all.
+    pub fn list_tables(
+        &self,
+        database: Option<&str>,
+        after: Option<(&str, &str)>,
+        max: usize,
+    ) -> Page<Arc<Table>> {
+        self.state().page_of_tables(database, after, max)
+    }
+
+    /// The tags of a database or table.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::NotFound`].
+    pub fn tags(&self, resource: Resource<'_>) -> Result<Tags, CatalogError> {
+        match resource {
+            Resource::Database(name) => self
+                .database(name)
+                .map(|database| database.settings().tags.clone())
+                .ok_or_else(|| CatalogError::no_database(name)),
+            Resource::Table { database, table } => self
+                .resolve(database, table)
+                .map(|table| table.settings().tags.clone())
+                .ok_or_else(|| CatalogError::no_table(table)),
+        }
+    }
+
+    // A panic elsewhere leaves a map whole: nothing in here panics between two changes.
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;
