@@ -2,6 +2,8 @@
 //! [`Disk`] and [`DiskFile`], so that a test can lose, tear or fail any of them. [`RealDisk`] is the
 //! machine's.
 
+#[cfg(test)]
+mod fault;
 mod real;
 #[cfg(test)]
 pub(super) mod sim;
