@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use tidegate::base::clock::SystemClock;
+use tidegate::base::clock::{ManualClock, SharedClock};
 use tidegate::base::lsn::Lsn;
 use tidegate::base::units::Bytes;
 use tidegate::engine::catalog::{Catalog, TableSettings};
@@ -22,6 +22,8 @@ use tidegate::engine::{ShardId, TableEngine, TimeRange};
 use tidegate::record::codec::{BUCKETS, Bucket, Payload, PayloadBuilder, RecordView};
 use tidegate::record::request::{CommonAttributes, Outcome, WriteRequest};
 use tidegate::record::{Attribute, Dimension, MeasureKind, Origin, Record, TableId, Value};
+
+pub(crate) mod image;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Owned {
@@ -166,6 +168,12 @@ pub(crate) fn execute(
     all
 }
 
+/// Nanoseconds of a day.
+pub(crate) const DAY: i64 = 86_400_000_000_000;
+
+/// What the clock of a test says at first.
+pub(crate) const NOW: i64 = 20_000 * DAY + 5;
+
 /// An engine with the frames that its log would have.
 #[derive(Debug)]
 pub(crate) struct Bed {
@@ -175,6 +183,8 @@ pub(crate) struct Bed {
     pub(crate) frames: Vec<Vec<u8>>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) engine: Embedded,
+    /// Stands still, so that nothing happens in the background but what a test wants.
+    pub(crate) clock: Arc<ManualClock>,
 }
 
 pub(crate) fn small(dir: &Path) -> Options {
@@ -187,10 +197,16 @@ pub(crate) fn small(dir: &Path) -> Options {
 }
 
 pub(crate) fn open(options: &Options, shards: usize) -> (Arc<Catalog>, Embedded) {
+    open_at(options, shards, ManualClock::at(NOW))
+}
+
+pub(crate) fn open_at(
+    options: &Options,
+    shards: usize,
+    clock: SharedClock,
+) -> (Arc<Catalog>, Embedded) {
     let catalog = Arc::new(Catalog::open(&options.dir).unwrap());
-    let engine =
-        Embedded::open(options.clone(), shards, Arc::clone(&catalog), SystemClock::shared())
-            .unwrap();
+    let engine = Embedded::open(options.clone(), shards, Arc::clone(&catalog), clock).unwrap();
     (catalog, engine)
 }
 
@@ -203,8 +219,9 @@ impl Bed {
         let dir = tempfile::tempdir().unwrap();
         let mut options = small(dir.path());
         change(&mut options);
-        let (catalog, engine) = open(&options, shards);
-        Self { dir, options, shards, frames: Vec::new(), catalog, engine }
+        let clock = ManualClock::at(NOW);
+        let (catalog, engine) = open_at(&options, shards, Arc::clone(&clock) as SharedClock);
+        Self { dir, options, shards, frames: Vec::new(), catalog, engine, clock }
     }
 
     pub(crate) fn table(&self, name: &str) -> TableId {
@@ -231,7 +248,8 @@ impl Bed {
         drop(std::mem::replace(&mut self.engine, engine));
         drop(std::mem::replace(&mut self.catalog, catalog));
         self.shards = shards;
-        let (catalog, engine) = open(&self.options, shards);
+        let clock = Arc::clone(&self.clock) as SharedClock;
+        let (catalog, engine) = open_at(&self.options, shards, clock);
         (self.catalog, self.engine) = (catalog, engine);
         replay(&self.engine, shards, &self.frames);
     }

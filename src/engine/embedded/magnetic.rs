@@ -33,18 +33,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use foldhash::fast::RandomState;
 
-use crate::base;
-use crate::engine::catalog::{Catalog, Table};
+use crate::engine::catalog::Table;
 use crate::engine::{EngineError, TimeRange};
-use crate::record::{TableId, ValueType};
+use crate::record::TableId;
 
 use super::column::RowId;
+use super::disk::Disk;
+use super::file_out::Target;
 use super::io_error;
-use super::manifest::{self, FileMeta, Manifest, TableEntry};
+use super::manifest::FileMeta;
 use super::parquet_read::{Part, Reader};
-use super::partition::{
-    day_dir, day_of, file_name, is_ours, retired_name, table_dir, unpublished_name,
-};
+use super::partition::{day_dir, day_of, file_name, retired_name, table_dir, unpublished_name};
 use super::series::Wanted;
 use super::store::{SeriesId, TableStore};
 
@@ -57,6 +56,7 @@ pub(super) struct Magnetic {
     /// The latest time of each table's rows when the store was opened.
     opened: HashMap<TableId, i64, RandomState>,
     cache: Mutex<Cache>,
+    disk: Arc<Disk>,
 }
 
 /// The files that count at one moment.
@@ -73,6 +73,7 @@ pub(super) struct MagneticFile {
     /// Where it is now. Held while it is opened or renamed.
     path: Mutex<PathBuf>,
     is_retired: AtomicBool,
+    disk: Arc<Disk>,
 }
 
 /// Which row group of a file has a series, and from when to when.
@@ -170,47 +171,17 @@ impl Cache {
 }
 
 impl Magnetic {
-    /// Opens the magnetic store in `dir`: completes what a crash interrupted, deletes what does not
-    /// count, and claims the columns of the files in the catalog.
-    pub(super) fn open(
+    /// A store of these files; see [`super::recover`].
+    pub(super) fn new(
         dir: &Path,
+        files: Files,
+        opened: HashMap<TableId, i64, RandomState>,
         cache_bytes_max: usize,
-        catalog: &Catalog,
-    ) -> Result<(Self, Manifest), EngineError> {
-        base::fs::create_dir_all(dir).map_err(|error| io_error("make", dir, error))?;
-        let manifest = match Manifest::load(dir)? {
-            Some(manifest) => manifest,
-            None => begin(dir, catalog)?,
-        };
-        let mut files = Files::default();
-        let mut opened = HashMap::default();
-        for (&id, entry) in &manifest.tables {
-            let table = catalog.get(id).ok_or_else(|| EngineError::Corrupt {
-                path: dir.join(manifest::FILE_NAME).display().to_string(),
-                what: format!("it has files of table {id}, which the catalog does not know"),
-            })?;
-            claim(dir, &table, entry)?;
-            let mut days: BTreeMap<i32, Vec<Arc<MagneticFile>>> = BTreeMap::new();
-            for meta in &entry.files {
-                let path = settle(dir, &table, meta)?;
-                days.entry(meta.day).or_default().push(Arc::new(MagneticFile::new(id, meta, path)));
-            }
-            let last = entry.files.iter().map(|meta| meta.time_ns_max).max();
-            opened.extend(last.map(|last| (id, last)));
-            files.tables.insert(id, days);
-        }
-        for table in catalog.tables() {
-            delete_strangers(&dir.join(table_dir(&table)), manifest.tables.get(&table.id))?;
-        }
-        let cache =
-            Cache { entries: HashMap::default(), bytes: 0, bytes_max: cache_bytes_max, uses: 0 };
-        let magnetic = Self {
-            dir: dir.to_owned(),
-            files: RwLock::new(Arc::new(files)),
-            opened,
-            cache: Mutex::new(cache),
-        };
-        Ok((magnetic, manifest))
+        disk: Arc<Disk>,
+    ) -> Self {
+        let entries = HashMap::default();
+        let cache = Mutex::new(Cache { entries, bytes: 0, bytes_max: cache_bytes_max, uses: 0 });
+        Self { dir: dir.to_owned(), files: RwLock::new(Arc::new(files)), opened, cache, disk }
     }
 
     /// The files that count now.
@@ -221,6 +192,27 @@ impl Magnetic {
     /// Lets other files count.
     pub(super) fn install(&self, files: Files) {
         *self.files.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(files);
+    }
+
+    /// Where the next file of a table and day goes; makes the folder if it is missing.
+    pub(super) fn target(
+        &self,
+        table: &Table,
+        day: i32,
+        number: u64,
+        generation: u32,
+    ) -> Result<Target, EngineError> {
+        let folder = self.dir.join(table_dir(table)).join(day_dir(day));
+        let made = self.disk.create_dir_all(&folder);
+        made.map_err(|error| io_error("make", &folder, error))?;
+        let path = folder.join(unpublished_name(number, generation));
+        let names = [table.database.to_string(), table.name.to_string()];
+        Ok(Target { table: table.id, names, day, number, generation, path })
+    }
+
+    /// The disk that the files are on.
+    pub(super) const fn disk(&self) -> &Arc<Disk> {
+        &self.disk
     }
 
     /// The latest time of the table's rows in files when the store was opened, if it had any.
@@ -324,9 +316,9 @@ pub(super) fn entries_of(store: &TableStore, group: usize) -> Vec<IndexEntry> {
 }
 
 impl MagneticFile {
-    pub(super) fn new(table: TableId, meta: &FileMeta, path: PathBuf) -> Self {
+    pub(super) fn new(table: TableId, meta: &FileMeta, path: PathBuf, disk: &Arc<Disk>) -> Self {
         let (path, is_retired) = (Mutex::new(path), AtomicBool::new(false));
-        Self { table, meta: meta.clone(), path, is_retired }
+        Self { table, meta: meta.clone(), path, is_retired, disk: Arc::clone(disk) }
     }
 
     /// Opens the file, wherever it is.
@@ -337,7 +329,8 @@ impl MagneticFile {
     }
 
     /// Gives the file, which was written under a hidden name, its public one; replaces `old`, its
-    /// generation before, which scans may still read under a hidden name.
+    /// generation before, which scans may still read under a hidden name. The folder's sync is the
+    /// caller's.
     pub(super) fn publish(&self, old: Option<&Self>) -> Result<(), EngineError> {
         let mut path = self.path();
         let public = path.with_file_name(file_name(self.meta.number));
@@ -347,21 +340,22 @@ impl MagneticFile {
             let mut old_path = old.path();
             let hidden =
                 old_path.with_file_name(retired_name(old.meta.number, old.meta.generation));
-            std::fs::hard_link(&*old_path, &hidden).map_err(error)?;
+            self.disk.link(&old_path, &hidden).map_err(error)?;
             *old_path = hidden;
             // Relaxed: the last owner reads it, and dropping an `Arc` synchronises its owners.
             old.is_retired.store(true, Ordering::Relaxed);
         }
-        base::fs::publish(&path, &public).map_err(error)?;
+        self.disk.rename(&path, &public).map_err(error)?;
         *path = public;
         Ok(())
     }
 
-    /// Takes the file, which counts no more, from the readers of the folder.
+    /// Takes the file, which counts no more, from the readers of the folder. The folder's sync is the
+    /// caller's.
     pub(super) fn retire(&self) -> Result<(), EngineError> {
         let mut path = self.path();
         let hidden = path.with_file_name(retired_name(self.meta.number, self.meta.generation));
-        base::fs::publish(&path, &hidden).map_err(|error| io_error("hide", &path, error))?;
+        self.disk.rename(&path, &hidden).map_err(|error| io_error("hide", &path, error))?;
         *path = hidden;
         self.is_retired.store(true, Ordering::Relaxed);
         Ok(())
@@ -386,98 +380,9 @@ impl Drop for MagneticFile {
     fn drop(&mut self) {
         if self.is_retired.load(Ordering::Relaxed) {
             let path = self.path();
-            if let Err(error) = std::fs::remove_file(&*path) {
+            if let Err(error) = self.disk.remove(&path) {
                 tracing::warn!(path = %path.display(), %error, "old file stays until the next start");
             }
         }
-    }
-}
-
-/// The manifest of a folder that has none yet. Start-up deletes what no manifest lists, so a folder
-/// whose manifest was lost must not be taken for a new one.
-fn begin(dir: &Path, catalog: &Catalog) -> Result<Manifest, EngineError> {
-    for table in catalog.tables() {
-        for day in entries_in(&dir.join(table_dir(&table)))? {
-            let public = |path: &PathBuf| path.extension().is_some_and(|end| end == "parquet");
-            if let Some(path) = entries_in(&day)?.into_iter().find(public) {
-                return Err(EngineError::Corrupt {
-                    path: dir.join(manifest::FILE_NAME).display().to_string(),
-                    what: format!("it is missing, but there is {}", path.display()),
-                });
-            }
-        }
-    }
-    Ok(Manifest::default())
-}
-
-/// Claims the columns of a table's files, so that nobody writes them with another type.
-fn claim(dir: &Path, table: &Table, entry: &TableEntry) -> Result<(), EngineError> {
-    let corrupt = |what: String| EngineError::Corrupt {
-        path: dir.join(manifest::FILE_NAME).display().to_string(),
-        what,
-    };
-    let mut attributes = Vec::new();
-    for (name, &number) in &entry.attributes {
-        let value_type = ValueType::from_number(number)
-            .ok_or_else(|| corrupt(format!("attribute {name:?} has the unknown type {number}")))?;
-        attributes.push((&**name, value_type));
-    }
-    table.claim_attributes(&attributes).map_err(|error| corrupt(error.to_string()))
-}
-
-/// Completes the publication of a listed file and checks that it is there. Returns where it is.
-fn settle(dir: &Path, table: &Table, meta: &FileMeta) -> Result<PathBuf, EngineError> {
-    let folder = dir.join(table_dir(table)).join(day_dir(meta.day));
-    let public = folder.join(file_name(meta.number));
-    let hidden = folder.join(unpublished_name(meta.number, meta.generation));
-    if hidden.exists() {
-        base::fs::publish(&hidden, &public).map_err(|error| io_error("publish", &public, error))?;
-    }
-    let found = std::fs::metadata(&public).map_err(|error| io_error("find", &public, error))?.len();
-    if found == meta.bytes {
-        Ok(public)
-    } else {
-        Err(EngineError::Corrupt {
-            path: public.display().to_string(),
-            what: format!("it has {found} bytes, the manifest says {}", meta.bytes),
-        })
-    }
-}
-
-/// Deletes the files in a table's folder that are ours and not listed.
-fn delete_strangers(dir: &Path, entry: Option<&TableEntry>) -> Result<(), EngineError> {
-    let listed: std::collections::HashSet<PathBuf> = entry
-        .into_iter()
-        .flat_map(|entry| &entry.files)
-        .map(|meta| dir.join(day_dir(meta.day)).join(file_name(meta.number)))
-        .collect();
-    for day in entries_in(dir)? {
-        for path in entries_in(&day)? {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
-            if is_ours(name) && !listed.contains(&path) {
-                tracing::info!(path = %path.display(), "file of an unfinished flush deleted");
-                std::fs::remove_file(&path).map_err(|error| io_error("delete", &path, error))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The paths in a folder; none where there is no such folder.
-fn entries_in(dir: &Path) -> Result<Vec<PathBuf>, EngineError> {
-    let error = |error| io_error("list", dir, error);
-    match std::fs::read_dir(dir) {
-        Ok(entries) => {
-            entries.map(|entry| entry.map(|entry| entry.path()).map_err(error)).collect()
-        }
-        Err(cause)
-            if matches!(
-                cause.kind(),
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Ok(Vec::new())
-        }
-        Err(cause) => Err(error(cause)),
     }
 }

@@ -29,7 +29,13 @@ mod write;
 mod flusher;
 mod order;
 mod flush;
+mod disk;
+mod file_out;
+mod commit;
 mod manifest;
+mod recover;
+mod compact;
+mod tidy;
 mod partition;
 mod magnetic;
 mod columns;
@@ -41,7 +47,7 @@ pub mod export;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
@@ -50,13 +56,14 @@ use crate::record::codec::Bucket;
 use crate::record::request::{Outcome, Rejection, WriteRequest};
 use crate::record::{Reason, TableId};
 
-use self::flusher::{End, Inner, run};
+use self::flusher::{End, Inner};
 use self::scan::{Snapshot, Source};
+use self::write::Below;
 use super::catalog::Catalog;
 use super::{EngineError, EngineState, Row, ShardId, TableEngine, TimeRange};
 
 pub use self::columns::ColumnSet;
-pub use self::flush::FlushStep;
+pub use self::disk::FileStep;
 pub use self::options::{Options, OptionsError};
 
 /// The engine of one machine. Dropping it without [`TableEngine::close`] ends its thread and writes
@@ -64,7 +71,8 @@ pub use self::options::{Options, OptionsError};
 #[derive(Debug)]
 pub struct Embedded {
     inner: Arc<Inner>,
-    thread: Mutex<Option<Thread>>,
+    /// `engine-flush` and `engine-compact`.
+    threads: Mutex<Vec<Thread>>,
 }
 
 impl Embedded {
@@ -88,29 +96,45 @@ impl Embedded {
             });
         }
         let inner = Arc::new(Inner::open(options, shards, catalog, clock)?);
-        let of_thread = Arc::clone(&inner);
-        let thread = Thread::spawn("engine-flush", move || run(&of_thread))
-            .map_err(|error| io_error("start the flush thread for", &dir, error))?;
-        Ok(Self { inner, thread: Mutex::new(Some(thread)) })
+        let engine = Self { inner, threads: Mutex::default() };
+        let loops: [(&str, fn(&Inner)); 2] =
+            [("engine-flush", flusher::run), ("engine-compact", tidy::run)];
+        for (name, run) in loops {
+            let of_thread = Arc::clone(&engine.inner);
+            let thread = Thread::spawn(name, move || run(&of_thread));
+            let thread = thread.map_err(|error| io_error("start a thread for", &dir, error))?;
+            flusher::lock(&engine.threads).push(thread);
+        }
+        Ok(engine)
     }
 
-    /// Calls `hook` after each step of a flush.
+    /// Calls `hook` after each step of the work on files.
     #[doc(hidden)]
-    pub fn on_flush_step(&self, hook: impl Fn(FlushStep) + Send + Sync + 'static) {
-        *self.inner.hook.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(hook));
+    pub fn on_file_step(&self, hook: impl Fn(FileStep, &Path) + Send + Sync + 'static) {
+        self.inner.magnetic.disk().set_hook(Box::new(hook));
+    }
+
+    /// Does at once what the thread `engine-compact` does once in a while.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`]: what the files hold is as it was.
+    pub fn tidy(&self) -> Result<(), EngineError> {
+        self.inner.tidy()
     }
 
     fn stop(&self) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Err(error)) = thread.map(Thread::join) {
-            tracing::error!(%error, "the log keeps what was not flushed");
+        for thread in std::mem::take(&mut *flusher::lock(&self.threads)) {
+            if let Err(error) = thread.join() {
+                tracing::error!(%error, "the log keeps what was not flushed");
+            }
         }
     }
 }
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        self.inner.signal(|signal| signal.end = Some(End::AtOnce));
+        self.inner.end(End::AtOnce);
         self.stop();
     }
 }
@@ -137,7 +161,9 @@ impl TableEngine for Embedded {
         inner.is_idle[shard.0 as usize].store(false, Ordering::Release);
         state.first_write.get_or_insert_with(|| inner.clock.monotonic());
         let before = state.bytes();
-        let result = state.write(&table, &inner.magnetic, request, outcomes);
+        let alive_from_ns = tidy::alive_from_ns(&table, inner.clock.wall_ns());
+        let below = Below { table: &table, magnetic: &inner.magnetic, alive_from_ns };
+        let result = state.write(&below, request, outcomes);
         inner.account_active(before, state.bytes());
         result
     }
@@ -178,6 +204,12 @@ impl TableEngine for Embedded {
         range: TimeRange,
         each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
+        let Some(known) = self.inner.catalog.get(table) else { return Ok(()) };
+        let alive_from_ns = tidy::alive_from_ns(&known, self.inner.clock.wall_ns());
+        let range = TimeRange { from_ns: range.from_ns.max(alive_from_ns), ..range };
+        if range.from_ns >= range.to_ns && range.to_ns != i64::MAX {
+            return Ok(());
+        }
         let mut snapshot = Snapshot::default();
         let guards: Vec<_> = self.inner.shards.iter().map(flusher::lock).collect();
         for state in &guards {
@@ -199,7 +231,7 @@ impl TableEngine for Embedded {
     }
 
     fn close(&self) {
-        self.inner.signal(|signal| signal.end = Some(End::AfterFlush));
+        self.inner.end(End::AfterFlush);
         self.stop();
     }
 }

@@ -142,22 +142,36 @@ impl ShardState {
         self.active.values().any(TableStore::is_nearly_full)
     }
 
+    /// Lets go of what the active store has of tables that are not wanted any more. What is frozen
+    /// of them goes with its flush.
+    pub(super) fn retain_tables(&mut self, is_wanted: impl Fn(TableId) -> bool) {
+        self.active.retain(|&table, store| {
+            let is_kept = is_wanted(table);
+            if !is_kept {
+                self.active_bytes -= store.bytes();
+            }
+            is_kept
+        });
+        self.history.retain(|&table, _| is_wanted(table));
+    }
+
     /// Writes a batch; see [`crate::engine::TableEngine::write`].
     pub(super) fn write(
         &mut self,
-        table: &Table,
-        magnetic: &Magnetic,
+        below: &Below<'_>,
         request: &WriteRequest<'_>,
         outcomes: &mut Vec<Outcome>,
     ) -> Result<(), EngineError> {
         self.is_mid_frame = true;
+        let &Below { table, magnetic, alive_from_ns } = below;
         let store = self.active.entry(table.id).or_default();
         let history = self
             .history
             .entry(table.id)
             .or_insert_with(|| History::new(magnetic.time_ns_max_at_open(table.id)));
         let before = store.bytes();
-        let mut layers = Layers { table, store, history, frozen: &self.frozen, magnetic };
+        let frozen = &self.frozen;
+        let mut layers = Layers { table, store, history, frozen, magnetic, alive_from_ns };
         let result = request.records.iter().try_for_each(|view| {
             outcomes.push(layers.write(view)?);
             Ok(())
@@ -199,6 +213,15 @@ impl ShardState {
     }
 }
 
+/// What a shard's part of a table stands on.
+#[derive(Debug)]
+pub(super) struct Below<'b> {
+    pub(super) table: &'b Table,
+    pub(super) magnetic: &'b Magnetic,
+    /// A record from before does not live; see [`super::tidy`].
+    pub(super) alive_from_ns: i64,
+}
+
 /// The layers in which a key may have a row, newest first.
 struct Layers<'l> {
     table: &'l Table,
@@ -206,6 +229,7 @@ struct Layers<'l> {
     history: &'l History,
     frozen: &'l [Arc<Frozen>],
     magnetic: &'l Magnetic,
+    alive_from_ns: i64,
 }
 
 /// A row in an older layer.
@@ -264,6 +288,9 @@ impl<'l> Layers<'l> {
         let wire = self.store.wire(view.layout, self.table);
         if let Some(refusal) = self.store.refusal(wire) {
             return Ok(Outcome::Rejected(Box::new(refusal.clone())));
+        }
+        if view.time_ns < self.alive_from_ns {
+            return Ok(Outcome::Stored);
         }
         let history = self.history;
         let series = self.store.series(&Wanted::of(view), || history.older(view.series_hash));
