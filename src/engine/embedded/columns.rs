@@ -127,7 +127,12 @@ impl ColumnSet {
         }
     }
 
-    /// Names and types of the attributes.
+    /// Whether there are scalar rows.
+    pub(super) fn has_scalars(&self) -> bool {
+        !self.scalars.is_empty()
+    }
+
+    /// Names and types of the attributes, sorted by name.
     pub(super) fn attributes(&self) -> impl Iterator<Item = (&str, ValueType)> {
         self.attributes.iter().map(|(name, value_type)| (&**name, *value_type))
     }

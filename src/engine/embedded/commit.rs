@@ -52,7 +52,7 @@ impl Written {
         finished: Finished,
     ) -> Self {
         let Finished { meta, entries, columns } = finished;
-        magnetic.remember_index(&meta, Arc::new(FileIndex::new(entries)));
+        magnetic.remember_index(&meta, Arc::new(FileIndex::new(entries, &columns)));
         let file = MagneticFile::new(target.table, &meta, target.path.clone(), magnetic.disk());
         Self { file: Arc::new(file), replaces, columns }
     }
@@ -77,7 +77,7 @@ impl Changes {
         }
         let mut files = Files::clone(&magnetic.files());
         self.apply(&mut next, &mut files);
-        self.sync_folders(magnetic, &self.folders_written()).map_err(CommitError::During)?;
+        sync_folders(magnetic, &self.folders_written()).map_err(CommitError::During)?;
         next.write(&magnetic.dir, magnetic.disk())?;
         *manifest = next;
         magnetic.install(files);
@@ -94,19 +94,7 @@ impl Changes {
         for file in &self.removed {
             file.retire()?;
         }
-        self.sync_folders(magnetic, &folders)
-    }
-
-    /// The manifest may name a file only when its name would survive a crash.
-    fn sync_folders(
-        &self,
-        magnetic: &Magnetic,
-        folders: &BTreeSet<PathBuf>,
-    ) -> Result<(), EngineError> {
-        for folder in folders {
-            magnetic.disk().sync_dir(folder).map_err(|error| io_error("sync", folder, error))?;
-        }
-        Ok(())
+        sync_folders(magnetic, &folders)
     }
 
     fn folders_written(&self) -> BTreeSet<PathBuf> {
@@ -153,4 +141,12 @@ impl Changes {
             written.file.discard();
         }
     }
+}
+
+/// The manifest may name a file only when its name would survive a crash.
+fn sync_folders(magnetic: &Magnetic, folders: &BTreeSet<PathBuf>) -> Result<(), EngineError> {
+    for folder in folders {
+        magnetic.disk().sync_dir(folder).map_err(|error| io_error("sync", folder, error))?;
+    }
+    Ok(())
 }

@@ -107,14 +107,16 @@ pub(super) fn choose(day: &[Arc<MagneticFile>], count: usize) -> Option<Vec<Arc<
     Some(chosen)
 }
 
-const _: () = assert!(2 * SMALL_ROWS <= FILE_ROWS_MAX as u64, "two small files always fit into one");
+const _: () =
+    assert!(2 * SMALL_ROWS <= FILE_ROWS_MAX as u64, "two small files always fit into one");
 
 impl Job {
     /// Whether each file still counts as it was chosen.
     pub(super) fn is_current(&self, files: &Files) -> bool {
         let day = files.tables.get(&self.table.id).and_then(|days| days.get(&self.day));
-        let counts =
-            |file: &Arc<MagneticFile>| day.is_some_and(|day| day.iter().any(|f| Arc::ptr_eq(f, file)));
+        let counts = |file: &Arc<MagneticFile>| {
+            day.is_some_and(|day| day.iter().any(|f| Arc::ptr_eq(f, file)))
+        };
         self.files.iter().all(counts)
     }
 
@@ -291,8 +293,7 @@ impl<'t> Out<'t> {
         }
         let key = &cursor.store.keys()[cursor.series.0 as usize];
         let store = &mut self.store;
-        let series =
-            *self.series.get_or_insert_with(|| store.series(&key.wanted(), || i64::MIN));
+        let series = *self.series.get_or_insert_with(|| store.series(&key.wanted(), || i64::MIN));
         let row = cursor.store.row(cursor.store.rows_of(cursor.series)[cursor.row]);
         if cursor.group != self.group {
             cursor.group = self.group;

@@ -6,7 +6,9 @@
 //! | [`column`] [`chunks`] [`layout`] [`series`] [`store`] | rows of one table: columns, layouts, keys, index |
 //! | [`write`] | what becomes of one record; freezing |
 //! | [`flusher`] | the thread `engine-flush`, marks and bounds |
-//! | [`order`] [`flush`] [`manifest`] [`partition`] | frozen stores into files, and when these count |
+//! | [`order`] [`flush`] [`file_out`] [`partition`] | frozen stores into files |
+//! | [`compact`] [`tidy`] | the thread `engine-compact`: small files into one, expired days, deleted tables |
+//! | [`commit`] [`manifest`] [`recover`] [`disk`] | when files count, and what a crash leaves |
 //! | [`magnetic`] | the files that count, and looking things up in them |
 //! | [`columns`] [`parquet_write`] [`parquet_read`] | what a file looks like |
 //! | [`scan`] [`export`] | reading a table; a table as one Parquet stream |
@@ -16,8 +18,9 @@
 //! Each shard's stores stand behind a mutex of their own, which its thread takes once a batch. The
 //! thread `engine-flush` takes it to freeze and to let go of what was flushed, a scan takes all of
 //! them for the moment of its snapshot. Nothing is written to a disk under such a lock; a late record
-//! may read from one. Order: manifest, shards by number, then files, cache, a file's path; the
-//! signal is taken alone.
+//! may read from one. The manifest's lock is that of whoever commits; the thread `engine-compact`
+//! takes it for as long as a few syncs. Order: tidying, manifest, shards by number, then files, cache, a
+//! file's path; the signal and the disk's hook are taken alone.
 
 pub mod options;
 mod column;
@@ -97,15 +100,18 @@ impl Embedded {
         }
         let inner = Arc::new(Inner::open(options, shards, catalog, clock)?);
         let engine = Self { inner, threads: Mutex::default() };
-        let loops: [(&str, fn(&Inner)); 2] =
-            [("engine-flush", flusher::run), ("engine-compact", tidy::run)];
-        for (name, run) in loops {
-            let of_thread = Arc::clone(&engine.inner);
-            let thread = Thread::spawn(name, move || run(&of_thread));
-            let thread = thread.map_err(|error| io_error("start a thread for", &dir, error))?;
-            flusher::lock(&engine.threads).push(thread);
-        }
+        engine.start("engine-flush", flusher::run)?;
+        engine.start("engine-compact", tidy::run)?;
         Ok(engine)
+    }
+
+    fn start(&self, name: &str, run: fn(&Inner)) -> Result<(), EngineError> {
+        let inner = Arc::clone(&self.inner);
+        let thread = Thread::spawn(name, move || run(&inner));
+        let dir = &self.inner.options.dir;
+        let thread = thread.map_err(|error| io_error("start a thread for", dir, error))?;
+        flusher::lock(&self.threads).push(thread);
+        Ok(())
     }
 
     /// Calls `hook` after each step of the work on files.

@@ -137,8 +137,13 @@ mod tests {
             ..Options::default()
         };
         let keys: Vec<&str> = wrong.validate().iter().map(|error| error.key).collect();
-        let expected =
-            ["memory_bytes_max", "flush_bytes", "flush_interval", "cache_bytes_max", "compact_files"];
+        let expected = [
+            "memory_bytes_max",
+            "flush_bytes",
+            "flush_interval",
+            "cache_bytes_max",
+            "compact_files",
+        ];
         assert_eq!(keys, expected);
         let text = wrong.validate()[2].to_string();
         assert_eq!(text, "flush_interval is 0s, but must be from 100ms to 1d");

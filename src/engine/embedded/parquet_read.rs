@@ -115,7 +115,7 @@ impl Reader {
             .collect();
         let schema = self.metadata.metadata().file_metadata().schema_descr();
         let mask = ProjectionMask::roots(schema, wanted.iter().copied());
-        let batches =
+        let reader =
             ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
                 .with_row_groups(groups)
                 .with_projection(mask)
@@ -123,14 +123,14 @@ impl Reader {
                 .build()
                 .map_err(|error| io_error("read", path, error))?;
         let specs = wanted.iter().map(|&at| self.specs[at].clone()).collect();
-        Ok(Batches { batches, specs, table: self.table, path: self.path.clone() })
+        Ok(Batches { reader, specs, table: self.table, path: self.path.clone() })
     }
 }
 
 /// Rows of a file, some at a time.
 #[derive(Debug)]
 pub(super) struct Batches {
-    batches: ParquetRecordBatchReader,
+    reader: ParquetRecordBatchReader,
     specs: Vec<ColumnSpec>,
     table: TableId,
     path: String,
@@ -143,7 +143,7 @@ impl Batches {
         range: TimeRange,
         store: &mut TableStore,
     ) -> Result<bool, EngineError> {
-        let Some(batch) = self.batches.next() else { return Ok(false) };
+        let Some(batch) = self.reader.next() else { return Ok(false) };
         let error = |error| io_error("read", Path::new(&self.path), error);
         let batch = batch.map_err(error)?;
         let columns = Columns::of(&batch, &self.specs)

@@ -205,11 +205,7 @@ impl Inner {
         Ok(())
     }
 
-    fn commit_tidied(
-        &self,
-        changes: &Changes,
-        manifest: &mut Manifest,
-    ) -> Result<(), EngineError> {
+    fn commit_tidied(&self, changes: &Changes, manifest: &mut Manifest) -> Result<(), EngineError> {
         let _guard = Committing(self);
         match changes.commit(&self.magnetic, manifest, None) {
             Ok(()) => Ok(()),

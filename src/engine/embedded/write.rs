@@ -236,15 +236,8 @@ struct Layers<'l> {
 enum Older<'l> {
     Frozen(&'l TableStore, RowId),
     File(Arc<TableStore>, RowId),
-}
-
-impl Older<'_> {
-    fn row(&self) -> RowRef<'_> {
-        match self {
-            Self::Frozen(store, row) => store.row(*row),
-            Self::File(store, row) => store.row(*row),
-        }
-    }
+    /// One in a file whose values do not matter, and its version.
+    Key(i64),
 }
 
 /// What is to be done for a record.
@@ -312,13 +305,17 @@ impl<'l> Layers<'l> {
         let incoming = self.store.attributes(wire, view)?;
         let here = self.store.find_row(series, view.time_ns);
         let may_be_older = here.is_none() && view.time_ns <= self.store.time_ns_older(series);
-        let older = if may_be_older { self.find_older(view)? } else { None };
-        let existing = match (here, &older) {
-            (Some(row), _) => Some(self.store.row(row)),
-            (None, Some(older)) => Some(older.row()),
-            (None, None) => None,
+        let kind = view.layout.kind;
+        let candidate = Candidate { version: view.version, kind, attributes: &incoming };
+        let older = if may_be_older { self.find_older(view, &candidate)? } else { None };
+        let plan = match (here, &older) {
+            (Some(row), _) => plan(Some(self.store.row(row)), &candidate),
+            (None, Some(Older::Frozen(store, row))) => plan(Some(store.row(*row)), &candidate),
+            (None, Some(Older::File(store, row))) => plan(Some(store.row(*row)), &candidate),
+            (None, Some(Older::Key(version))) => plan_by_version(*version, &candidate),
+            (None, None) => plan(None, &candidate),
         };
-        let row = match plan(existing, &incoming, view) {
+        let row = match plan {
             Plan::Answer(outcome) => return Ok(outcome),
             Plan::Append(outcome) => (self.store.append_view(series, wire, view)?, outcome),
             Plan::AppendMerged(owned) => {
@@ -339,7 +336,11 @@ impl<'l> Layers<'l> {
         Ok(outcome)
     }
 
-    fn find_older(&self, view: &RecordView<'_>) -> Result<Option<Older<'l>>, EngineError> {
+    fn find_older(
+        &self,
+        view: &RecordView<'_>,
+        incoming: &Candidate<'_, '_>,
+    ) -> Result<Option<Older<'l>>, EngineError> {
         let wanted = Wanted::of(view);
         for frozen in self.frozen.iter().rev() {
             let Some(store) = frozen.tables.get(&self.table.id) else { continue };
@@ -349,29 +350,39 @@ impl<'l> Layers<'l> {
                 return Ok(Some(Older::Frozen(store, row)));
             }
         }
-        let found = self.magnetic.find(self.table.id, &wanted, view.time_ns)?;
-        Ok(found.map(|(store, row)| Older::File(store, row)))
+        let Some(found) = self.magnetic.find(self.table.id, &wanted, view.time_ns)? else {
+            return Ok(None);
+        };
+        if found.is_decided(incoming) {
+            return Ok(Some(Older::Key(found.version)));
+        }
+        let (store, row) = self.magnetic.read(&found, &wanted, view.time_ns)?;
+        Ok(Some(Older::File(store, row)))
     }
 }
 
-/// Asks the version rule; `attributes` are those of the record.
-fn plan<'a>(
-    existing: Option<RowRef<'a>>,
-    attributes: &[(&'a str, Value<'a>)],
-    view: &RecordView<'_>,
-) -> Plan {
-    let incoming = Candidate { version: view.version, kind: view.layout.kind, attributes };
+/// Asks the version rule.
+fn plan<'a>(existing: Option<RowRef<'a>>, incoming: &Candidate<'_, 'a>) -> Plan {
     let Some(existing) = existing else { return Plan::Append(Outcome::Stored) };
     let mut standing = Attributes::with_capacity(existing.shape.attributes.len());
     existing.attributes(&mut standing);
-    let standing =
-        Candidate { version: existing.version(), kind: existing.shape.kind, attributes: &standing };
-    match decide(Some(&standing), &incoming) {
+    let (version, kind) = (existing.version(), existing.shape.kind);
+    carry_out(&Candidate { version, kind, attributes: &standing }, incoming)
+}
+
+/// Asks the version rule where only the version that stands matters: as if it stood without values.
+fn plan_by_version(version: i64, incoming: &Candidate<'_, '_>) -> Plan {
+    assert_ne!(version, incoming.version, "at one version the values decide");
+    carry_out(&Candidate { version, kind: incoming.kind, attributes: &[] }, incoming)
+}
+
+fn carry_out<'a>(standing: &Candidate<'_, 'a>, incoming: &Candidate<'_, 'a>) -> Plan {
+    match decide(Some(standing), incoming) {
         Verdict::Stored => unreachable!("a row stands"),
         Verdict::Unchanged => Plan::Answer(Outcome::Unchanged),
         Verdict::Rejected(rejection) => Plan::Answer(Outcome::Rejected(rejection)),
         // Every attribute that arrived is among the merged ones: as many are the same ones.
-        Verdict::Updated(merged) if merged.len() == attributes.len() => {
+        Verdict::Updated(merged) if merged.len() == incoming.attributes.len() => {
             Plan::Append(Outcome::Updated)
         }
         Verdict::Updated(merged) => Plan::AppendMerged(
