@@ -1,12 +1,12 @@
 //! What probes, metrics and clients that ask for databases are told.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::api::{Component, Health, Readiness, Status, Tables};
 use crate::base::lsn::Lsn;
 use crate::base::poison::Poison;
-use crate::engine::TableEngine;
 use crate::engine::catalog::Catalog;
+use crate::engine::{TableEngine, Tidied};
 use crate::metrics::Metrics;
 use crate::record::{TableId, validate};
 use crate::reject::Reporter;
@@ -25,6 +25,8 @@ pub(super) struct ServerStatus {
     poison: Poison,
     replay_until: Lsn,
     create_tables: bool,
+    /// Held while counters are brought to what the engine has counted.
+    refreshing: Mutex<()>,
 }
 
 impl ServerStatus {
@@ -38,6 +40,7 @@ impl ServerStatus {
             poison: core.poison.clone(),
             replay_until: core.replay_until,
             create_tables: core.ingest.options().create_tables,
+            refreshing: Mutex::default(),
         }
     }
 }
@@ -116,6 +119,27 @@ impl Status for ServerStatus {
         metrics.engine_series.set(gauge(state.series));
         metrics.engine_files.set(gauge(state.files));
         metrics.engine_file_bytes.set(gauge(state.file_bytes));
+        self.count_tidied(&state.tidied);
+    }
+}
+
+impl ServerStatus {
+    /// Brings the counters to what the engine has counted itself.
+    fn count_tidied(&self, tidied: &Tidied) {
+        let metrics = &self.metrics;
+        // Two who refresh at once would both add what is missing.
+        let _one_at_a_time = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        for (counter, total) in [
+            (&metrics.engine_compactions, tidied.compactions),
+            (&metrics.engine_compacted_files, tidied.compacted_files),
+            (&metrics.engine_compacted_bytes, tidied.compacted_bytes),
+            (&metrics.engine_expired_files, tidied.expired_files),
+            (&metrics.engine_expired_rows, tidied.expired_rows),
+            (&metrics.engine_expired_bytes, tidied.expired_bytes),
+            (&metrics.engine_deleted_files, tidied.deleted_files),
+        ] {
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
     }
 }
 
