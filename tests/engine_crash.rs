@@ -16,7 +16,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use engine_support::image::{Disk, Files, Loss, write_image};
-use engine_support::{Bed, DAY, Key, NOW, Owned, Random, Rec, State, open_at, replay, rows};
+use engine_support::{
+    Bed, DAY, Key, NOW, Owned, Random, Rec, State, folder, open_at, replay, rows,
+};
 use tidegate::base::clock::SharedClock;
 use tidegate::engine::catalog::{Retention, TableSettings};
 use tidegate::engine::embedded::{FileStep, Options};
@@ -59,7 +61,7 @@ fn check(bed: &Bed, copies: &Mutex<Copies>, expected: &[(TableId, BTreeMap<Key, 
     let count = taken.len();
     for (at, (step, loss, files)) in taken.into_iter().enumerate() {
         let what = format!("copy {at}, after {step:?}, lost: {loss:?}");
-        let copy = tempfile::tempdir().unwrap();
+        let copy = folder();
         write_image(&files, copy.path());
         let options = Options { dir: copy.path().to_owned(), ..bed.options.clone() };
         // Another number of shards, since a restart may have one.
@@ -76,7 +78,8 @@ fn check(bed: &Bed, copies: &Mutex<Copies>, expected: &[(TableId, BTreeMap<Key, 
             assert_eq!(&rows(&engine, *table, TimeRange::ALL), rows_expected, "{what}, flushed");
         }
         drop(engine);
-        let hidden = files_named(copy.path(), |name| name.ends_with(".tmp"));
+        let hidden =
+            files_named(copy.path(), |name| name.starts_with('.') || name.contains(".tmp"));
         assert!(hidden.is_empty(), "{what}: {hidden:?}");
     }
     count
@@ -142,7 +145,11 @@ fn a_crash_at_any_step_of_a_drop_of_expired_days_loses_and_doubles_nothing() {
     let other = bed.table("stays");
     for at in 0..3 {
         let time_ns = NOW - at * DAY / 2;
-        bed.write(&[rec(table, 1, time_ns, 1), rec(table, 2, time_ns, 1), rec(other, 1, time_ns, 1)]);
+        bed.write(&[
+            rec(table, 1, time_ns, 1),
+            rec(table, 2, time_ns, 1),
+            rec(other, 1, time_ns, 1),
+        ]);
         bed.engine.flush().unwrap();
     }
     bed.write(&[rec(table, 3, NOW - DAY, 1), rec(table, 1, NOW - DAY, 2)]);
@@ -174,8 +181,7 @@ fn a_crash_at_any_step_of_a_drop_of_a_table_brings_no_row_of_it_back() {
     let again = bed.table("goes");
     assert_ne!(again, table);
     bed.write(&[rec(again, 9, NOW, 1)]);
-    let expected =
-        [(table, BTreeMap::new()), (again, bed.rows(again)), (other, bed.rows(other))];
+    let expected = [(table, BTreeMap::new()), (again, bed.rows(again)), (other, bed.rows(other))];
     assert_eq!(expected.each_ref().map(|(_, rows)| rows.len()), [0, 1, 4]);
     bed.engine.tidy().unwrap();
     assert_eq!(bed.engine.state().tidied.deleted_files, 3);

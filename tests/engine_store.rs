@@ -7,13 +7,11 @@ mod engine_support;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use engine_support::{
-    Bed, DAY, NOW, Owned, Rec, copy_dir, execute, open, payload, rows, small,
-};
+use engine_support::{Bed, DAY, NOW, Owned, Rec, copy_dir, execute, open, payload, rows, small};
 use tidegate::base::clock::ManualClock;
 use tidegate::base::lsn::Lsn;
 use tidegate::base::thread::Thread;

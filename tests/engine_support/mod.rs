@@ -187,6 +187,17 @@ pub(crate) struct Bed {
     pub(crate) clock: Arc<ManualClock>,
 }
 
+/// A folder that goes away with its test; in memory where the system has such a place. A process that
+/// is killed leaves the page cache as it is, so these tests need no disk, and syncs cost nothing there.
+pub(crate) fn folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory).unwrap()
+    } else {
+        tempfile::tempdir().unwrap()
+    }
+}
+
 pub(crate) fn small(dir: &Path) -> Options {
     Options {
         dir: dir.to_owned(),
@@ -216,7 +227,7 @@ impl Bed {
     }
 
     pub(crate) fn with(shards: usize, change: impl FnOnce(&mut Options)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = folder();
         let mut options = small(dir.path());
         change(&mut options);
         let clock = ManualClock::at(NOW);
@@ -243,7 +254,7 @@ impl Bed {
 
     /// Opens the engine again with this many shards, as after a crash: replays the frames.
     pub(crate) fn crash(&mut self, shards: usize) {
-        let elsewhere = tempfile::tempdir().unwrap();
+        let elsewhere = folder();
         let (catalog, engine) = open(&small(elsewhere.path()), 1);
         drop(std::mem::replace(&mut self.engine, engine));
         drop(std::mem::replace(&mut self.catalog, catalog));
