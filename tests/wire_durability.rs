@@ -4,8 +4,15 @@
 #[path = "common/mod.rs"]
 mod common;
 
-use common::client::Reply;
-use common::gateway::{Gateway, Place};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use common::client::{Client, Reply};
+use common::gateway::{self, Gateway, Place};
+use common::wait_for;
+
+/// Longest time until a server has started and replayed, on a busy machine.
+const START_MAX: Duration = Duration::from_mins(2);
 
 const TIME_NS: i64 = 1_793_491_200_000_000_001;
 
@@ -88,6 +95,40 @@ fn what_is_applied_can_be_read_at_once() {
         assert_eq!(reply.status, 204);
         assert_eq!(server.export("iot", "weather").len(), at + 1, "not readable at once");
     }
+}
+
+/// Goal: after a crash nobody is shown a part of the records as if it were all.
+#[test]
+fn an_export_waits_until_the_log_is_replayed() {
+    const LINES: usize = 5_000;
+    const REQUESTS: usize = 24;
+    let place = Place::new("");
+    let server = place.start();
+    for request in 0..REQUESTS {
+        let lines = (0..LINES).fold(String::new(), |mut lines, host| {
+            writeln!(lines, "weather,host=h{host} t=1 {request}").expect("a string takes all");
+            lines
+        });
+        assert_eq!(post(&server, "/write?db=iot", &[], &lines).status, 204);
+    }
+    server.kill();
+    let (mut child, log) = place.spawn();
+    let address = wait_for("the server to listen", START_MAX, || gateway::address_in(&log));
+    let mut client = Client::new(address);
+    let mut waited = 0;
+    let whole = wait_for("an export", START_MAX, || {
+        let reply = client.get("/api/v1/export?db=iot&table=weather&format=line").ok()?;
+        if reply.status == 200 {
+            return Some(reply.text().lines().count());
+        }
+        assert_eq!(reply.status, 503, "{}", reply.text());
+        assert!(reply.header("retry-after").is_some());
+        waited += 1;
+        None
+    });
+    assert_eq!(whole, LINES * REQUESTS, "a part was shown as if it were all");
+    assert!(waited > 0, "the log was replayed before anybody could ask: give it more lines");
+    gateway::kill(&mut child);
 }
 
 #[test]

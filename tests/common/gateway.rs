@@ -332,7 +332,7 @@ fn assert_runs(child: &mut Child, log: &Path) {
 }
 
 /// Where it listens, once it says so.
-fn address_in(log: &Path) -> Option<SocketAddr> {
+pub(crate) fn address_in(log: &Path) -> Option<SocketAddr> {
     let text = fs::read_to_string(log).ok()?;
     let (_, rest) = text.split_once("local_addr=")?;
     // The line may be half written: an address ends in a blank.

@@ -23,10 +23,10 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tracing::error;
 
 use self::format::{Format, Writer};
-use super::App;
 use super::call::Call;
 use super::fault::{Fault, Kind};
 use super::reply::{Broken, Content, Reply};
+use super::{App, Readiness};
 use crate::engine::{TableEngine, TimeRange};
 use crate::record::TableId;
 
@@ -44,7 +44,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// # Errors
 ///
 /// [`Fault`] when a parameter is missing or wrong, the caller may not read there, there is no such
-/// table, or too many exports run.
+/// table, the log is not replayed yet, or too many exports run.
 pub fn answer(app: &App, call: &Call<'_>) -> Result<Reply, Fault> {
     let database = required(call, "db")?;
     let table = required(call, "table")?;
@@ -57,6 +57,7 @@ pub fn answer(app: &App, call: &Call<'_>) -> Result<Reply, Fault> {
     let id = app.tables.find(database, table).ok_or_else(|| {
         Fault::new(Kind::NotFound, format!("table {table:?} not found in database {database:?}"))
     })?;
+    check_replayed(app)?;
     let permit = Arc::clone(&app.exports).try_acquire_owned().map_err(|_none_left| {
         let kind = Kind::Busy { retry_after: RETRY_AFTER };
         Fault::new(kind, "too many exports run already; try again later")
@@ -67,6 +68,18 @@ pub fn answer(app: &App, call: &Call<'_>) -> Result<Reply, Fault> {
     Ok(Reply::empty(StatusCode::OK)
         .with(CONTENT_TYPE, content_type)
         .content(Content::Stream(chunks)))
+}
+
+/// After a crash the engine gets back what the log has, record by record: an answer from before that
+/// is done would be a part that looks like the whole.
+fn check_replayed(app: &App) -> Result<(), Fault> {
+    match app.status.readiness() {
+        Readiness::Ready => Ok(()),
+        Readiness::NotReady { why } => {
+            let kind = Kind::Busy { retry_after: RETRY_AFTER };
+            Err(Fault::new(kind, format!("not all records can be read yet: {why}")))
+        }
+    }
 }
 
 /// What an export is written as.
