@@ -29,9 +29,37 @@ pub const COLUMNS_PER_TABLE_MAX: usize = 1024;
 /// Source: Timestream developer guide, "Quotas".
 pub const MEMORY_RETENTION_HOURS_DEFAULT: u32 = 6;
 
+/// Most hours in the memory store of a table. Source: Timestream developer guide, "Quotas".
+pub const MEMORY_RETENTION_HOURS_MAX: u32 = 8_766;
+
 /// Most days in the magnetic store of a table, and the days unless it is made with others.
 /// Source: Timestream developer guide, "Quotas".
 pub const MAGNETIC_RETENTION_DAYS_MAX: u32 = 73_000;
+
+/// How far ahead of its receipt a record of a strict table may be, ns.
+/// Source: Timestream developer guide, "Quotas", future ingestion.
+pub const FUTURE_INGESTION_NS_MAX: i64 = 15 * NS_PER_MINUTE;
+
+/// How much longer than its retention a strict table takes a record, ns. Source: the time ranges in
+/// refusals of Timestream, which are 40 minutes longer than the retentions: what the future leaves.
+pub const LATE_INGESTION_NS_MAX: i64 = 25 * NS_PER_MINUTE;
+
+const NS_PER_MINUTE: i64 = 60_000_000_000;
+
+/// Most tags of a database or table. Source: Timestream API, `TagList`.
+pub const TAGS_PER_RESOURCE_MAX: usize = 200;
+
+/// Most characters of a tag's key. Source: Timestream API, `Tag`.
+pub const TAG_KEY_CHARS_MAX: usize = 128;
+
+/// Most characters of a tag's value. Source: Timestream API, `Tag`.
+pub const TAG_VALUE_CHARS_MAX: usize = 256;
+
+/// Most dimension names of one strict table. Source: Timestream developer guide, "Quotas".
+pub const DIMENSIONS_PER_TABLE_MAX: usize = 128;
+
+/// Most measure names of one strict table. Source: Timestream developer guide, "Quotas".
+pub const MEASURE_NAMES_PER_TABLE_MAX: usize = 8_192;
 
 /// Longest measurement, key or tag value of line protocol, in bytes.
 /// Source: `InfluxDB` documentation, "Line protocol", limits.

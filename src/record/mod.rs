@@ -13,6 +13,7 @@ pub mod value;
 pub mod reason;
 pub mod limits;
 pub mod validate;
+pub mod window;
 pub mod varint;
 pub mod codec;
 pub mod request;

@@ -1,0 +1,177 @@
+//! `catalog.log` on disk: its lines, and what a crash may leave of the last one.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::settings::{DatabaseSettings, TableSettings};
+use super::state::State;
+use super::{CatalogError, checked};
+use crate::base;
+use crate::base::poison::Poison;
+use crate::record::TableId;
+
+pub(super) const FILE_NAME: &str = "catalog.log";
+
+/// The format that this code writes. It reads the ones before it.
+pub(super) const FORMAT: u32 = 2;
+
+/// One line of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum Entry {
+    /// The first line.
+    Catalog { format: u32 },
+    /// A table, and its database where there was none.
+    Create { id: TableId, database: Box<str>, table: Box<str>, settings: TableSettings },
+    /// A table's settings from now on, all of them.
+    SetTable { id: TableId, settings: TableSettings },
+    /// Names that records of a strict table were the first to use.
+    Names { id: TableId, dimensions: Vec<Box<str>>, measures: Vec<Box<str>> },
+    /// A table's end.
+    DeleteTable { id: TableId },
+    /// A database.
+    CreateDatabase { database: Box<str>, settings: DatabaseSettings },
+    /// A database's settings from now on, all of them.
+    SetDatabase { database: Box<str>, settings: DatabaseSettings },
+    /// A database's end.
+    DeleteDatabase { database: Box<str> },
+}
+
+/// The log, open for appending.
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) file: File,
+    path: PathBuf,
+    /// Thrown by the first write or sync that fails.
+    poison: Poison,
+}
+
+impl Log {
+    /// Opens the log in `dir`, or begins one, and reads it. Drops a line that a crash cut short, and
+    /// writes a log of an older format anew in this one.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Damaged`]: nothing was changed. [`CatalogError::Io`].
+    pub(super) fn open(dir: &Path) -> Result<(Self, State), CatalogError> {
+        let path = dir.join(FILE_NAME);
+        let io = |what| {
+            let path = path.clone();
+            move |source| CatalogError::Io { what, path, source }
+        };
+        base::fs::create_dir_all(dir).map_err(io("make the folder of"))?;
+        let append = || OpenOptions::new().read(true).append(true).create(true).open(&path);
+        let mut file = append().map_err(io("open"))?;
+        base::fs::sync_dir(dir).map_err(io("sync the folder of"))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(io("read"))?;
+        let sound = sound_length(&bytes);
+        let (state, format) = replay(&path, &bytes[..sound])?;
+        if sound < bytes.len() {
+            tracing::warn!(dropped_bytes = bytes.len() - sound, "torn catalog line dropped");
+            file.set_len(sound as u64).map_err(io("cut the torn end of"))?;
+            file.sync_all().map_err(io("sync"))?;
+        }
+        match format {
+            None => {
+                file.write_all(&header()).map_err(io("begin"))?;
+                file.sync_all().map_err(io("sync"))?;
+            }
+            Some(FORMAT) => {}
+            Some(older) => {
+                tracing::info!(from = older, to = FORMAT, "catalog written anew in a newer format");
+                base::fs::replace(&path, &in_this_format(&bytes[..sound])).map_err(io("renew"))?;
+                file = append().map_err(io("open"))?;
+            }
+        }
+        Ok((Self { file, path, poison: Poison::new() }, state))
+    }
+
+    /// Appends an entry. It is durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Io`], and from then on [`CatalogError::Poisoned`]: whether the entry is found
+    /// after a restart is unknown.
+    pub(super) fn append(&mut self, entry: &Entry) -> Result<(), CatalogError> {
+        if let Some(reason) = self.poison.reason() {
+            return Err(CatalogError::Poisoned { reason: reason.to_owned() });
+        }
+        let written = self.file.write_all(&line_of(entry)).and_then(|()| self.file.sync_data());
+        written.map_err(|source| {
+            self.poison.throw(source.to_string());
+            CatalogError::Io { what: "append to", path: self.path.clone(), source }
+        })
+    }
+}
+
+/// Reads the log in `dir` as it is; an empty state where there is none.
+pub(super) fn read_only(dir: &Path) -> Result<State, CatalogError> {
+    let path = dir.join(FILE_NAME);
+    match std::fs::read(&path) {
+        // What has no end may be a line that is being written.
+        Ok(bytes) => Ok(replay(&path, &bytes[..sound_length(&bytes)])?.0),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(State::default()),
+        Err(source) => Err(CatalogError::Io { what: "read", path, source }),
+    }
+}
+
+pub(super) fn line_of(entry: &Entry) -> Vec<u8> {
+    let json = serde_json::to_string(entry).expect("names and numbers become JSON");
+    checked::line_of(&json)
+}
+
+fn header() -> Vec<u8> {
+    line_of(&Entry::Catalog { format: FORMAT })
+}
+
+/// A sound log of an older format in this one: every entry of format 1 means the same here.
+fn in_this_format(bytes: &[u8]) -> Vec<u8> {
+    let first = bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| at + 1);
+    [&header(), &bytes[first..]].concat()
+}
+
+/// The bytes before a last line that a crash cut short: one without an end, or one with zeros, which
+/// is how a file system shows bytes that it never wrote.
+fn sound_length(bytes: &[u8]) -> usize {
+    let ended = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    if ended < bytes.len() {
+        return ended;
+    }
+    let begin = bytes[..ended.saturating_sub(1)]
+        .iter()
+        .rposition(|&byte| byte == b'\n')
+        .map_or(0, |at| at + 1);
+    if bytes[begin..ended].contains(&0) { begin } else { ended }
+}
+
+/// What the lines say, and the format that the first of them names.
+fn replay(path: &Path, bytes: &[u8]) -> Result<(State, Option<u32>), CatalogError> {
+    let mut state = State::default();
+    let mut format = None;
+    for (at, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
+        let damaged = |what| CatalogError::Damaged { path: path.to_owned(), line: at + 1, what };
+        let entry = parse_line(line).map_err(damaged)?;
+        match (&entry, format) {
+            (Entry::Catalog { format: found }, None) if (1..=FORMAT).contains(found) => {
+                format = Some(*found);
+            }
+            (Entry::Catalog { format: found }, None) => {
+                let what = format!("catalog format {found}, this build reads 1 to {FORMAT}");
+                return Err(damaged(what));
+            }
+            (Entry::Catalog { .. }, Some(_)) | (_, None) => {
+                return Err(damaged(format!("{entry:?} is out of place")));
+            }
+            (_, Some(_)) => state.execute(entry).map_err(damaged)?,
+        }
+    }
+    Ok((state, format))
+}
+
+fn parse_line(line: &[u8]) -> Result<Entry, String> {
+    serde_json::from_slice(checked::json_of(line)?).map_err(|error| error.to_string())
+}

@@ -1,0 +1,205 @@
+//! What the entries of the log amount to. The same function executes an entry that was read back and
+//! one that was just written, so that a restart finds what was answered before it.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::Page;
+use super::log::Entry;
+use super::settings::{DatabaseSettings, TableSettings};
+use super::table::{Database, NewNames, Table};
+use crate::record::TableId;
+
+/// Databases and tables by name and number.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    by_name: BTreeMap<Box<str>, Home>,
+    /// Table `id` stands at `id - 1`; deleted ones too, so that no number is given twice.
+    by_id: Vec<Slot>,
+    /// Tables that are not deleted.
+    live: usize,
+}
+
+/// A database with its tables.
+#[derive(Debug)]
+pub(super) struct Home {
+    pub(super) database: Arc<Database>,
+    pub(super) tables: BTreeMap<Box<str>, Arc<Table>>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    table: Arc<Table>,
+    is_deleted: bool,
+}
+
+impl State {
+    pub(super) fn home(&self, database: &str) -> Option<&Home> {
+        self.by_name.get(database)
+    }
+
+    pub(super) fn databases(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// How many tables there are in all databases.
+    pub(super) const fn live(&self) -> usize {
+        self.live
+    }
+
+    pub(super) fn find(&self, database: &str, table: &str) -> Option<&Arc<Table>> {
+        self.home(database)?.tables.get(table)
+    }
+
+    pub(super) fn next_id(&self) -> TableId {
+        TableId(u32::try_from(self.by_id.len() + 1).expect("nobody makes four billion tables"))
+    }
+
+    /// The table of this number, unless it is deleted.
+    pub(super) fn get(&self, id: TableId) -> Option<&Arc<Table>> {
+        self.slot(id).filter(|slot| !slot.is_deleted).map(|slot| &slot.table)
+    }
+
+    /// The table of this number, if it is deleted.
+    pub(super) fn deleted(&self, id: TableId) -> Option<&Arc<Table>> {
+        self.slot(id).filter(|slot| slot.is_deleted).map(|slot| &slot.table)
+    }
+
+    /// Every table that ever was, by number.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.by_id.iter().map(|slot| &slot.table)
+    }
+
+    /// Every table, by number.
+    pub(super) fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.by_id.iter().filter(|slot| !slot.is_deleted).map(|slot| &slot.table)
+    }
+
+    /// The databases after the one named `after`, in the order of their names.
+    pub(super) fn page_of_databases(&self, after: Option<&str>, max: usize) -> Page<Arc<Database>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let homes = self.by_name.range::<str, _>((from, Bound::Unbounded));
+        Page::of(homes.map(|(_, home)| Arc::clone(&home.database)), max)
+    }
+
+    /// The tables after those names, in the order of databases and names; of `database` only where
+    /// one is given.
+    pub(super) fn page_of_tables(
+        &self,
+        database: Option<&str>,
+        after: Option<(&str, &str)>,
+        max: usize,
+    ) -> Page<Arc<Table>> {
+        let first = database.or(after.map(|(database, _)| database));
+        let from = first.map_or(Bound::Unbounded, Bound::Included);
+        let homes = self
+            .by_name
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(|(name, _)| database.is_none_or(|database| database == &***name));
+        let tables = homes.flat_map(|(name, home)| {
+            let after = after.filter(|(database, _)| *database == &**name).map(|(_, table)| table);
+            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+            home.tables.range::<str, _>((from, Bound::Unbounded)).map(|(_, table)| table)
+        });
+        Page::of(tables.map(Arc::clone), max)
+    }
+
+    /// Executes an entry.
+    ///
+    /// # Errors
+    ///
+    /// What makes no sense after the entries before it, for people; nothing was executed.
+    pub(super) fn execute(&mut self, entry: Entry) -> Result<(), String> {
+        match entry {
+            Entry::Catalog { .. } => Err("a second beginning".to_owned()),
+            Entry::Create { id, database, table, settings } => {
+                self.create(id, [database, table], settings)
+            }
+            Entry::SetTable { id, settings } => {
+                self.live_table(id)?.set(settings);
+                Ok(())
+            }
+            Entry::Names { id, dimensions, measures } => {
+                self.live_table(id)?.add_names(NewNames { dimensions, measures });
+                Ok(())
+            }
+            Entry::DeleteTable { id } => self.delete_table(id),
+            Entry::CreateDatabase { database, settings } => {
+                if self.by_name.contains_key(&database) {
+                    return Err(format!("database {database:?} is made a second time"));
+                }
+                self.add_database(&database, settings);
+                Ok(())
+            }
+            Entry::SetDatabase { database, settings } => {
+                self.known_home(&database)?.database.set(settings);
+                Ok(())
+            }
+            Entry::DeleteDatabase { database } => {
+                if !self.known_home(&database)?.tables.is_empty() {
+                    return Err(format!("database {database:?} is deleted with tables in it"));
+                }
+                self.by_name.remove(&database);
+                Ok(())
+            }
+        }
+    }
+
+    fn create(
+        &mut self,
+        id: TableId,
+        [database, name]: [Box<str>; 2],
+        mut settings: TableSettings,
+    ) -> Result<(), String> {
+        let expected = self.next_id();
+        if id != expected {
+            return Err(format!("table number {id}, expected {expected}"));
+        }
+        if self.find(&database, &name).is_some() {
+            return Err(format!("table {database:?}.{name:?} is made a second time"));
+        }
+        // Format 1 knew no time of an update.
+        settings.updated_ns = settings.updated_ns.max(settings.created_ns);
+        if !self.by_name.contains_key(&database) {
+            let (created_ns, updated_ns) = (settings.created_ns, settings.created_ns);
+            let settings =
+                DatabaseSettings { created_ns, updated_ns, ..DatabaseSettings::default() };
+            self.add_database(&database, settings);
+        }
+        let table = Arc::new(Table::new(id, &database, &name, settings));
+        let home = self.by_name.get_mut(&database).expect("it was just made, or known before");
+        home.tables.insert(name, Arc::clone(&table));
+        self.by_id.push(Slot { table, is_deleted: false });
+        self.live += 1;
+        Ok(())
+    }
+
+    fn add_database(&mut self, name: &str, settings: DatabaseSettings) {
+        let database = Arc::new(Database::new(name, settings));
+        let before = self.by_name.insert(name.into(), Home { database, tables: BTreeMap::new() });
+        assert!(before.is_none(), "a database is made once");
+    }
+
+    fn delete_table(&mut self, id: TableId) -> Result<(), String> {
+        let table = Arc::clone(self.live_table(id)?);
+        let home = self.by_name.get_mut(&table.database).expect("a table's database is known");
+        let removed = home.tables.remove(&table.name);
+        assert!(removed.is_some_and(|removed| removed.id == id), "a name leads to one table");
+        self.by_id[id.0 as usize - 1].is_deleted = true;
+        self.live -= 1;
+        Ok(())
+    }
+
+    fn slot(&self, id: TableId) -> Option<&Slot> {
+        self.by_id.get((id.0 as usize).checked_sub(1)?)
+    }
+
+    fn live_table(&self, id: TableId) -> Result<&Arc<Table>, String> {
+        self.get(id).ok_or_else(|| format!("table number {id} is not there"))
+    }
+
+    fn known_home(&self, database: &str) -> Result<&Home, String> {
+        self.home(database).ok_or_else(|| format!("database {database:?} is not there"))
+    }
+}

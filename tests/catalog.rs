@@ -1,0 +1,88 @@
+//! The promise: a catalog written by any earlier version still opens, with exactly the tables that were
+//! made. `tests/data/catalog-v*` hold what each format's servers wrote; they are never written again.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails ends its test")]
+
+use std::fs;
+use std::path::Path;
+
+use tidegate::engine::catalog::{Catalog, Profile, Retention, TableSettings};
+use tidegate::record::TableId;
+
+const LOG: &str = "catalog.log";
+
+fn fixture() -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/catalog-v1").join(LOG);
+    fs::read(path).unwrap()
+}
+
+fn copy() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join(LOG), fixture()).unwrap();
+    dir
+}
+
+fn check(catalog: &Catalog) {
+    let made: Vec<_> = catalog
+        .tables()
+        .iter()
+        .map(|table| (table.id.0, format!("{}.{}", table.database, table.name)))
+        .collect();
+    let names = ["iot.weather", "iot.pump 1", "fleet/weekly.weather", "iot.valve"];
+    let expected: Vec<_> = (1..).zip(names.map(str::to_owned)).collect();
+    assert_eq!(made, expected);
+    let created_ns = 1_795_367_326_284_269_909;
+    let weather = TableSettings { created_ns, updated_ns: created_ns, ..TableSettings::default() };
+    assert_eq!(*catalog.get(TableId(1)).unwrap().settings(), weather);
+    let valve = catalog.get(TableId(4)).unwrap().settings();
+    assert_eq!((valve.profile, valve.columns_max), (Profile::Strict, 7));
+    let retention = Retention { memory_hours: 1, magnetic_days: 2, magnetic_writes: true };
+    assert_eq!(valve.retention, retention);
+    assert_eq!(catalog.table_count("iot"), Some(3));
+    assert_eq!(catalog.database("iot").unwrap().settings().created_ns, created_ns);
+}
+
+#[test]
+fn a_catalog_of_format_1_opens_and_goes_on_in_format_2() {
+    let dir = copy();
+    check(&Catalog::open(dir.path()).unwrap());
+    let renewed = fs::read_to_string(dir.path().join(LOG)).unwrap();
+    assert!(renewed.starts_with(r#"da529710 {"op":"catalog","format":2}"#), "{renewed}");
+    let catalog = Catalog::open(dir.path()).unwrap();
+    check(&catalog);
+    catalog.delete_table("iot", "valve").unwrap();
+    drop(catalog);
+    let catalog = Catalog::open(dir.path()).unwrap();
+    assert!(catalog.is_deleted(TableId(4)));
+    assert_eq!(catalog.tables().len(), 3);
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "nothing is left beside the log: {left:?}");
+}
+
+#[test]
+fn a_catalog_of_format_1_is_read_and_not_renewed_by_who_only_reads() {
+    let dir = copy();
+    assert_eq!(Catalog::read_only(dir.path()).unwrap().len(), 4);
+    assert_eq!(fs::read(dir.path().join(LOG)).unwrap(), fixture());
+}
+
+#[test]
+fn a_catalog_of_format_1_that_is_damaged_is_refused_and_stays_as_it_is() {
+    let dir = copy();
+    let mut bytes = fixture();
+    bytes[100] ^= 1;
+    fs::write(dir.path().join(LOG), &bytes).unwrap();
+    let error = Catalog::open(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("line 2:"), "{error}");
+    assert_eq!(fs::read(dir.path().join(LOG)).unwrap(), bytes);
+}
+
+/// A crash may have cut the last line of the old format too.
+#[test]
+fn a_torn_line_of_format_1_is_dropped_before_the_rest_is_renewed() {
+    let dir = copy();
+    let bytes = fixture();
+    fs::write(dir.path().join(LOG), &bytes[..bytes.len() - 1]).unwrap();
+    assert_eq!(Catalog::open(dir.path()).unwrap().tables().len(), 3);
+    assert_eq!(Catalog::open(dir.path()).unwrap().tables().len(), 3);
+}
