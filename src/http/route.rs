@@ -29,6 +29,8 @@ pub enum Endpoint {
     Metrics,
     /// The page that names the endpoints.
     Index,
+    /// The Timestream Write API.
+    Timestream,
     /// Which methods a path has.
     Options,
 }
@@ -58,6 +60,11 @@ const GET: &[Method] = &[Method::GET];
 const PROBE: &[Method] = &[Method::GET, Method::HEAD];
 const QUERY: &[Method] = &[Method::GET, Method::POST];
 
+/// A page for people, and the one path of Amazon's JSON protocol.
+const TOP: &str = "/";
+const TOP_METHODS: &[Method] = &[Method::GET, Method::HEAD, Method::POST];
+
+const ALLOW_TOP: &str = "GET, HEAD, OPTIONS, POST";
 const ALLOW_POST: &str = "OPTIONS, POST";
 const ALLOW_GET: &str = "GET, OPTIONS";
 const ALLOW_PROBE: &str = "GET, HEAD, OPTIONS";
@@ -76,7 +83,7 @@ const ROUTES: [Route; 12] = [
     route("/health", PROBE, ALLOW_PROBE, Endpoint::Health, Family::V2),
     route("/ready", PROBE, ALLOW_PROBE, Endpoint::Ready, Family::V2),
     route("/metrics", PROBE, ALLOW_PROBE, Endpoint::Metrics, Family::Native),
-    route("/", PROBE, ALLOW_PROBE, Endpoint::Index, Family::Native),
+    route(TOP, TOP_METHODS, ALLOW_TOP, Endpoint::Index, Family::Native),
 ];
 
 const fn route(
@@ -116,6 +123,7 @@ impl Endpoint {
             Self::Ready => "ready",
             Self::Metrics => "metrics",
             Self::Index => "index",
+            Self::Timestream => "timestream",
             Self::Options => "options",
         }
     }
@@ -134,13 +142,17 @@ impl Endpoint {
             | Self::WriteV3
             | Self::WriteNative
             | Self::Export
-            | Self::Query => Access::Known,
+            | Self::Query
+            | Self::Timestream => Access::Known,
         }
     }
 }
 
-/// Whose clients ask for `path`, whether or not it exists.
-pub fn family_of(path: &str) -> Family {
+/// Whose clients ask for `path` with `method`, whether or not it exists.
+pub fn family_of(method: &Method, path: &str) -> Family {
+    if path == TOP && method == Method::POST {
+        return Family::Timestream;
+    }
     let known = ROUTES.iter().find(|route| route.path == path).map(|route| route.family);
     known.unwrap_or_else(|| match path.get(..8) {
         Some("/api/v1/") => Family::Native,
@@ -159,6 +171,9 @@ pub fn find(method: &Method, path: &str) -> Result<Way, Fault> {
     let route = ROUTES.iter().find(|route| route.path == path).ok_or_else(|| {
         Fault::new(Kind::NotFound, "not found: GET / names the paths that there are")
     })?;
+    if path == TOP && method == Method::POST {
+        return Ok(Way { endpoint: Endpoint::Timestream, allow: route.allow });
+    }
     if route.methods.contains(method) {
         return Ok(Way { endpoint: route.endpoint, allow: route.allow });
     }
@@ -179,6 +194,8 @@ mod tests {
         assert_eq!(endpoint(Method::POST, "/write"), Ok(Endpoint::WriteV1));
         assert_eq!(endpoint(Method::HEAD, "/ping"), Ok(Endpoint::Ping));
         assert_eq!(endpoint(Method::OPTIONS, "/write"), Ok(Endpoint::Options));
+        assert_eq!(endpoint(Method::POST, "/"), Ok(Endpoint::Timestream));
+        assert_eq!(endpoint(Method::GET, "/"), Ok(Endpoint::Index));
         let fault = endpoint(Method::GET, "/write").unwrap_err();
         assert_eq!(fault.kind, Kind::MethodNotAllowed { allow: "OPTIONS, POST" });
         assert_eq!(endpoint(Method::POST, "/write/").unwrap_err().status(), 404);
@@ -194,8 +211,9 @@ mod tests {
             ("/api/v1/nothing", Family::Native),
             ("/api/v1", Family::V1),
             ("/äöü/äöü", Family::V1),
+            ("/", Family::Timestream),
         ] {
-            assert_eq!(family_of(path), family, "{path}");
+            assert_eq!(family_of(&Method::POST, path), family, "{path}");
         }
     }
 

@@ -344,6 +344,7 @@ fn app(core: &Core) -> App {
     App {
         ingest: core.ingest.clone(),
         engine: Arc::clone(&core.engine),
+        catalog: Arc::clone(&core.catalog),
         tables: Arc::clone(&status) as Arc<dyn crate::api::Tables>,
         status,
         metrics: core.metrics.clone(),

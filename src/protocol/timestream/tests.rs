@@ -1,0 +1,232 @@
+//! Each rule of a request, in the order in which they are looked at.
+
+use super::shape::{self, Problem};
+use crate::record::{MeasureKind, Value};
+
+/// A request of one record with these members, beside these that all share.
+fn request(common: &str, record: &str) -> String {
+    format!(
+        r#"{{"DatabaseName":"db1","TableName":"t1","CommonAttributes":{{{common}}},"Records":[{{{record}}}]}}"#
+    )
+}
+
+/// What the records are, in short; or the message.
+fn shown(body: &str) -> Result<Vec<String>, String> {
+    let request = shape::read(body.as_bytes()).map_err(|problem| match problem {
+        Problem::Malformed(malformed) => format!("malformed: {malformed}"),
+        Problem::Invalid(invalid) => invalid.to_string(),
+    })?;
+    let records = request.records().map_err(|invalid| invalid.to_string())?;
+    let each = records.iter().map(|record| {
+        let dimensions: Vec<_> =
+            record.dimensions.iter().map(|d| format!("{}={}", d.name, d.value)).collect();
+        let kind = if record.kind == MeasureKind::Multi { "multi" } else { "one" };
+        let values: Vec<_> = record
+            .attributes
+            .iter()
+            .map(|attribute| match attribute.value {
+                Value::Double(number) => format!("{}:{number:?}", attribute.name),
+                Value::Bigint(number) => format!("{}:{number}i", attribute.name),
+                Value::Boolean(truth) => format!("{}:{truth}", attribute.name),
+                Value::Varchar(text) => format!("{}:{text:?}", attribute.name),
+                Value::Timestamp(time) => format!("{}:{time}t", attribute.name),
+            })
+            .collect();
+        let (name, time, version) = (record.measure_name, record.time_ns, record.version);
+        let (dimensions, values) = (dimensions.join(","), values.join(","));
+        let (time, version) = (time.unwrap_or(-1), version.unwrap_or(-1));
+        format!("{name} {dimensions} {kind} {values} {time} v{version}")
+    });
+    Ok(each.collect())
+}
+
+const FULL: &str = r#""Dimensions":[{"Name":"h","Value":"1"}],"MeasureName":"cpu","MeasureValue":"1.5","Time":"1700000000000""#;
+
+#[test]
+fn a_member_stands_in_the_record_or_in_common_attributes_and_the_records_goes_first() {
+    for (common, record, expected) in [
+        ("", FULL, "cpu h=1 one :1.5 1700000000000000000 v1"),
+        (FULL, "", "cpu h=1 one :1.5 1700000000000000000 v1"),
+        (
+            r#""Dimensions":[{"Name":"r","Value":"eu","DimensionValueType":"VARCHAR"}],"Version":3,"MeasureName":"mem","TimeUnit":"NANOSECONDS""#,
+            FULL,
+            "cpu r=eu,h=1 one :1.5 1700000000000 v3",
+        ),
+        (
+            r#""TimeUnit":"SECONDS","Version":3"#,
+            r#""Dimensions":[{"Name":"h","Value":""}],"MeasureName":"cpu","MeasureValue":"7","MeasureValueType":"BIGINT","Time":"17","Version":9223372036854775807"#,
+            "cpu h= one :7i 17000000000 v9223372036854775807",
+        ),
+        (
+            r#""MeasureValues":[{"Name":"a","Value":"True","Type":"BOOLEAN"},{"Name":"b","Value":"5","Type":"TIMESTAMP"}],"MeasureValueType":"MULTI""#,
+            r#""Dimensions":[{"Name":"h","Value":"1"}],"MeasureName":"cpu","Time":"1","TimeUnit":"MICROSECONDS","MeasureValues":null"#,
+            "cpu h=1 multi a:true,b:5000t 1000 v1",
+        ),
+        (
+            r#""Future":{"x":[1]},"MeasureValueType":"VARCHAR""#,
+            r#""Dimensions":[{"Name":"h","Value":"\u00e9\u2603"}],"MeasureName":"c","MeasureValue":"a\"b","Time":"3","Version":null"#,
+            "c h=é☃ one :\"a\\\"b\" 3000000 v1",
+        ),
+    ] {
+        let found = shown(&request(common, record));
+        assert_eq!(found.as_deref(), Ok(&[expected.to_owned()][..]));
+    }
+}
+
+#[test]
+fn what_breaks_a_rule_fails_the_request_and_is_named_with_index_member_and_value() {
+    let with = |member: &str| format!("{FULL},{member}");
+    let without = |member: &str| {
+        let parts = [
+            r#""Dimensions":[{"Name":"h","Value":"1"}]"#,
+            r#""MeasureName":"cpu""#,
+            r#""MeasureValue":"1.5""#,
+            r#""Time":"1""#,
+        ];
+        parts.into_iter().filter(|part| !part.contains(member)).collect::<Vec<_>>().join(",")
+    };
+    let value = |text: &str, name: &str| {
+        format!(
+            r#"{},"MeasureValue":"{text}","MeasureValueType":"{name}""#,
+            without("\"MeasureValue\"")
+        )
+    };
+    for (common, record, expected) in [
+        (
+            "",
+            without("Dimensions"),
+            "At least one dimension is required for a record. RecordIndex 0",
+        ),
+        ("", without("MeasureName"), "Measure name is required for a record. RecordIndex 0"),
+        ("", without("\"MeasureValue\""), "A measure value is required for a record."),
+        ("", without("Time"), "Invalid time for record. RecordIndex 0: Time is missing"),
+        (
+            r#""Time":"12.5""#,
+            without("Time"),
+            "Invalid time for record. RecordIndex 0: Time is '12.5'",
+        ),
+        (r#""Time":"-1""#, without("Time"), "Invalid time for record."),
+        (r#""Time":"9223372036855""#, without("Time"), "Invalid time for record."),
+        ("", with(r#""Version":0"#), "Invalid version for record. RecordIndex 0: Version is '0'"),
+        (r#""Version":-1"#, FULL.to_owned(), "Invalid version for record."),
+        (
+            r#""Dimensions":[{"Name":"h","Value":"2"}]"#,
+            FULL.to_owned(),
+            "Dimension names must be unique in a record. RecordIndex 0: Dimensions is 'h'",
+        ),
+        ("", with(r#""MeasureValueType":"TIMESTAMP""#), "TIMESTAMP is not taken as the type of"),
+        (
+            "",
+            with(r#""MeasureValueType":"MULTI""#),
+            "MeasureValue is not taken in a record of type",
+        ),
+        (
+            r#""MeasureValues":[{"Name":"a","Value":"1","Type":"BIGINT"}]"#,
+            FULL.to_owned(),
+            "MeasureValue and MeasureValues exclude each other",
+        ),
+        (
+            r#""MeasureValues":[{"Name":"a","Value":"1","Type":"BIGINT"}]"#,
+            without("\"MeasureValue\""),
+            "MeasureValues are taken in a record of type MULTI only.",
+        ),
+        (
+            r#""MeasureValueType":"MULTI""#,
+            without("\"MeasureValue\""),
+            "MeasureValues are required for a record of type MULTI.",
+        ),
+        (
+            r#""MeasureValueType":"MULTI","MeasureValues":[{"Name":"a","Value":"1","Type":"MULTI"}]"#,
+            without("\"MeasureValue\""),
+            "MULTI is no type of one of the MeasureValues.",
+        ),
+        (
+            r#""MeasureValueType":"MULTI","MeasureValues":[{"Name":"a","Value":"1","Type":"BIGINT"},{"Name":"a","Value":"1","Type":"BIGINT"}]"#,
+            without("\"MeasureValue\""),
+            "Measure value names must be unique in a record.",
+        ),
+        (
+            "",
+            value("NaN", "DOUBLE"),
+            "Invalid DOUBLE value. RecordIndex 0: MeasureValue is 'NaN': NaN and Infinity cannot be stored.",
+        ),
+        ("", value("-Infinity", "DOUBLE"), "Invalid DOUBLE value."),
+        ("", value("1e999", "DOUBLE"), "Invalid DOUBLE value."),
+        ("", value(" 1", "DOUBLE"), "Invalid DOUBLE value."),
+        ("", value("0x10", "DOUBLE"), "Invalid DOUBLE value."),
+        ("", value("1.0", "BIGINT"), "Invalid BIGINT value."),
+        ("", value("9223372036854775808", "BIGINT"), "Invalid BIGINT value."),
+        ("", value("yes", "BOOLEAN"), "Invalid BOOLEAN value."),
+    ] {
+        let found = shown(&request(common, &record)).unwrap_err();
+        assert!(found.starts_with(expected), "{record}\n{found}\n{expected}");
+    }
+}
+
+#[test]
+fn constraints_of_the_model_are_told_all_at_once_with_their_paths() {
+    let long = "x".repeat(2049);
+    for (record, expected) in [
+        (
+            r#""Dimensions":[{"Name":"h","Value":"1","DimensionValueType":"X"}]"#.to_owned(),
+            "1 validation error detected: Value 'X' at 'records.1.member.dimensions.1.member.dimensionValueType' failed to satisfy constraint: Member must satisfy enum value set: [VARCHAR]",
+        ),
+        (
+            r#""Dimensions":[{"Name":"","Value":null}],"MeasureName":"""#.to_owned(),
+            "3 validation errors detected: Value '' at 'records.1.member.measureName' failed to satisfy constraint: Member must have length greater than or equal to 1; Value '' at 'records.1.member.dimensions.1.member.name' failed to satisfy constraint: Member must have length greater than or equal to 1; Value null at 'records.1.member.dimensions.1.member.value' failed to satisfy constraint: Member must not be null",
+        ),
+        (format!(r#""MeasureValue":"{long}""#), "1 validation error detected: Value 'xxx"),
+        (r#""MeasureValue":"""#.to_owned(), "1 validation error detected: Value '' at"),
+        (r#""Time":"""#.to_owned(), "1 validation error detected: Value '' at"),
+        (r#""TimeUnit":"HOURS""#.to_owned(), "1 validation error detected: Value 'HOURS' at"),
+        (
+            r#""MeasureValueType":"FLOAT""#.to_owned(),
+            "1 validation error detected: Value 'FLOAT' at",
+        ),
+        (
+            r#""MeasureValues":[{}]"#.to_owned(),
+            "3 validation errors detected: Value null at 'records.1.member.measureValues.1.member.name'",
+        ),
+    ] {
+        let found = shown(&request("", &record)).unwrap_err();
+        assert!(found.starts_with(expected), "{record}\n{found}");
+    }
+    let at = shown(&request("", &format!(r#"{FULL},"MeasureValueType":"VARCHAR""#)));
+    assert!(at.is_ok(), "{at:?}");
+}
+
+#[test]
+fn a_request_has_a_hundred_records_at_most_and_one_at_least() {
+    let with = |count: usize| {
+        let records = vec![format!("{{{FULL}}}"); count].join(",");
+        format!(r#"{{"DatabaseName":"d","TableName":"t","Records":[{records}]}}"#)
+    };
+    assert_eq!(shown(&with(100)).unwrap().len(), 100);
+    assert_eq!(
+        shown(&with(101)).unwrap_err(),
+        "1 validation error detected: Value '[101 records]' at 'records' failed to satisfy \
+         constraint: Member must have length less than or equal to 100"
+    );
+    assert!(shown(&with(0)).unwrap_err().contains("greater than or equal to 1"));
+    let found = shown("{}").unwrap_err();
+    assert!(found.starts_with("3 validation errors detected"), "{found}");
+}
+
+#[test]
+fn what_is_no_json_of_a_request_is_malformed_and_the_record_is_named() {
+    for (body, expected) in [
+        ("", "malformed: the body: EOF"),
+        ("[]", "malformed: the body: "),
+        (
+            &request("", r#""Dimensions":[["h","1"]]"#),
+            "malformed: record 0: invalid type: sequence",
+        ),
+        (r#"{"Records":{}}"#, "malformed: the body: "),
+        (&request("", r#""MeasureValue":1.5"#), "malformed: record 0: invalid type"),
+        (&request("", r#""Version":9223372036854775808"#), "malformed: record 0: "),
+        (&request(r#""Version":"1""#, FULL), "malformed: CommonAttributes: invalid type"),
+    ] {
+        let found = shown(body).unwrap_err();
+        assert!(found.starts_with(expected), "{body}\n{found}");
+    }
+}
