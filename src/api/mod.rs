@@ -39,6 +39,8 @@ use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::record::TableId;
 
+use fault::Fault;
+
 /// Most exports that run at once. Each holds a thread and a few chunks of
 /// [`export::CHUNK_BYTES`]; the next one is told to come back.
 pub const EXPORTS_MAX: usize = 8;
@@ -88,12 +90,30 @@ pub trait Tables: Debug + Send + Sync {
     /// The names of all databases, sorted.
     fn databases(&self) -> Vec<String>;
 
-    /// Makes a database, unless it exists.
+    /// The names of a database's tables, sorted; none where there is no such database.
+    fn tables_in(&self, database: &str) -> Vec<String>;
+
+    /// Makes a database, unless it exists. It is durable on return.
     ///
     /// # Errors
     ///
-    /// What keeps it from being made, for the client: the settings forbid it, the name is no name.
-    fn create_database(&self, database: &str) -> Result<(), String>;
+    /// [`Fault`] 400 where the settings forbid it or the name is no name, 500 where it cannot be
+    /// written.
+    fn create_database(&self, database: &str) -> Result<(), Fault>;
+
+    /// Deletes a database and, before it, its tables; one that there is not is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] 500 where it cannot be written: some of its tables may be deleted.
+    fn drop_database(&self, database: &str) -> Result<(), Fault>;
+
+    /// Deletes a table; one that there is not is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] 400 where there is no such database, 500 where it cannot be written.
+    fn drop_table(&self, database: &str, table: &str) -> Result<(), Fault>;
 }
 
 /// The state of the server, for probes and metrics.

@@ -223,7 +223,7 @@ mod tests {
     fn receipt(accepted: u64, named: Vec<NamedRefusal>) -> Receipt {
         let lsn = (accepted > 0).then_some(Lsn(42));
         let refused = named.len() as u64;
-        Receipt { lsn, durability: Durability::Sync, accepted, refused, named }
+        Receipt { lsn, durability: Durability::Sync, accepted, magnetic: 0, refused, named }
     }
 
     fn shown(plan: &Plan, receipt: &Receipt) -> (Reply, Value) {

@@ -10,9 +10,10 @@ use clap::Args;
 use super::{Failure, SettingsArgs};
 use crate::base::clock::SystemClock;
 use crate::config::Config;
-use crate::engine::catalog::Table;
+use crate::engine::catalog::{Table, TableSettings};
 use crate::engine::upsert::{self, Candidate, Verdict};
 use crate::engine::{Row, TimeRange};
+use crate::ingest::Rules;
 use crate::protocol::line;
 use crate::record::codec::{Bucket, Payload, PayloadBuilder, RecordView};
 use crate::record::{Dimension, Record, RecordSink, Refusal, TableId, Value, validate};
@@ -125,10 +126,17 @@ struct Explainer<'e> {
 impl RecordSink for Explainer<'_> {
     fn record(&mut self, record: &Record<'_>) {
         let table = self.stock.table(record);
-        let checked = validate::family(record)
-            .and_then(|()| validate::layout(record))
-            .and_then(|()| validate::values(record))
-            .and_then(|()| table.as_deref().map_or(Ok(()), |table| fits(table, record)));
+        let settings = table.as_ref().map_or_else(
+            || {
+                let profile = self.config.ingest.profile;
+                Arc::new(TableSettings { profile, ..TableSettings::default() })
+            },
+            |table| table.settings(),
+        );
+        let time_ns = record.time_ns.unwrap_or(self.received_ns);
+        let checked = Rules::plain(record, time_ns)
+            .and_then(|()| Rules::new(settings, self.received_ns).all(record, time_ns))
+            .and_then(|_store| table.as_deref().map_or(Ok(()), |table| fits(table, record)));
         if let Err((reason, message)) = checked {
             self.refuse(Refusal { origin: record.origin, column: 0, reason, message });
             return;

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+use super::rules::{Rules, broken};
 use super::{Ask, Durability, NamedRefusal, Options, Receipt};
 use crate::base::class::Class;
-use crate::engine::catalog::{Catalog, Table, TableSettings};
+use crate::engine::catalog::{Catalog, CatalogError, Table, TableSettings};
 use crate::record::codec::{FamilyId, LayoutId, PAYLOAD_BYTES_MAX, PayloadBuilder};
 use crate::record::limits::{REFUSALS_NAMED_MAX, REFUSED_TEXT_QUOTED_BYTES_MAX};
-use crate::record::validate::{self, Broken};
+use crate::record::validate::Broken;
+use crate::record::window::Store;
 use crate::record::{MeasureKind, Reason, Record, RecordSink, Refusal, ValueType};
 
 /// Packs the records of one request.
@@ -42,13 +44,21 @@ pub(super) struct Encoder<'e> {
 struct Resolved {
     database: String,
     name: String,
-    table: Result<Arc<Table>, Broken>,
+    table: Result<Found, Broken>,
+}
+
+/// A table and its rules, the same for all records of a request.
+#[derive(Clone)]
+struct Found {
+    table: Arc<Table>,
+    rules: Rules,
 }
 
 /// What became of the records of a request.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     accepted: u64,
+    magnetic: u64,
     refused: u64,
     named: Vec<NamedRefusal>,
     /// How many were refused for which reason.
@@ -91,24 +101,23 @@ impl<'e> Encoder<'e> {
     fn take(&mut self, record: &Record<'_>) -> Result<(), Broken> {
         // What a record alone can break comes first: one that is refused must leave no table behind,
         // and no column whose type it has chosen for all that follow.
-        validate::values(record)?;
         let time_ns = record.time_ns.unwrap_or(self.ask.received_ns);
-        validate::time(time_ns)?;
-        record.version.map_or(Ok(()), validate::version)?;
-        let at = self.resolve(record)?;
-        let table = match &self.tables[at].table {
-            Ok(table) => table,
+        Rules::plain(record, time_ns)?;
+        let at = self.resolve(record, time_ns)?;
+        let found = match &self.tables[at].table {
+            Ok(found) => found,
             Err(broken) => return Err(broken.clone()),
         };
-        let (family, is_new) = self.builder.family(table.id, record);
+        let store = found.rules.record(record, time_ns)?;
+        let (family, is_new) = self.builder.family(found.table.id, record);
         if is_new {
-            self.families.push(validate::family(record));
+            self.families.push(found.rules.family(record));
             assert_eq!(self.families.len(), family.0 as usize + 1, "one verdict a family");
         }
         let (layout, _) = self.builder.layout(record);
         if self.good != Some((family, layout)) {
-            let table = Arc::clone(table);
-            self.judge(&table, (family, layout), record)?;
+            let found = found.clone();
+            self.judge(&found, (family, layout), record)?;
         }
         let version = record.version.unwrap_or_else(|| self.next_version());
         // Past the bound the request is refused as a whole; packing on would only take memory.
@@ -116,6 +125,7 @@ impl<'e> Encoder<'e> {
             self.builder.push((family, layout), record, time_ns, version);
         }
         self.outcome.accepted += 1;
+        self.outcome.magnetic += u64::from(store == Store::Magnetic);
         Ok(())
     }
 
@@ -129,18 +139,43 @@ impl<'e> Encoder<'e> {
     /// The verdict on a family with a layout: names, and types against the table's columns.
     fn judge(
         &mut self,
-        table: &Table,
+        found: &Found,
         pair: (FamilyId, LayoutId),
         record: &Record<'_>,
     ) -> Result<(), Broken> {
         self.families[pair.0.0 as usize].clone()?;
-        let verdict = self
-            .layouts
-            .entry(pair)
-            .or_insert_with(|| validate::layout(record).and_then(|()| claim(table, record)));
-        verdict.clone()?;
+        if let Some(verdict) = self.layouts.get(&pair) {
+            verdict.clone()?;
+        } else {
+            let verdict = found.rules.layout(record).and_then(|()| self.claim(found, record));
+            self.layouts.insert(pair, verdict.clone());
+            verdict?;
+        }
         self.good = Some(pair);
         Ok(())
+    }
+
+    /// Claims the record's attributes as columns of the table, and in a strict table its names, or
+    /// finds that they do not fit.
+    fn claim(&mut self, found: &Found, record: &Record<'_>) -> Result<(), Broken> {
+        let columns = columns(record);
+        if found.rules.is_strict() {
+            let attributes = columns.iter().map(|(name, _)| *name);
+            found.table.check_twofold(attributes).map_err(|error| broken(&error.into()))?;
+            found.table.fits(&columns).map_err(|error| broken(&error.into()))?;
+            let dimensions = record.dimensions.iter().map(|dimension| dimension.name);
+            let claimed = self.catalog.claim_names(&found.table, dimensions, record.measure_name);
+            claimed.map_err(|error| self.unclaimed(&error))?;
+        }
+        found.table.claim_attributes(&columns).map_err(|error| broken(&error.into()))
+    }
+
+    /// What keeps a record out when the catalog does: it, or a fault of ours.
+    fn unclaimed(&mut self, error: &CatalogError) -> Broken {
+        if error.class() != Class::Refused {
+            self.outcome.fault = Some(error.to_string());
+        }
+        broken(error)
     }
 
     /// The place in `tables` of the record's table, which is made where the settings allow it.
@@ -148,7 +183,7 @@ impl<'e> Encoder<'e> {
     /// # Errors
     ///
     /// What keeps this record from being the one for whose sake a table is made.
-    fn resolve(&mut self, record: &Record<'_>) -> Result<usize, Broken> {
+    fn resolve(&mut self, record: &Record<'_>, time_ns: i64) -> Result<usize, Broken> {
         let is_it =
             |known: &Resolved| known.name == record.table && known.database == record.database;
         if self.tables.get(self.table_hint).is_some_and(is_it) {
@@ -158,19 +193,28 @@ impl<'e> Encoder<'e> {
         let known = self.tables_by_name.find(hash, |&at| is_it(&self.tables[at])).copied();
         self.table_hint = match known {
             Some(at) => at,
-            None => self.add_table(record, hash)?,
+            None => self.add_table(record, (time_ns, hash))?,
         };
         Ok(self.table_hint)
     }
 
-    fn add_table(&mut self, record: &Record<'_>, hash: u64) -> Result<usize, Broken> {
+    fn add_table(
+        &mut self,
+        record: &Record<'_>,
+        (time_ns, hash): (i64, u64),
+    ) -> Result<usize, Broken> {
+        let received_ns = self.ask.received_ns;
         let table = if let Some(table) = self.catalog.resolve(record.database, record.table) {
             Ok(table)
         } else {
-            validate::family(record)?;
-            validate::layout(record)?;
-            self.create(record)
+            let settings = Arc::new(new_table(self.options, self.ask));
+            Rules::new(Arc::clone(&settings), received_ns).all(record, time_ns)?;
+            self.create(record, &settings)
         };
+        let table = table.map(|table| {
+            let rules = Rules::new(table.settings(), received_ns);
+            Found { table, rules }
+        });
         let (database, name) = (record.database.to_owned(), record.table.to_owned());
         self.tables.push(Resolved { database, name, table });
         let at = self.tables.len() - 1;
@@ -182,7 +226,11 @@ impl<'e> Encoder<'e> {
     }
 
     /// Makes the table of `record`, which there is not yet.
-    fn create(&mut self, record: &Record<'_>) -> Result<Arc<Table>, Broken> {
+    fn create(
+        &mut self,
+        record: &Record<'_>,
+        settings: &TableSettings,
+    ) -> Result<Arc<Table>, Broken> {
         if !self.options.create_tables {
             let is_own = record.database == self.ask.database;
             if is_own && !self.catalog.has_database(record.database) {
@@ -190,14 +238,8 @@ impl<'e> Encoder<'e> {
             }
             return Err(not_found(record));
         }
-        let settings =
-            TableSettings { created_ns: self.ask.received_ns, ..TableSettings::default() };
-        self.catalog.create(record.database, record.table, &settings).map_err(|error| {
-            if error.class() != Class::Refused {
-                self.outcome.fault = Some(error.to_string());
-            }
-            (Reason::TableLimit, error.to_string())
-        })
+        let made = self.catalog.create(record.database, record.table, settings);
+        made.map_err(|error| self.unclaimed(&error))
     }
 
     fn refuse_named(&mut self, refusal: &Refusal<'_>) {
@@ -208,10 +250,11 @@ impl<'e> Encoder<'e> {
     }
 }
 
-/// Claims the record's attributes as columns of the table, or finds that they do not fit.
-fn claim(table: &Table, record: &Record<'_>) -> Result<(), Broken> {
-    let claimed = table.claim_attributes(&columns(record));
-    claimed.map_err(|error| (error.reason(), error.to_string()))
+/// The settings of a table that a first write makes.
+fn new_table(options: &Options, ask: &Ask<'_>) -> TableSettings {
+    let created_ns = ask.received_ns;
+    let updated_ns = created_ns;
+    TableSettings { profile: options.profile, created_ns, updated_ns, ..TableSettings::default() }
 }
 
 /// The columns that the record needs. The one value of a scalar needs none: its columns are typed.
@@ -244,18 +287,27 @@ impl<'e> Trial<'e> {
     }
 
     fn try_record(&self, record: &Record<'_>) -> Result<(), Broken> {
-        validate::values(record)?;
-        validate::time(record.time_ns.unwrap_or(self.ask.received_ns))?;
-        record.version.map_or(Ok(()), validate::version)?;
-        validate::family(record)?;
-        validate::layout(record)?;
-        match self.catalog.resolve(record.database, record.table) {
-            Some(table) => {
-                table.fits(&columns(record)).map_err(|error| (error.reason(), error.to_string()))
-            }
-            None if self.options.create_tables => Ok(()),
-            None => Err(not_found(record)),
+        let time_ns = record.time_ns.unwrap_or(self.ask.received_ns);
+        Rules::plain(record, time_ns)?;
+        let table = self.catalog.resolve(record.database, record.table);
+        let settings = match &table {
+            Some(table) => table.settings(),
+            None if self.options.create_tables => Arc::new(new_table(self.options, self.ask)),
+            None => return Err(not_found(record)),
+        };
+        let rules = Rules::new(settings, self.ask.received_ns);
+        rules.all(record, time_ns)?;
+        let Some(table) = table else { return Ok(()) };
+        let columns = columns(record);
+        table.fits(&columns).map_err(|error| broken(&error.into()))?;
+        if rules.is_strict() {
+            let dimensions = record.dimensions.iter().map(|dimension| dimension.name);
+            let fits = table
+                .check_twofold(columns.iter().map(|(name, _)| *name))
+                .and_then(|()| table.fits_names(dimensions, record.measure_name));
+            fits.map_err(|error| broken(&error.into()))?;
         }
+        Ok(())
     }
 }
 
@@ -317,6 +369,7 @@ impl Outcome {
             lsn: None,
             durability,
             accepted: self.accepted,
+            magnetic: self.magnetic,
             refused: self.refused,
             named: self.named.clone(),
         }

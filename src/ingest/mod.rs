@@ -4,13 +4,14 @@
 //!
 //! [`Ingest::admit`] reserves memory before a body is read, so that overload ends in a "busy" and
 //! never in growth. `accept` then runs the caller's decoder with a sink that resolves tables,
-//! validates and packs records into one payload, appends it to the log, and waits until it is as
+//! validates ([`Rules`]) and packs records into one payload, appends it to the log, and waits until it is as
 //! durable as was asked. From there on the request is no longer needed: the shards read the frame out
 //! of the log.
 
 mod admission;
 mod encoder;
 mod options;
+mod rules;
 
 use std::fmt;
 use std::str::FromStr;
@@ -36,6 +37,7 @@ pub use admission::Admission;
 use admission::Memory;
 use encoder::{Encoder, Outcome, Trial};
 pub use options::Options;
+pub use rules::Rules;
 
 /// How durable a write is when it is acknowledged.
 #[derive(
@@ -167,6 +169,9 @@ pub struct Receipt {
     pub durability: Durability,
     /// Records taken. With [`Durability::Applied`], records that the engine has taken.
     pub accepted: u64,
+    /// How many records that were appended belong to the magnetic store by their time; the others to
+    /// the memory store. What the engine refused later is still counted.
+    pub magnetic: u64,
     /// Lines or records refused. With [`Durability::Applied`], those that the engine refused too.
     pub refused: u64,
     /// The first of them, at most [`crate::record::limits::REFUSALS_NAMED_MAX`].
@@ -441,7 +446,7 @@ impl Shared {
             return Err(IngestError::DatabaseNotFound { database });
         }
         if ask.partial == Partial::Refuse && receipt.refused > 0 {
-            receipt.accepted = 0;
+            (receipt.accepted, receipt.magnetic) = (0, 0);
             self.give_back(workspace);
             return Ok((receipt, None));
         }

@@ -1,6 +1,7 @@
 //! The section `ingest` of the settings.
 
 use crate::base::units::{Bytes, Span};
+use crate::engine::catalog::Profile;
 
 /// Settings of the section `ingest`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -14,6 +15,10 @@ pub struct Options {
     /// Whether a database or table is made when it is written first. `false`: 404 for a database,
     /// and records of a table that there is not are refused.
     pub create_tables: bool,
+    /// Whose rules the tables follow that a first write makes, for as long as they are there:
+    /// `"relaxed"` has no limit of a record's size but the log's and takes any age; `"strict"` has
+    /// Timestream's limits and time windows, with its default retention of 6 hours in the memory store.
+    pub profile: Profile,
     /// The measure name of records of line protocol. Empty: the measurement's name. One name for all
     /// keeps tables narrow in Timestream.
     pub measure_name: String,
@@ -33,6 +38,7 @@ impl Default for Options {
         Self {
             version: "fixed".to_owned(),
             create_tables: true,
+            profile: Profile::Relaxed,
             measure_name: String::new(),
             default_dimension: "source=none".to_owned(),
             memory_bytes_max: Bytes::mib(256),

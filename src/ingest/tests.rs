@@ -6,9 +6,10 @@ use super::*;
 use crate::base::clock::ManualClock;
 use crate::base::poison::Poison;
 use crate::engine::TableEngine;
-use crate::engine::catalog::TableSettings;
+use crate::engine::catalog::{Enforcement, PartitionKey, Profile, TableSettings, TableUpdate};
 use crate::engine::embedded::{self, Embedded};
 use crate::protocol::line;
+use crate::record::limits::DIMENSIONS_PER_TABLE_MAX;
 use crate::record::{Attribute, Dimension, Record, Value};
 use crate::wal::Unobserved;
 
@@ -19,15 +20,16 @@ struct House {
     _dir: tempfile::TempDir,
     ingest: Ingest,
     parts: Parts,
+    clock: Arc<ManualClock>,
 }
 
 impl House {
     fn new(options: Options) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let clock: SharedClock = ManualClock::at(NOW_NS);
-        let parts = parts(dir.path(), &clock);
+        let clock = ManualClock::at(NOW_NS);
+        let parts = parts(dir.path(), &(Arc::clone(&clock) as SharedClock));
         let ingest = Ingest::new(parts.clone(), options, Durability::Memory, 1);
-        Self { _dir: dir, ingest, parts }
+        Self { _dir: dir, ingest, parts, clock }
     }
 
     fn accept(&self, partial: Partial, text: &str) -> Result<Receipt, IngestError> {
@@ -163,4 +165,127 @@ fn what_is_taken_whole_or_not_at_all_leaves_no_trace_when_it_is_not() {
         1,
         "only the column that was stored"
     );
+}
+
+const HOUR_NS: i64 = 3_600_000_000_000;
+const MINUTE_NS: i64 = 60_000_000_000;
+
+fn strict() -> House {
+    House::new(Options { profile: Profile::Strict, ..Options::default() })
+}
+
+/// Writes one line a time into `weather`. Returns what the receipt says: taken, of them for the
+/// magnetic store, and the reasons of the refusals.
+fn at_times(house: &House, partial: Partial, times: &[i64]) -> (u64, u64, Vec<Reason>) {
+    let lines: Vec<_> = times.iter().map(|time| format!("weather,site=a v=1 {time}")).collect();
+    let receipt = house.accept(partial, &lines.join("\n")).unwrap();
+    (receipt.accepted, receipt.magnetic, reasons(&receipt))
+}
+
+#[test]
+fn a_strict_table_takes_what_its_window_holds_when_a_request_is_received() {
+    let house = strict();
+    let late = NOW_NS - 7 * HOUR_NS;
+    let outside = Reason::TimeOutsideWindow;
+    assert_eq!(at_times(&house, Partial::Accept, &[late]), (0, 0, vec![outside]));
+    assert!(house.parts.catalog.tables().is_empty(), "what is refused makes no table");
+    let begin = NOW_NS - 6 * HOUR_NS - 25 * MINUTE_NS;
+    let end = NOW_NS + 15 * MINUTE_NS;
+    let times = [begin - 1, begin, NOW_NS, end - 1, end];
+    for partial in [Partial::Accept, Partial::Refuse] {
+        let expected = if partial == Partial::Accept { 3 } else { 0 };
+        let found = at_times(&house, partial, &times);
+        assert_eq!(found, (expected, 0, vec![outside; 2]), "{partial:?}");
+    }
+    // An hour later the window is an hour later.
+    house.clock.advance(Duration::from_hours(1));
+    assert_eq!(at_times(&house, Partial::Accept, &[begin, end]), (1, 0, vec![outside]));
+    let update = TableUpdate {
+        memory_hours: Some(8),
+        magnetic_days: Some(1),
+        magnetic_writes: Some(true),
+        ..TableUpdate::default()
+    };
+    house.parts.catalog.update_table("d", "weather", &update, 0).unwrap();
+    let magnetic = begin - HOUR_NS - 1;
+    let found = at_times(&house, Partial::Accept, &[begin, magnetic, magnetic - 24 * HOUR_NS + 1]);
+    assert_eq!(found, (3, 2, vec![]), "an update counts at once");
+    let found = at_times(&house, Partial::Accept, &[magnetic - 24 * HOUR_NS, -1]);
+    assert_eq!(found, (0, 0, vec![outside, Reason::InvalidTime]));
+}
+
+#[test]
+fn a_relaxed_table_takes_every_time() {
+    let house = House::new(Options::default());
+    let times = [-1, 0, NOW_NS - 1_000_000 * HOUR_NS, NOW_NS, NOW_NS + 1_000_000 * HOUR_NS];
+    assert_eq!(at_times(&house, Partial::Accept, &times), (5, 0, vec![]));
+}
+
+#[test]
+fn a_table_keeps_the_profile_that_it_was_made_with() {
+    let house = strict();
+    house.make("weather");
+    assert_eq!(at_times(&house, Partial::Accept, &[1]), (1, 0, vec![]));
+    assert_eq!(house.parts.catalog.resolve("d", "weather").unwrap().profile(), Profile::Relaxed);
+}
+
+#[test]
+fn a_record_without_the_required_partition_key_is_refused_alone() {
+    let house = House::new(Options::default());
+    let key = |enforcement| PartitionKey::Dimension { name: "site".to_owned(), enforcement };
+    let partition_key = key(Enforcement::Required);
+    let settings = TableSettings { partition_key, ..TableSettings::default() };
+    house.parts.catalog.create("d", "m", &settings).unwrap();
+    let text = "m,site=a v=1 1\nm,host=b v=1 1\nm,host=b,site=c v=1 1";
+    for partial in [Partial::Accept, Partial::Refuse] {
+        let receipt = house.accept(partial, text).unwrap();
+        assert_eq!(reasons(&receipt), [Reason::PartitionKeyMissing], "{partial:?}");
+        assert_eq!(receipt.accepted, if partial == Partial::Accept { 2 } else { 0 });
+    }
+    let partition_key = Some(key(Enforcement::Optional));
+    let update = TableUpdate { partition_key, ..TableUpdate::default() };
+    house.parts.catalog.update_table("d", "m", &update, 0).unwrap();
+    assert_eq!(house.accept(Partial::Accept, text).unwrap().accepted, 3);
+}
+
+#[test]
+fn a_strict_table_counts_its_dimensions_and_has_one_column_of_a_name() {
+    let house = strict();
+    let names: Vec<String> = (0..DIMENSIONS_PER_TABLE_MAX).map(|at| format!("d{at}")).collect();
+    let dimensions = names.iter().map(|name| Dimension { name, value: "v" }).collect();
+    let with = |dimensions: Vec<Dimension<'static>>, attribute: &'static str| Record {
+        database: "d",
+        table: "m",
+        measure_name: "m",
+        dimensions,
+        attributes: vec![Attribute { name: attribute, value: Value::Bigint(1) }],
+        time_ns: Some(NOW_NS),
+        ..Record::default()
+    };
+    let full = Record { dimensions, ..with(Vec::new(), "v") };
+    assert_eq!(house.show(&full).accepted, 1);
+    let known = Dimension { name: "d7", value: "w" };
+    assert_eq!(house.show(&with(vec![known], "v")).accepted, 1);
+    for (record, what) in [
+        (with(vec![Dimension { name: "d128", value: "v" }], "v"), "and the table has 128"),
+        (with(vec![known], "d9"), "a dimension and an attribute"),
+        (with(vec![Dimension { name: "v", value: "v" }], "w"), "a dimension and an attribute"),
+    ] {
+        let receipt = house.show(&record);
+        assert_eq!(reasons(&receipt), [Reason::TableLimit]);
+        assert!(receipt.named[0].message.contains(what), "{}", receipt.named[0].message);
+    }
+    let columns = house.parts.catalog.resolve("d", "m").unwrap().columns();
+    assert_eq!(columns.len(), 1, "what was refused has claimed nothing: {columns:?}");
+}
+
+/// A table that is deleted between two requests is another one in the second.
+#[test]
+fn no_request_uses_a_table_of_the_request_before() {
+    let house = House::new(Options::default());
+    house.accept(Partial::Accept, "m,site=a v=1 1").unwrap();
+    house.parts.catalog.delete_table("d", "m").unwrap();
+    let receipt = house.accept(Partial::Accept, "m,site=a v=\"text\" 1").unwrap();
+    assert_eq!((receipt.accepted, reasons(&receipt)), (1, vec![]), "its columns are new too");
+    assert_eq!(house.parts.catalog.resolve("d", "m").unwrap().id.0, 2);
 }

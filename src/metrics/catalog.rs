@@ -73,6 +73,7 @@ catalog! {
     wal_poisoned: IntGauge = "tidegate_wal_poisoned", "1 after a failed sync, until the restart";
     shard_queue_frames: IntGaugeVec("shard") = "tidegate_shard_queue_frames", "Frames waiting for a shard";
     shard_records: IntCounterVec("shard") = "tidegate_shard_records_total", "Records that a shard has written";
+    shard_dropped_records: IntCounter = "tidegate_shard_dropped_records_total", "Records dropped because their table was deleted";
     shard_retries: IntCounter = "tidegate_shard_retries_total", "Engine calls that were tried again";
     shard_visible_delay: Latency = "tidegate_shard_visible_delay_seconds", "From a request's receipt until its records are in the engine";
     batch_batches: IntCounterVec("cause") = "tidegate_batch_batches_total", "Batches given to the engine, by what closed them";

@@ -61,6 +61,32 @@ pub const DIMENSIONS_PER_TABLE_MAX: usize = 128;
 /// Most measure names of one strict table. Source: Timestream developer guide, "Quotas".
 pub const MEASURE_NAMES_PER_TABLE_MAX: usize = 8_192;
 
+/// Most measures of one MULTI record in a strict table. Source: Timestream developer guide, "Quotas".
+pub const MEASURES_PER_RECORD_MAX: usize = 256;
+
+/// Longest name of a dimension in a strict table, in bytes.
+/// Source: Timestream developer guide, "Quotas".
+pub const DIMENSION_NAME_BYTES_MAX: usize = 60;
+
+/// Longest name of a measure in a strict table, in bytes.
+/// Source: Timestream developer guide, "Quotas".
+pub const MEASURE_NAME_BYTES_MAX: usize = 256;
+
+/// Most bytes of the dimensions of one series in a strict table, names and values.
+/// Source: Timestream developer guide, "Quotas".
+pub const SERIES_BYTES_MAX: usize = 2_048;
+
+/// Longest value in a strict table, in bytes. Source: Timestream API, `MeasureValue`.
+pub const VALUE_BYTES_MAX: usize = 2_048;
+
+/// Most bytes of all values of one record in a strict table.
+/// Source: Timestream developer guide, "Quotas".
+pub const RECORD_VALUE_BYTES_MAX: usize = 2_048;
+
+/// Shortest name of a database or table in Timestream's API, in bytes.
+/// Source: `CloudFormation`, `AWS::Timestream::Table`.
+pub const RESOURCE_NAME_BYTES_MIN: usize = 3;
+
 /// Longest measurement, key or tag value of line protocol, in bytes.
 /// Source: `InfluxDB` documentation, "Line protocol", limits.
 pub const NAME_BYTES_MAX: usize = 65_536;

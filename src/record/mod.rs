@@ -5,6 +5,9 @@
 //! accepts into a payload with [`codec::PayloadBuilder`]; a shard reads the payload back as
 //! [`codec::RecordView`]s and gives them to an engine as a [`request::WriteRequest`].
 //!
+//! What may be stored is [`validate`]'s to say, in strict tables [`window`]'s too; both know a record and
+//! the clock, and no table.
+//!
 //! A `Record` borrows its texts from the request's body and is filled anew for each line, so that
 //! decoding allocates nothing per record. It is what was *sent*: dimensions stand in the order of
 //! arrival, and nothing about it has been checked but its syntax.

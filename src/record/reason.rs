@@ -69,9 +69,9 @@ reasons! {
     TypeConflict = 15, "type_conflict";
     /// The table would exceed a limit of its own: columns, measure names.
     TableLimit = 16, "table_limit";
-    /// The database or table does not exist, and the settings forbid making it.
+    /// The database or table does not exist, and is not made.
     TableNotFound = 17, "table_not_found";
-    /// The table was deleted after the record had been acknowledged.
+    /// The table was deleted while the record was on its way.
     TableDeleted = 18, "table_deleted";
     /// The stored record has a higher version.
     VersionLower = 19, "version_lower";
@@ -91,6 +91,39 @@ impl Reason {
     /// Its number in a payload.
     pub const fn number(self) -> u8 {
         self as u8
+    }
+
+    /// Whether Timestream refuses a whole request for it, as opposed to the one record. Whoever decodes
+    /// its API decides for the request; elsewhere every reason refuses one record.
+    /// Source: Timestream API, `WriteRecords`, `ValidationException` and `RejectedRecordsException`.
+    pub const fn refuses_request(self) -> bool {
+        match self {
+            Self::InvalidSyntax
+            | Self::InvalidUtf8
+            | Self::NoMeasure
+            | Self::InvalidValue
+            | Self::InvalidTime
+            | Self::InvalidVersion
+            | Self::DuplicateDimension
+            | Self::NoDimension
+            | Self::InvalidName
+            | Self::NameTooLong
+            | Self::ValueTooLong
+            // The list of a record's dimensions is limited by the request's shape, the table's by none.
+            | Self::TooManyDimensions
+            | Self::TableNotFound
+            | Self::NotTaken
+            | Self::Forbidden => true,
+            Self::TooManyMeasures
+            | Self::RecordTooLarge
+            | Self::TypeConflict
+            | Self::TableLimit
+            | Self::TableDeleted
+            | Self::VersionLower
+            | Self::VersionConflict
+            | Self::TimeOutsideWindow
+            | Self::PartitionKeyMissing => false,
+        }
     }
 
     /// Whether a limit was reached, as opposed to data that is wrong in itself.
@@ -116,6 +149,30 @@ impl fmt::Display for Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What Timestream was seen, or documents, to answer per record; all else fails the request.
+    #[test]
+    fn a_limit_of_the_table_a_time_and_a_version_refuse_the_record_alone() {
+        let per_record: Vec<&str> = Reason::ALL
+            .iter()
+            .filter(|reason| !reason.refuses_request())
+            .map(|reason| reason.code())
+            .collect();
+        assert_eq!(
+            per_record,
+            [
+                "too_many_measures",
+                "record_too_large",
+                "type_conflict",
+                "table_limit",
+                "table_deleted",
+                "version_lower",
+                "version_conflict",
+                "time_outside_window",
+                "partition_key_missing",
+            ]
+        );
+    }
 
     #[test]
     fn every_reason_is_found_by_its_number_and_has_a_code_of_its_own() {

@@ -1,5 +1,8 @@
 //! Whether a record may be stored: one function a rule, each with its source. What concerns names is
-//! checked once a family or layout of a request, what concerns values once a record.
+//! checked once a family or layout of a request, what concerns values once a record. These rules hold
+//! in every table; strict tables have those of [`strict`] beside them.
+
+pub mod strict;
 
 use super::limits::{
     ATTRIBUTES_MAX, DIMENSIONS_MAX, NAME_BYTES_MAX, TABLE_NAME_BYTES_MAX, TIME_NS_MAX, TIME_NS_MIN,

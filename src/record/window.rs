@@ -29,15 +29,15 @@ pub enum Store {
     Magnetic,
 }
 
-/// The times that a strict table takes.
+/// The times that a strict table takes, ns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// The first nanosecond that the memory store takes.
-    memory_from_ns: i64,
+    memory_from: i64,
     /// The first nanosecond that the magnetic store takes, where late records are taken.
-    magnetic_from_ns: Option<i64>,
+    magnetic_from: Option<i64>,
     /// The first nanosecond that is too far ahead.
-    to_ns: i64,
+    to: i64,
 }
 
 impl Window {
@@ -47,15 +47,15 @@ impl Window {
         // Whole milliseconds, as refusals print them: the range that a client reads is the true one.
         let now_ns = received_ns.saturating_sub(received_ns.rem_euclid(NS_PER_MS));
         let memory_ns = memory_hours as i64 * NS_PER_HOUR;
-        let memory_from_ns = now_ns.saturating_sub(memory_ns).saturating_sub(LATE_INGESTION_NS_MAX);
-        let magnetic_from_ns = match magnetic_days {
+        let memory_from = now_ns.saturating_sub(memory_ns).saturating_sub(LATE_INGESTION_NS_MAX);
+        let magnetic_from = match magnetic_days {
             None => None,
             Some(days) => {
-                Some(memory_from_ns.saturating_sub((days as i64).saturating_mul(24 * NS_PER_HOUR)))
+                Some(memory_from.saturating_sub((days as i64).saturating_mul(24 * NS_PER_HOUR)))
             }
         };
-        let to_ns = now_ns.saturating_add(FUTURE_INGESTION_NS_MAX);
-        Self { memory_from_ns, magnetic_from_ns, to_ns }
+        let to = now_ns.saturating_add(FUTURE_INGESTION_NS_MAX);
+        Self { memory_from, magnetic_from, to }
     }
 
     /// The store that a record of this time belongs to.
@@ -65,22 +65,22 @@ impl Window {
     /// [`Reason::TimeOutsideWindow`], in Timestream's words, when none takes it.
     #[inline]
     pub fn store_of(&self, time_ns: i64) -> Result<Store, Broken> {
-        if (self.memory_from_ns..self.to_ns).contains(&time_ns) {
+        if (self.memory_from..self.to).contains(&time_ns) {
             return Ok(Store::Memory);
         }
-        match self.magnetic_from_ns {
-            Some(from_ns) if (from_ns..self.to_ns).contains(&time_ns) => Ok(Store::Magnetic),
+        match self.magnetic_from {
+            Some(from_ns) if (from_ns..self.to).contains(&time_ns) => Ok(Store::Magnetic),
             _ => Err((Reason::TimeOutsideWindow, self.refusal())),
         }
     }
 
     /// Timestream's words; its clients look for the first half of them.
     fn refusal(&self) -> String {
-        let (from_ns, of) = match self.magnetic_from_ns {
-            None => (self.memory_from_ns, "memory store"),
+        let (from_ns, of) = match self.magnetic_from {
+            None => (self.memory_from, "memory store"),
             Some(from_ns) => (from_ns, "data ingestion window"),
         };
-        let (from, to) = (printed(from_ns), printed(self.to_ns));
+        let (from, to) = (printed(from_ns), printed(self.to));
         format!("The record timestamp is outside the time range [{from}, {to}) of the {of}.")
     }
 }

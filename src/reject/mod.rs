@@ -7,6 +7,7 @@
 //! | key | what |
 //! |---|---|
 //! | `records/<database>/<table>/<yyyy>/<mm>/<dd>/<lsn>-<shard>of<shards>-<part>.json` | records that the engine refused, of one table |
+//! | `<prefix>/<database>/<table>/<yyyy>/<mm>/<dd>/<number>.json` | conflicts of versions in the magnetic store of a strict table that names a prefix for them |
 //! | `lines/<database>/<yyyy>/<mm>/<dd>/<lsn>.json` | lines that could not be decoded or did not pass validation |
 //!
 //! The day is that of receipt, UTC; names are encoded ([`crate::object::encode`]). With another number
@@ -16,6 +17,7 @@
 //! the log and loses nothing: [`Reporter::report`] tries until it succeeds or the server stops.
 
 pub mod report;
+mod late;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

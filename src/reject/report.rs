@@ -8,7 +8,9 @@ use crate::base::lsn::Lsn;
 use crate::object::encode;
 use crate::record::codec::{CodecError, RecordView, RefusedLine};
 use crate::record::request::Rejection;
-use crate::record::{MeasureKind, Reason, Value};
+use crate::record::{MeasureKind, Reason, TableId, Value};
+
+use super::late;
 
 /// Rejections of one frame.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +32,8 @@ pub enum Content<'a> {
     Records {
         /// The table.
         table: &'a str,
+        /// Where they are reported, which decides the layout.
+        place: Place<'a>,
         /// The shard that found them, and how many shards there were.
         shard: (u16, usize),
         /// From 0: a frame with many rejections is reported in parts.
@@ -41,46 +45,60 @@ pub enum Content<'a> {
     Lines(Vec<RefusedLine<'a>>),
 }
 
+/// Where records are reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// In the reject sink, as this gateway does.
+    Sink,
+    /// At the location that the table names for conflicts of its magnetic store, as Timestream does.
+    Location {
+        /// The table's number.
+        id: TableId,
+        /// What keys begin with, as the table names it; may be empty.
+        prefix: &'a str,
+    },
+}
+
 /// One rejected record, with everything needed to send it again.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ReportedRecord {
     number: u64,
     reason: Reason,
-    message: String,
+    pub(super) message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     existing_version: Option<i64>,
-    record: RecordJson,
+    pub(super) record: RecordJson,
 }
 
 /// A record in the shape of Timestream's `WriteRecords`, which the JSON endpoint takes as it is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct RecordJson {
-    dimensions: Vec<DimensionJson>,
-    measure_name: String,
-    measure_value_type: &'static str,
+pub(super) struct RecordJson {
+    pub(super) dimensions: Vec<DimensionJson>,
+    pub(super) measure_name: String,
+    pub(super) measure_value_type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    measure_value: Option<String>,
+    pub(super) measure_value: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    measure_values: Option<Vec<MeasureJson>>,
-    time: String,
-    time_unit: &'static str,
-    version: i64,
+    pub(super) measure_values: Option<Vec<MeasureJson>>,
+    pub(super) time: String,
+    pub(super) time_unit: &'static str,
+    pub(super) version: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct DimensionJson {
-    name: String,
-    value: String,
+pub(super) struct DimensionJson {
+    pub(super) name: String,
+    pub(super) value: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct MeasureJson {
-    name: String,
-    value: String,
-    r#type: &'static str,
+pub(super) struct MeasureJson {
+    pub(super) name: String,
+    pub(super) value: String,
+    pub(super) r#type: &'static str,
 }
 
 #[derive(Serialize)]
@@ -116,6 +134,12 @@ impl Report<'_> {
             timestamp(self.received_ns).to_zoned(TimeZone::UTC).strftime("%Y/%m/%d").to_string();
         let database = encode(self.database);
         match &self.content {
+            Content::Records { table, place: Place::Location { prefix, .. }, .. } => {
+                let id = late::report_id(self);
+                let parts = prefix.split('/').filter(|part| !part.is_empty());
+                let prefix: String = parts.map(|part| encode(part) + "/").collect();
+                format!("{prefix}{database}/{}/{day}/{id}.json", encode(table))
+            }
             Content::Records { table, shard: (shard, shards), part, .. } => {
                 let table = encode(table);
                 let lsn = self.lsn.0;
@@ -127,6 +151,9 @@ impl Report<'_> {
 
     /// The report as JSON.
     pub fn to_json(&self) -> Vec<u8> {
+        if let Content::Records { place: Place::Location { .. }, records, .. } = &self.content {
+            return late::to_json(self, records);
+        }
         let (table, records, lines) = match &self.content {
             Content::Records { table, records, .. } => (Some(*table), Some(&records[..]), None),
             Content::Lines(lines) => (None, None, Some(lines.iter().map(LineJson::of).collect())),

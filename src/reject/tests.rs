@@ -1,6 +1,6 @@
 //! A report holds the record as it came, under a key that a replay finds again.
 
-use super::report::Content;
+use super::report::{Content, Place};
 use super::*;
 use crate::base::clock::ManualClock;
 use crate::base::lsn::Lsn;
@@ -47,7 +47,13 @@ fn a_report_names_record_reason_table_and_frame() {
         Attribute { name: "n", value: Value::Bigint(i64::MIN) },
     ];
     let records = vec![reported(MeasureKind::Multi, attributes)];
-    let report = report(Content::Records { table: "weather", shard: (1, 2), part: 0, records });
+    let report = report(Content::Records {
+        table: "weather",
+        place: Place::Sink,
+        shard: (1, 2),
+        part: 0,
+        records,
+    });
     assert_eq!(
         report.key(),
         "records/iot=2Feu/weather/2023/11/14/00000000000000000007-1of2-0.json"
@@ -68,12 +74,55 @@ fn a_report_names_record_reason_table_and_frame() {
 fn a_scalar_record_is_reported_as_one() {
     let scalar = vec![Attribute { name: "", value: Value::Boolean(true) }];
     let records = vec![reported(MeasureKind::Scalar, scalar)];
-    let report = report(Content::Records { table: "weather", shard: (0, 1), part: 0, records });
+    let report = report(Content::Records {
+        table: "weather",
+        place: Place::Sink,
+        shard: (0, 1),
+        part: 0,
+        records,
+    });
     let json: serde_json::Value = serde_json::from_slice(&report.to_json()).unwrap();
     let record = &json["records"][0]["record"];
     assert_eq!(record["MeasureValueType"], "BOOLEAN");
     assert_eq!(record["MeasureValue"], "true");
     assert!(record.get("MeasureValues").is_none());
+}
+
+/// The layout of Timestream's reports, key by key.
+#[test]
+fn a_conflict_of_the_magnetic_store_is_reported_in_timestreams_layout() {
+    let scalar = vec![Attribute { name: "", value: Value::Double(1.5) }];
+    let multi = vec![Attribute { name: "t", value: Value::Bigint(7) }];
+    let records = vec![reported(MeasureKind::Scalar, scalar), reported(MeasureKind::Multi, multi)];
+    let place = Place::Location { id: TableId(3), prefix: "late/of fleet//" };
+    let content = |part| Content::Records {
+        table: "weather",
+        place,
+        shard: (1, 2),
+        part,
+        records: records.clone(),
+    };
+    let told = report(content(0));
+    let json: serde_json::Value = serde_json::from_slice(&told.to_json()).unwrap();
+    let id = json["reportId"].as_str().unwrap();
+    assert!(id.len() == 32 && id.bytes().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b)));
+    assert_eq!(told.key(), format!("late/of=20fleet/iot=2Feu/weather/2023/11/14/{id}.json"));
+    assert_eq!(report(content(0)).key(), told.key(), "a replay overwrites it");
+    assert_ne!(report(content(1)).key(), told.key(), "its parts stand side by side");
+    let dimensions =
+        serde_json::json!([{"name": "site", "value": "a", "dimensionValueType": null}]);
+    let expected = serde_json::json!({"reportId": id, "errors": [{
+        "reason": "another value stands",
+        "records": [
+            {"dimensions": dimensions, "measureName": "weather", "measureValue": "1.5",
+             "measureValues": null, "measureValueType": "DOUBLE", "time": "5",
+             "timeUnit": "NANOSECONDS", "version": 2},
+            {"dimensions": dimensions, "measureName": "weather", "measureValue": null,
+             "measureValues": [{"name": "t", "value": "7", "type": "BIGINT"}],
+             "measureValueType": "MULTI", "time": "5", "timeUnit": "NANOSECONDS", "version": 2},
+        ],
+    }]});
+    assert_eq!(json, expected);
 }
 
 #[test]
@@ -105,7 +154,13 @@ fn a_report_is_written_and_counted_and_a_stop_gives_up() {
     );
     let scalar = vec![Attribute { name: "", value: Value::Bigint(1) }];
     let records = vec![reported(MeasureKind::Scalar, scalar)];
-    let report = report(Content::Records { table: "w", shard: (0, 1), part: 0, records });
+    let report = report(Content::Records {
+        table: "w",
+        place: Place::Sink,
+        shard: (0, 1),
+        part: 0,
+        records,
+    });
     reporter.report(&report).unwrap();
     assert_eq!(store.list("records").unwrap(), [report.key()]);
     assert_eq!(metrics.reject_records.with_label_values(&["version_conflict"]).get(), 1);

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use crate::api::fault::{Fault, Kind};
 use crate::api::{Component, Health, Readiness, Status, Tables};
+use crate::base::class::Class;
+use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
 use crate::base::poison::Poison;
 use crate::engine::TableEngine;
-use crate::engine::catalog::Catalog;
+use crate::engine::catalog::{Catalog, CatalogError, DatabaseSettings};
 use crate::metrics::Metrics;
 use crate::record::{TableId, validate};
 use crate::reject::Reporter;
@@ -25,6 +28,7 @@ pub(super) struct ServerStatus {
     poison: Poison,
     replay_until: Lsn,
     create_tables: bool,
+    clock: SharedClock,
 }
 
 impl ServerStatus {
@@ -38,6 +42,7 @@ impl ServerStatus {
             poison: core.poison.clone(),
             replay_until: core.replay_until,
             create_tables: core.ingest.options().create_tables,
+            clock: Arc::clone(&core.clock),
         }
     }
 }
@@ -125,20 +130,67 @@ impl Tables for ServerStatus {
     }
 
     fn databases(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            self.catalog.tables().iter().map(|table| table.database.to_string()).collect();
-        names.sort_unstable();
-        names.dedup();
-        names
+        let all = self.catalog.list_databases(None, usize::MAX).items;
+        all.iter().map(|database| database.name.to_string()).collect()
     }
 
-    fn create_database(&self, database: &str) -> Result<(), String> {
-        validate::table_name("database", database).map_err(|(_, message)| message)?;
-        // A database is there as soon as a table is in it, and both are made when first written.
-        if self.create_tables || self.databases().iter().any(|name| name == database) {
+    fn tables_in(&self, database: &str) -> Vec<String> {
+        let all = self.catalog.list_tables(Some(database), None, usize::MAX).items;
+        all.iter().map(|table| table.name.to_string()).collect()
+    }
+
+    fn create_database(&self, database: &str) -> Result<(), Fault> {
+        validate::table_name("database", database)
+            .map_err(|(_, message)| Fault::invalid(message))?;
+        if self.catalog.has_database(database) {
             return Ok(());
         }
-        Err(format!("database {database:?} is not there, and ingest.create_tables is false"))
+        if !self.create_tables {
+            let why = "is not there, and ingest.create_tables is false";
+            return Err(Fault::invalid(format!("database {database:?} {why}")));
+        }
+        let (created_ns, updated_ns) = (self.clock.wall_ns(), 0);
+        let settings = DatabaseSettings { created_ns, updated_ns, ..DatabaseSettings::default() };
+        match self.catalog.create_database(database, &settings) {
+            // Somebody was faster.
+            Ok(_) | Err(CatalogError::Exists { .. }) => Ok(()),
+            Err(error) => Err(fault(&error)),
+        }
+    }
+
+    fn drop_database(&self, database: &str) -> Result<(), Fault> {
+        loop {
+            for table in self.tables_in(database) {
+                gone(self.catalog.delete_table(database, &table).map(drop))?;
+            }
+            match self.catalog.delete_database(database) {
+                // A write has made a table meanwhile.
+                Err(CatalogError::NotEmpty { .. }) => {}
+                result => return gone(result),
+            }
+        }
+    }
+
+    fn drop_table(&self, database: &str, table: &str) -> Result<(), Fault> {
+        if !self.catalog.has_database(database) {
+            return Err(Fault::invalid(format!("database not found: {database}")));
+        }
+        gone(self.catalog.delete_table(database, table).map(drop))
+    }
+}
+
+/// What is not there any more needs no deleting.
+fn gone(result: Result<(), CatalogError>) -> Result<(), Fault> {
+    match result {
+        Ok(()) | Err(CatalogError::NotFound { .. }) => Ok(()),
+        Err(error) => Err(fault(&error)),
+    }
+}
+
+fn fault(error: &CatalogError) -> Fault {
+    match error.class() {
+        Class::Refused => Fault::invalid(error.to_string()),
+        Class::Busy | Class::Fault => Fault::new(Kind::Internal, error.to_string()),
     }
 }
 

@@ -9,12 +9,12 @@ use super::*;
 use crate::base::clock::SystemClock;
 use crate::base::lsn::Lsn;
 use crate::base::units::Bytes;
-use crate::engine::catalog::TableSettings;
+use crate::engine::catalog::{Profile, RejectLocation, Retention, TableSettings};
 use crate::engine::{EngineError, EngineState, Row, TimeRange};
 use crate::object::Store;
 use crate::record::codec::{Bucket, CodecError, PayloadBuilder};
-use crate::record::request::{Outcome, WriteRequest};
-use crate::record::{Attribute, Dimension, Record, TableId, Value};
+use crate::record::request::{Outcome, Rejection, WriteRequest};
+use crate::record::{Attribute, Dimension, Reason, Record, TableId, Value};
 use crate::wal::{Durability, Unobserved};
 
 /// Longest time until a thread does what it must, on a busy machine.
@@ -90,7 +90,7 @@ impl TableEngine for Scripted {
 
 /// A log, one shard and a scripted engine in a folder of their own.
 struct House {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     parts: Parts,
     shards: Shards,
     engine: Arc<Scripted>,
@@ -123,7 +123,7 @@ impl House {
         let parts =
             Parts { wal, engine: of_shards, catalog, reporter, metrics, clock, poison, stopping };
         let shards = Shards::start(&parts, 1, &batch::Options::default()).unwrap();
-        Self { _dir: dir, parts, shards, engine, table }
+        Self { dir, parts, shards, engine, table }
     }
 
     /// Appends a frame with one record; the receiver hears when it is applied, or that it never is.
@@ -247,4 +247,77 @@ fn who_waits_when_the_shards_stop_is_told_that_it_will_not_be() {
     assert_eq!(waits.recv_timeout(WAIT_MAX), Err(RecvTimeoutError::Disconnected));
     assert!(!house.parts.poison.is_thrown());
     assert_eq!(*house.engine.committed.lock().unwrap(), []);
+}
+
+impl House {
+    /// The keys of all reports.
+    fn reports(&self) -> Vec<String> {
+        let store = Store::in_directory(&self.dir.path().join("rejects")).unwrap();
+        ["late", "records"].iter().flat_map(|below| store.list(below).unwrap()).collect()
+    }
+}
+
+fn conflict() -> Outcome {
+    Outcome::Rejected(Box::new(Rejection {
+        reason: Reason::VersionConflict,
+        message: "another value stands".to_owned(),
+        existing_version: Some(1),
+    }))
+}
+
+/// Also what a replay finds, whatever the table is called now.
+#[test]
+fn frames_of_a_deleted_table_are_dropped_without_a_report() {
+    let house = House::new(|_| Ok(conflict()));
+    house.parts.catalog.delete_table("d", "t").unwrap();
+    assert!(house.parts.catalog.create("d", "t", &TableSettings::default()).is_ok());
+    assert_eq!(house.append(1).recv_timeout(WAIT_MAX), Ok(Lsn(1)));
+    assert_eq!(house.reports(), [""; 0]);
+    assert_eq!(house.parts.metrics.shard_dropped_records.get(), 1);
+    house.shards.stop();
+}
+
+/// A log beside another catalog: nothing of it is dropped in silence.
+#[test]
+fn frames_of_a_table_that_never_was_are_reported() {
+    let mut house = House::new(|_| Ok(Outcome::Stored));
+    house.table = TableId(77);
+    assert_eq!(house.append(1).recv_timeout(WAIT_MAX), Ok(Lsn(1)));
+    let reports = house.reports();
+    assert!(reports.len() == 1 && reports[0].starts_with("records/unknown/77/"), "{reports:?}");
+    house.shards.stop();
+}
+
+#[test]
+fn conflicts_of_the_magnetic_store_go_to_the_place_that_the_table_names() {
+    const HOUR_NS: i64 = 3_600_000_000_000;
+    let mut house = House::new(|_| Ok(conflict()));
+    let bucket = "reports".to_owned();
+    let key_prefix = Some("late/fleet".to_owned());
+    let rejected_data =
+        Some(RejectLocation { bucket, key_prefix, encryption: None, kms_key: None });
+    let retention = Retention { memory_hours: 6, magnetic_days: 1, magnetic_writes: true };
+    let strict = TableSettings {
+        profile: Profile::Strict,
+        retention,
+        rejected_data: rejected_data.clone(),
+        ..TableSettings::default()
+    };
+    let relaxed = TableSettings { profile: Profile::Relaxed, ..strict.clone() };
+    let nowhere = TableSettings { rejected_data: None, ..strict.clone() };
+    // All are received at 0.
+    for (name, settings, time_ns, begin) in [
+        ("a", &strict, -10 * HOUR_NS, "late/fleet/d/a/1970/01/01/"),
+        ("b", &strict, -5 * HOUR_NS, "records/d/b/"),
+        ("c", &relaxed, -10 * HOUR_NS, "records/d/c/"),
+        ("d", &nowhere, -10 * HOUR_NS, "records/d/d/"),
+    ] {
+        let before = house.reports();
+        house.table = house.parts.catalog.create("d", name, settings).unwrap().id;
+        house.append(time_ns).recv_timeout(WAIT_MAX).unwrap();
+        let mut made = house.reports();
+        made.retain(|key| !before.contains(key));
+        assert!(made.len() == 1 && made[0].starts_with(begin), "{name}: {made:?}");
+    }
+    house.shards.stop();
 }

@@ -18,14 +18,15 @@ use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
 use crate::base::poison::Poison;
 use crate::batch::{self, Batch, Batches};
-use crate::engine::catalog::Catalog;
+use crate::engine::catalog::{Catalog, Profile, TableSettings};
 use crate::engine::{EngineError, ShardId, TableEngine};
 use crate::metrics::Metrics;
 use crate::metrics::catalog::{BATCH_CAUSES, OUTCOMES};
 use crate::record::codec::{Bucket, CodecError, Family, Layout, Payload, RecordView, RefusedLine};
 use crate::record::request::{Outcome, Rejection, WriteRequest};
+use crate::record::window::Store;
 use crate::record::{Reason, TableId};
-use crate::reject::report::Content;
+use crate::reject::report::{Content, Place};
 use crate::reject::{Report, ReportedRecord, Reporter};
 
 /// Frames executed together at most, so that marks move on and the stop is noticed.
@@ -208,10 +209,19 @@ struct Turn<'w> {
     rejected: Rejected,
 }
 
-/// Rejections of a turn by frame and table, and how many parts of each are reported already.
+/// Rejections of a turn by what they are of, and how many parts of each are reported already.
 #[derive(Default)]
 struct Rejected {
-    open: BTreeMap<(Lsn, TableId), Pending>,
+    open: BTreeMap<(Lsn, TableId, Sink), Pending>,
+}
+
+/// Where a rejection is reported.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Sink {
+    /// The reject sink.
+    Ours,
+    /// The location that the table names for conflicts of its magnetic store; what keys begin with.
+    OfTable(String),
 }
 
 #[derive(Default)]
@@ -265,27 +275,43 @@ impl Turn<'_> {
         worker.metrics.batch_saved_bytes.inc_by(request.common.saved_bytes);
         worker.metrics.batch_records.inc_by(count as u64);
         worker.counters.batches[cause as usize].inc();
-        if worker.catalog.get(table).is_none() {
-            self.outcomes.clear();
-            self.outcomes.extend(std::iter::repeat_with(table_deleted).take(count));
-        } else {
-            let outcomes = &mut self.outcomes;
-            outcomes.clear();
+        let outcomes = &mut self.outcomes;
+        outcomes.clear();
+        if worker.catalog.has_numbered(table) {
             worker.until_done("write", || {
                 // What was written before a failure has its outcome; giving it again would find its
                 // own versions, and reject them.
                 let records = &request.records[outcomes.len()..];
                 worker.engine.write(worker.id, &WriteRequest { records, ..request }, outcomes)
             })?;
+        } else {
+            outcomes.extend(std::iter::repeat_with(|| table_unknown(table)).take(count));
         }
         assert_eq!(self.outcomes.len(), count, "an engine answers for every record");
+        // Deleted, at the latest while the engine wrote: its records were deleted with it, as those
+        // were that came before. There is nothing to report, and nobody whom it would concern.
+        if worker.catalog.is_deleted(table) {
+            worker.metrics.shard_dropped_records.inc_by(count as u64);
+            return Ok(());
+        }
         worker.counters.count(&self.outcomes);
+        let is_rejected = |outcome: &Outcome| matches!(outcome, Outcome::Rejected(_));
+        if !self.outcomes.iter().any(is_rejected) {
+            return Ok(());
+        }
+        let settings = worker.catalog.get(table).map(|table| table.settings());
         for at in 0..count {
             if let Outcome::Rejected(rejection) = &self.outcomes[at] {
-                let reported = ReportedRecord::new(&batch.records()[at], rejection)?;
-                let (lsn, record) = (batch.frame(at), &batch.records()[at]);
-                worker.marks.rejected(lsn, record.number, rejection);
-                self.reject((lsn, table), record.received_ns, reported)?;
+                let record = &batch.records()[at];
+                let reported = ReportedRecord::new(record, rejection)?;
+                let settings = settings.as_deref();
+                let sink = settings.map_or(Sink::Ours, |of| sink_of(of, record, rejection.reason));
+                // What is reported to the table's own place is not answered: so Timestream does it.
+                if sink == Sink::Ours {
+                    worker.marks.rejected(batch.frame(at), record.number, rejection);
+                }
+                let of = (batch.frame(at), table, sink);
+                self.reject(&of, record.received_ns, reported)?;
             }
         }
         Ok(())
@@ -293,11 +319,11 @@ impl Turn<'_> {
 
     fn reject(
         &mut self,
-        of: (Lsn, TableId),
+        of: &(Lsn, TableId, Sink),
         received_ns: i64,
         record: ReportedRecord,
     ) -> Result<(), Ended> {
-        let pending = self.rejected.open.entry(of).or_default();
+        let pending = self.rejected.open.entry(of.clone()).or_default();
         pending.received_ns = received_ns;
         pending.records.push(record);
         if pending.records.len() >= REPORTED_RECORDS_MAX {
@@ -312,7 +338,7 @@ impl Turn<'_> {
     fn report_rejected(&mut self) -> Result<(), Ended> {
         for (of, pending) in std::mem::take(&mut self.rejected.open) {
             if !pending.records.is_empty() {
-                self.report_records(of, (pending.received_ns, pending.parts), pending.records)?;
+                self.report_records(&of, (pending.received_ns, pending.parts), pending.records)?;
             }
         }
         Ok(())
@@ -320,19 +346,25 @@ impl Turn<'_> {
 
     fn report_records(
         &self,
-        (lsn, table): (Lsn, TableId),
+        (lsn, table, sink): &(Lsn, TableId, Sink),
         (received_ns, part): (i64, u32),
         records: Vec<ReportedRecord>,
     ) -> Result<(), Ended> {
-        let named = self.worker.catalog.get(table);
-        // A deleted table has no name left; its number still tells which it was.
+        let catalog = &self.worker.catalog;
+        // Deleted since its records were rejected: they are reported all the same.
+        let named = catalog.get(*table).or_else(|| catalog.deleted(*table));
+        // A table that the catalog never had has no name; its number still tells which it was.
         let (database, name) = named.as_ref().map_or_else(
-            || ("deleted".to_owned(), table.to_string()),
+            || ("unknown".to_owned(), table.to_string()),
             |table| (table.database.to_string(), table.name.to_string()),
         );
         let shard = (self.worker.id.0, self.worker.shards);
-        let content = Content::Records { table: &name, shard, part, records };
-        let report = Report { lsn, received_ns, database: &database, content };
+        let place = match sink {
+            Sink::Ours => Place::Sink,
+            Sink::OfTable(prefix) => Place::Location { id: *table, prefix },
+        };
+        let content = Content::Records { table: &name, place, shard, part, records };
+        let report = Report { lsn: *lsn, received_ns, database: &database, content };
         Ok(self.worker.reporter.report(&report)?)
     }
 
@@ -374,10 +406,26 @@ impl Counters {
     }
 }
 
-fn table_deleted() -> Outcome {
+/// Where a rejection is reported. A conflict of versions in the magnetic store of a strict table is what
+/// Timestream does not answer but report. Source: its developer guide, "Writing data", late arrivals.
+fn sink_of(settings: &TableSettings, record: &RecordView<'_>, reason: Reason) -> Sink {
+    let is_conflict = matches!(reason, Reason::VersionLower | Reason::VersionConflict);
+    let location = settings.rejected_data.as_ref().filter(|_| is_conflict);
+    let Some(location) = location.filter(|_| settings.profile == Profile::Strict) else {
+        return Sink::Ours;
+    };
+    match settings.retention.window(record.received_ns).store_of(record.time_ns) {
+        Ok(Store::Magnetic) => Sink::OfTable(location.key_prefix.clone().unwrap_or_default()),
+        // Outside, since the retention is another one now than when the record was received.
+        Ok(Store::Memory) | Err(_) => Sink::Ours,
+    }
+}
+
+/// The log is not of this catalog: what it holds is kept where an operator sees it.
+fn table_unknown(table: TableId) -> Outcome {
     Outcome::Rejected(Box::new(Rejection {
-        reason: Reason::TableDeleted,
-        message: "the table was deleted after the record had been acknowledged".to_owned(),
+        reason: Reason::TableNotFound,
+        message: format!("the catalog never had a table number {table}"),
         existing_version: None,
     }))
 }

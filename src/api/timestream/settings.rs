@@ -49,19 +49,14 @@ impl RetentionProperties {
         }
     }
 
-    /// The retention that it asks for, where it was `before`; both numbers are within their ranges.
-    pub fn over(&self, before: Retention) -> Retention {
-        let number = |asked: Option<i64>, before: u32| {
-            asked.and_then(|number| u32::try_from(number).ok()).unwrap_or(before)
-        };
-        Retention {
-            memory_hours: number(self.memory_store_retention_period_in_hours, before.memory_hours),
-            magnetic_days: number(
-                self.magnetic_store_retention_period_in_days,
-                before.magnetic_days,
-            ),
-            ..before
-        }
+    /// Hours in the memory store, within their range.
+    pub fn hours(&self) -> Option<u32> {
+        self.memory_store_retention_period_in_hours.and_then(|hours| u32::try_from(hours).ok())
+    }
+
+    /// Days in the magnetic store, within their range.
+    pub fn days(&self) -> Option<u32> {
+        self.magnetic_store_retention_period_in_days.and_then(|days| u32::try_from(days).ok())
     }
 }
 

@@ -10,7 +10,9 @@ use super::exception::{Code, Exception};
 use super::input::{Checks, Tag, read};
 use super::settings::{MagneticStore, RetentionProperties, Schema};
 use super::{Context, arn, databases, page, seconds, settings};
-use crate::engine::catalog::{Profile, Retention, Table, TableSettings, TableUpdate};
+use crate::engine::catalog::{
+    Catalog, PartitionKey, Profile, Retention, Table, TableSettings, TableUpdate,
+};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -56,7 +58,7 @@ pub fn create(context: &Context<'_>, body: &Bytes) -> Result<Value, Exception> {
         profile: Profile::Strict,
         created_ns: now_ns,
         updated_ns: now_ns,
-        retention: update.retention(Retention::default()),
+        retention: update.retention(),
         rejected_data: update.magnetic.take().and_then(|store| store.rejected),
         partition_key: update.partition_key()?.unwrap_or_default(),
         tags,
@@ -129,10 +131,12 @@ pub fn update(context: &Context<'_>, body: &Bytes) -> Result<Value, Exception> {
     );
     checks.finish()?;
     context.check_may_write(&database)?;
-    let table = find(context, &database, &name)?;
-    let is_of_retention = asked.retention.is_some() || asked.magnetic.is_some();
+    find(context, &database, &name)?;
+    let retention = asked.retention.as_ref();
     let update = TableUpdate {
-        retention: is_of_retention.then(|| asked.retention(table.retention())),
+        memory_hours: retention.and_then(RetentionProperties::hours),
+        magnetic_days: retention.and_then(RetentionProperties::days),
+        magnetic_writes: asked.magnetic.as_ref().map(|store| store.is_enabled),
         partition_key: asked.partition_key()?,
         rejected_data: asked.magnetic.map(|store| store.rejected),
     };
@@ -178,15 +182,22 @@ impl Update {
         Self { retention, magnetic: magnetic.map(|store| store.checked(checks)), schema }
     }
 
-    /// The retention from now on, where it was `before`.
-    fn retention(&self, before: Retention) -> Retention {
-        let kept = self.retention.as_ref().map_or(before, |asked| asked.over(before));
-        let magnetic_writes =
-            self.magnetic.as_ref().map_or(before.magnetic_writes, |store| store.is_enabled);
-        Retention { magnetic_writes, ..kept }
+    /// The retention of a table that is made.
+    fn retention(&self) -> Retention {
+        let asked = self.retention.as_ref();
+        let default = Retention::default();
+        Retention {
+            memory_hours: asked
+                .and_then(RetentionProperties::hours)
+                .unwrap_or(default.memory_hours),
+            magnetic_days: asked
+                .and_then(RetentionProperties::days)
+                .unwrap_or(default.magnetic_days),
+            magnetic_writes: self.magnetic.as_ref().is_some_and(|store| store.is_enabled),
+        }
     }
 
-    fn partition_key(&self) -> Result<Option<crate::engine::catalog::PartitionKey>, Exception> {
+    fn partition_key(&self) -> Result<Option<PartitionKey>, Exception> {
         self.schema.as_ref().map_or(Ok(None), Schema::key)
     }
 }
@@ -206,11 +217,7 @@ fn find(context: &Context<'_>, database: &str, name: &str) -> Result<Arc<Table>,
 }
 
 /// 404, for the one of the two that there is not.
-pub(super) fn not_found(
-    catalog: &crate::engine::catalog::Catalog,
-    database: &str,
-    name: &str,
-) -> Exception {
+pub(super) fn not_found(catalog: &Catalog, database: &str, name: &str) -> Exception {
     if !catalog.has_database(database) {
         return databases::not_found(database);
     }

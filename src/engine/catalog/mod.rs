@@ -8,6 +8,7 @@
 //! | [`error`] | why the catalog refuses or fails |
 //! | [`state`] | what the log's entries amount to |
 //! | [`log`] | the file |
+//! | [`change`] | the changes that there are |
 //!
 //! # `catalog.log`, version 2
 //!
@@ -40,6 +41,11 @@
 //! start; anything else that is wrong is damage, and the start is refused with the line's number,
 //! since a lost table would orphan every record that names its number.
 //!
+//! After a write or sync that failed nothing is known of its change, and no further change is taken
+//! until a restart. A table whose delete is in doubt is found by nobody from then on: what was
+//! acknowledged for it afterwards could be gone after the restart. What was acknowledged before still
+//! reaches it.
+//!
 //! # Why a deleted table stays deleted
 //!
 //! A table's number is given once. Whoever makes the table anew gets another number, so a record in
@@ -52,16 +58,15 @@ pub mod table;
 pub mod error;
 mod state;
 mod log;
+mod change;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use super::checked;
 use crate::record::TableId;
-use crate::record::limits::{DATABASES_MAX, TABLE_NAME_BYTES_MAX, TABLES_MAX};
 
-use log::{Entry, Log};
-use settings::check_tags;
+use log::Log;
 use state::State;
 
 pub use error::{CatalogError, ClaimError};
@@ -170,6 +175,11 @@ impl Catalog {
         self.state().deleted(id).is_some()
     }
 
+    /// Whether a table ever had this number, be it deleted since.
+    pub fn has_numbered(&self, id: TableId) -> bool {
+        id.0 > 0 && id < self.state().next_id()
+    }
+
     /// Every table, in the order in which they were made.
     pub fn tables(&self) -> Vec<Arc<Table>> {
         self.state().tables().map(Arc::clone).collect()
@@ -220,326 +230,7 @@ impl Catalog {
     fn state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn log(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
-
-/// Changing: each change is one line of the log, and durable on return, which costs a sync. An error
-/// of class `Refused` changed nothing. After [`CatalogError::Io`] whether the change is there after a
-/// restart is unknown, until then it is not; from then on every change is [`CatalogError::Poisoned`].
-impl Catalog {
-    /// The table of this name, made with `settings` if there is none, and its database as well; an
-    /// existing one keeps its own.
-    ///
-    /// # Errors
-    ///
-    /// [`CatalogError::Name`], [`CatalogError::Limit`], [`CatalogError::Setting`];
-    /// [`CatalogError::Io`], [`CatalogError::Poisoned`].
-    pub fn create(
-        &self,
-        database: &str,
-        table: &str,
-        settings: &TableSettings,
-    ) -> Result<Arc<Table>, CatalogError> {
-        if let Some(table) = self.resolve(database, table) {
-            return Ok(table);
-        }
-        check_name("database", database)?;
-        check_name("table", table)?;
-        self.change(|state| match state.find(database, table) {
-            // Whoever held the lock before may have made it.
-            Some(_) => Ok(None),
-            None => entry_of_table(state, [database, table], settings).map(Some),
-        })?;
-        self.resolve(database, table).ok_or_else(|| CatalogError::no_table(table))
-    }
-
-    /// Makes a table in a database that there is.
-    ///
-    /// # Errors
-    ///
-    /// [`CatalogError::NotFound`] without that database, [`CatalogError::Exists`] with that table;
-    /// and as [`Self::create`].
-    pub fn create_table(
-        &self,
-        database: &str,
-        table: &str,
-        settings: &TableSettings,
-    ) -> Result<Arc<Table>, CatalogError> {
-        check_name("table", table)?;
-        self.change(|state| {
-            let home = state.home(database).ok_or_else(|| CatalogError::no_database(database))?;
-            if home.tables.contains_key(table) {
-                return Err(CatalogError::Exists { what: "table", name: table.to_owned() });
-            }
-            entry_of_table(state, [database, table], settings).map(Some)
-        })?;
-        self.resolve(database, table).ok_or_else(|| CatalogError::no_table(table))
-    }
-
-    /// Makes a database.
-    ///
-    /// # Errors
-    ///
-    /// [`CatalogError::Exists`]; and as [`Self::create`].
-    pub fn create_database(
-        &self,
-        name: &str,
-        settings: &DatabaseSettings,
-    ) -> Result<Arc<Database>, CatalogError> {
-        check_name("database", name)?;
-        check_tags(&settings.tags)?;
-        self.change(|state| {
-            if state.home(name).is_some() {
-                return Err(CatalogError::Exists { what: "database", name: name.to_owned() });
-            }
-            check_room_for_database(state)?;
-            let updated_ns = settings.updated_ns.max(settings.created_ns);
-            let settings = DatabaseSettings { updated_ns, ..settings.clone() };
-            Ok(Some(Entry::CreateDatabase { database: name.into(), settings }))
-        })?;
-        self.database(name).ok_or_else(|| CatalogError::no_database(name))
-    }
-
-    /// Gives a database another key, at `now_ns`; the same key again changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`CatalogError::NotFound`]; [`CatalogError::Io`], [`CatalogError::Poisoned`].
-    pub fn update_database(
-        &self,
-        name: &str,
-        kms_key: &str,
-        now_ns: i64,
-    ) -> Result<Arc<Database>, CatalogError> {
-        self.set_database(name, |settings| {
-            if settings.kms_key.as_deref() != Some(kms_key) {
-                settings.kms_key = Some(kms_key.to_owned());
-                settings.updated_ns = now_ns;
-            }
-            Ok(())
-        })
-    }
-
-    /// Changes a table's settings, at `now_ns`. What `update` does not name stays.
-    ///
-    /// # Errors
-    ///
-    /// [`CatalogError::NotFound`], [`CatalogError::Setting`]; [`CatalogError::Io`],
-    /// [`CatalogError::Poisoned`].
-    pub fn update_table(
-        &self,
-        database: &str,
-        table: &str,
-        update: &TableUpdate,
-        now_ns: i64,
-    ) -> Result<Arc<Table>, CatalogError> {
-        self.set_table([database, table], |settings| {
-            *settings = settings.updated(update, now_ns)?;
-            Ok(())
-        })
-    }
-
-    /// Deletes a table. From now on nothing is taken under its number; what is stored under it is let
-    /// go of by the engine, which has to be told ([`crate::engine::TableEngine::table_deleted`]).
-    /// Returns the table as it was.
-    ///
-    /// # Errors
-    ///
-    /// [`CatalogError::NotFound`]; [`CatalogError::Io`], [`CatalogError::Poisoned`].
-    pub fn delete_table(&self, database: &str, table: &str) -> Result<Arc<Table>, CatalogError> {
-        let mut found = None;
-        self.change(|state| {
-            let table = known_table(state, [database, table])?;
-            found = Some(Arc::clone(table));
-            Ok(Some(Entry::DeleteTable { id: table.id }))
-        })?;
-        found.ok_or_else(|| CatalogError::no_table(table))
-    }
-
-    /// Deletes a database, which must have no tables. Source: Timestream API, `DeleteDatabase`.
-    ///
-    /// # Errors
-    ///
-    /// [`CatalogError::NotFound`], [`CatalogError::NotEmpty`]; [`CatalogError::Io`],
-    /// [`CatalogError::Poisoned`].
-    pub fn delete_database(&self, name: &str) -> Result<(), CatalogError> {
-        self.change(|state| {
-            let home = state.home(name).ok_or_else(|| CatalogError::no_database(name))?;
-            match home.tables.len() {
-                0 => Ok(Some(Entry::DeleteDatabase { database: name.into() })),
-                tables => Err(CatalogError::NotEmpty { database: name.to_owned(), tables }),
-            }
-        })
-    }
-
-    /// Gives a database or table these tags, beside those that it has; a key that it has gets the new
-    /// value.
-    ///
-    /// # Errors
-    ///
-    /// [`CatalogError::NotFound`], [`CatalogError::Limit`], [`CatalogError::Setting`];
-    /// [`CatalogError::Io`], [`CatalogError::Poisoned`].
-    pub fn tag(&self, resource: Resource<'_>, tags: &Tags) -> Result<(), CatalogError> {
-        self.set_tags(resource, |all| {
-            all.extend(tags.iter().map(|(key, value)| (key.clone(), value.clone())));
-        })
-    }
-
-    /// Takes the tags of these keys away, where it has them.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::tag`].
-    pub fn untag(&self, resource: Resource<'_>, keys: &[&str]) -> Result<(), CatalogError> {
-        self.set_tags(resource, |all| all.retain(|key, _| !keys.contains(&&**key)))
-    }
-
-    /// Counts the names of a strict table's record among those of its table. Costs a sync where one of
-    /// them is new, which happens a bounded number of times in a table's life.
-    ///
-    /// # Errors
-    ///
-    /// [`CatalogError::Claim`]: the table has no room for them, or is deleted; nothing was counted.
-    /// [`CatalogError::Io`], [`CatalogError::Poisoned`].
-    pub fn claim_names<'n>(
-        &self,
-        table: &Table,
-        dimensions: impl Iterator<Item = &'n str> + Clone,
-        measure: &str,
-    ) -> Result<(), CatalogError> {
-        if table.new_names(dimensions.clone(), measure)?.is_empty() {
-            return Ok(());
-        }
-        self.change(|state| {
-            let id = table.id;
-            let table = state.get(id).ok_or(ClaimError::Deleted { id })?;
-            let new = table.new_names(dimensions, measure)?;
-            // Another may have counted them between the two looks.
-            let (dimensions, measures) = (new.dimensions, new.measures);
-            let is_new = !dimensions.is_empty() || !measures.is_empty();
-            Ok(is_new.then_some(Entry::Names { id, dimensions, measures }))
-        })
-    }
-
-    fn set_tags(
-        &self,
-        resource: Resource<'_>,
-        change: impl FnOnce(&mut Tags),
-    ) -> Result<(), CatalogError> {
-        let change = |tags: &mut Tags| {
-            change(tags);
-            check_tags(tags)
-        };
-        match resource {
-            Resource::Database(name) => {
-                self.set_database(name, |settings| change(&mut settings.tags)).map(drop)
-            }
-            Resource::Table { database, table } => {
-                self.set_table([database, table], |settings| change(&mut settings.tags)).map(drop)
-            }
-        }
-    }
-
-    /// Changes a database's settings as a whole; what stays as it was is not written.
-    fn set_database(
-        &self,
-        name: &str,
-        change: impl FnOnce(&mut DatabaseSettings) -> Result<(), CatalogError>,
-    ) -> Result<Arc<Database>, CatalogError> {
-        self.change(|state| {
-            let home = state.home(name).ok_or_else(|| CatalogError::no_database(name))?;
-            let before = home.database.settings();
-            let mut settings = (*before).clone();
-            change(&mut settings)?;
-            let is_changed = settings != *before;
-            Ok(is_changed.then(|| Entry::SetDatabase { database: name.into(), settings }))
-        })?;
-        self.database(name).ok_or_else(|| CatalogError::no_database(name))
-    }
-
-    /// Changes a table's settings as a whole; what stays as it was is not written.
-    fn set_table(
-        &self,
-        names: [&str; 2],
-        change: impl FnOnce(&mut TableSettings) -> Result<(), CatalogError>,
-    ) -> Result<Arc<Table>, CatalogError> {
-        let mut found = None;
-        self.change(|state| {
-            let table = known_table(state, names)?;
-            found = Some(Arc::clone(table));
-            let before = table.settings();
-            let mut settings = (*before).clone();
-            change(&mut settings)?;
-            let is_changed = settings != *before;
-            Ok(is_changed.then(|| Entry::SetTable { id: table.id, settings }))
-        })?;
-        found.ok_or_else(|| CatalogError::no_table(names[1]))
-    }
-
-    /// Decides on a change, writes it and executes it; `None` is no change. What `decide` saw holds
-    /// until the end: nobody else changes anything meanwhile.
-    fn change(
-        &self,
-        decide: impl FnOnce(&State) -> Result<Option<Entry>, CatalogError>,
-    ) -> Result<(), CatalogError> {
-        let mut log = self.log();
-        let Some(entry) = decide(&self.state())? else { return Ok(()) };
-        log.append(&entry)?;
-        let executed = self.state.write().unwrap_or_else(PoisonError::into_inner).execute(entry);
-        assert_eq!(executed, Ok(()), "what was decided can be executed, now and by a replay");
-        Ok(())
-    }
-}
-
-/// The entry that makes a table, if one more may be made in its database, which there may not be.
-fn entry_of_table(
-    state: &State,
-    [database, table]: [&str; 2],
-    settings: &TableSettings,
-) -> Result<Entry, CatalogError> {
-    settings.check()?;
-    if state.live() >= TABLES_MAX {
-        return Err(CatalogError::Limit { what: "tables", max: TABLES_MAX });
-    }
-    if state.home(database).is_none() {
-        check_room_for_database(state)?;
-    }
-    let (id, settings) = (state.next_id(), settings.clone());
-    Ok(Entry::Create { id, database: database.into(), table: table.into(), settings })
-}
-
-fn check_room_for_database(state: &State) -> Result<(), CatalogError> {
-    if state.databases() >= DATABASES_MAX {
-        return Err(CatalogError::Limit { what: "databases", max: DATABASES_MAX });
-    }
-    Ok(())
-}
-
-fn known_table<'s>(
-    state: &'s State,
-    [database, table]: [&str; 2],
-) -> Result<&'s Arc<Table>, CatalogError> {
-    let home = state.home(database).ok_or_else(|| CatalogError::no_database(database))?;
-    home.tables.get(table).ok_or_else(|| CatalogError::no_table(table))
-}
-
-fn check_name(what: &'static str, name: &str) -> Result<(), CatalogError> {
-    let problem = if name.is_empty() {
-        "is empty"
-    } else if name.len() > TABLE_NAME_BYTES_MAX {
-        "is longer than 256 bytes"
-    } else if name.chars().any(char::is_control) {
-        "holds a control character"
-    } else {
-        return Ok(());
-    };
-    Err(CatalogError::Name { what, name: name.to_owned(), problem })
-}
-
-const _: () = assert!(TABLE_NAME_BYTES_MAX == 256, "the message says so");
 
 #[cfg(test)]
 mod tests;

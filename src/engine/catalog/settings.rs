@@ -54,8 +54,12 @@ impl Default for TableSettings {
 /// What [`super::Catalog::update_table`] changes; `None` leaves a setting as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TableUpdate {
-    /// How long its records live, and whether late ones are taken.
-    pub retention: Option<Retention>,
+    /// Hours in the memory store.
+    pub memory_hours: Option<u32>,
+    /// Days in the magnetic store.
+    pub magnetic_days: Option<u32>,
+    /// Whether a strict table takes late records.
+    pub magnetic_writes: Option<bool>,
     /// Where conflicts of the magnetic store are reported; `Some(None)` takes the place away.
     pub rejected_data: Option<Option<RejectLocation>>,
     /// The key as it is, with another enforcement or the same.
@@ -244,7 +248,11 @@ impl TableSettings {
             }
             next.partition_key.clone_from(key);
         }
-        next.retention = update.retention.unwrap_or(self.retention);
+        next.retention = Retention {
+            memory_hours: update.memory_hours.unwrap_or(self.retention.memory_hours),
+            magnetic_days: update.magnetic_days.unwrap_or(self.retention.magnetic_days),
+            magnetic_writes: update.magnetic_writes.unwrap_or(self.retention.magnetic_writes),
+        };
         if let Some(location) = &update.rejected_data {
             next.rejected_data.clone_from(location);
         }

@@ -146,6 +146,16 @@ impl State {
         }
     }
 
+    /// Hears that an entry may or may not be found after a restart. A table that may be deleted by then
+    /// is no longer found by its name; frames that name its number still reach it.
+    pub(super) fn doubt(&mut self, entry: &Entry) {
+        let Entry::DeleteTable { id } = entry else { return };
+        let Some(table) = self.get(*id).map(Arc::clone) else { return };
+        if let Some(home) = self.by_name.get_mut(&table.database) {
+            home.tables.remove(&table.name);
+        }
+    }
+
     fn create(
         &mut self,
         id: TableId,

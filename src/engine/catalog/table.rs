@@ -174,6 +174,19 @@ impl Table {
         Ok(())
     }
 
+    /// Whether the names of a strict table's record could be counted now, counting none.
+    ///
+    /// # Errors
+    ///
+    /// [`ClaimError`] as [`super::Catalog::claim_names`] finds it.
+    pub fn fits_names<'n>(
+        &self,
+        dimensions: impl Iterator<Item = &'n str>,
+        measure: &str,
+    ) -> Result<(), ClaimError> {
+        self.new_names(dimensions, measure).map(drop)
+    }
+
     /// Which of a record's names the table has not, if it has room for them. Between a dimension and
     /// an attribute the name may not be shared. Source: Timestream developer guide, "Quotas" (128
     /// dimensions and 8,192 measure names of a table) and "Naming constraints" (one column of a name).

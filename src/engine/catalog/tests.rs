@@ -3,14 +3,14 @@
 use std::fs::OpenOptions;
 use std::path::PathBuf;
 
-use super::log::{FILE_NAME, FORMAT, line_of};
+use super::log::{Entry, FILE_NAME, FORMAT, line_of};
 use super::*;
 use crate::base;
 use crate::base::class::Class;
 use crate::record::codec::{Payload, PayloadBuilder};
 use crate::record::limits::{
-    DIMENSIONS_PER_TABLE_MAX, MAGNETIC_RETENTION_DAYS_MAX, MEASURE_NAMES_PER_TABLE_MAX,
-    TAGS_PER_RESOURCE_MAX,
+    DATABASES_MAX, DIMENSIONS_PER_TABLE_MAX, MAGNETIC_RETENTION_DAYS_MAX,
+    MEASURE_NAMES_PER_TABLE_MAX, TABLE_NAME_BYTES_MAX, TABLES_MAX, TAGS_PER_RESOURCE_MAX,
 };
 use crate::record::{Attribute, MeasureKind, Reason, Record, Value, ValueType};
 
@@ -219,6 +219,25 @@ fn after_a_failed_write_no_table_is_made() {
     assert!(make(&catalog, "d", "before").is_ok());
 }
 
+/// What is acknowledged for a table that the next start may not have would be lost.
+#[test]
+fn a_table_whose_delete_is_in_doubt_takes_nothing_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = open(dir.path());
+    make(&catalog, "d", "t").unwrap();
+    make(&catalog, "d", "u").unwrap();
+    catalog.log.lock().unwrap().file = OpenOptions::new().append(true).open("/dev/full").unwrap();
+    let error = catalog.delete_table("d", "t").unwrap_err();
+    assert!(matches!(error, CatalogError::Io { .. }) && error.class() == Class::Fault);
+    assert!(catalog.resolve("d", "t").is_none());
+    assert!(matches!(make(&catalog, "d", "t"), Err(CatalogError::Poisoned { .. })));
+    assert!(catalog.get(TableId(1)).is_some(), "what was acknowledged before reaches it");
+    assert!(!catalog.is_deleted(TableId(1)));
+    assert!(matches!(catalog.delete_table("d", "u"), Err(CatalogError::Poisoned { .. })));
+    assert_eq!(make(&catalog, "d", "u").unwrap(), TableId(2), "this one is in no doubt");
+    assert!(open(dir.path()).resolve("d", "t").is_some(), "here nothing was written");
+}
+
 #[test]
 fn a_folder_that_cannot_be_made_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
@@ -308,8 +327,10 @@ fn described(catalog: &Catalog) -> String {
     out
 }
 
+type Change = fn(&Catalog) -> Result<(), CatalogError>;
+
 /// A change of each kind.
-const CHANGES: [fn(&Catalog) -> Result<(), CatalogError>; 11] = [
+const CHANGES: [Change; 11] = [
     |catalog| catalog.create_database("d", &DatabaseSettings::default()).map(drop),
     |catalog| catalog.create_table("d", "t", &TableSettings::default()).map(drop),
     |catalog| make(catalog, "implied", "t").map(drop),
@@ -321,8 +342,7 @@ const CHANGES: [fn(&Catalog) -> Result<(), CatalogError>; 11] = [
     |catalog| catalog.tag(Resource::Database("d"), &tags(&[("a", "1"), ("b", "")])),
     |catalog| catalog.untag(Resource::Database("d"), &["a", "none"]),
     |catalog| {
-        let retention = Some(Retention { memory_hours: 7, ..Retention::default() });
-        let update = TableUpdate { retention, ..TableUpdate::default() };
+        let update = TableUpdate { memory_hours: Some(7), ..TableUpdate::default() };
         catalog.update_table("d", "t", &update, 6).map(drop)
     },
     |catalog| catalog.delete_table("d", "t").map(drop),
@@ -454,15 +474,16 @@ fn an_update_changes_what_it_names_and_nothing_else() {
     assert_eq!(table.settings().rejected_data, before.rejected_data);
     update(&TableUpdate { rejected_data: Some(None), ..TableUpdate::default() }).unwrap();
     assert_eq!(table.settings().rejected_data, None);
-    let retention = Retention { memory_hours: 1, magnetic_days: 1, magnetic_writes: true };
-    update(&TableUpdate { retention: Some(retention), ..TableUpdate::default() }).unwrap();
+    update(&TableUpdate { memory_hours: Some(1), ..TableUpdate::default() }).unwrap();
+    update(&TableUpdate { magnetic_writes: Some(true), ..TableUpdate::default() }).unwrap();
+    update(&TableUpdate { magnetic_days: Some(3), ..TableUpdate::default() }).unwrap();
+    let retention = Retention { memory_hours: 1, magnetic_days: 3, magnetic_writes: true };
     assert_eq!(table.retention(), retention, "whoever holds the table sees it at once");
     let other = PartitionKey::Dimension { name: "rack".into(), enforcement: Enforcement::Required };
-    let short = Retention { memory_hours: 0, ..retention };
     for refused in [
         TableUpdate { partition_key: Some(other), ..TableUpdate::default() },
         TableUpdate { partition_key: Some(PartitionKey::Measure), ..TableUpdate::default() },
-        TableUpdate { retention: Some(short), partition_key: required, ..TableUpdate::default() },
+        TableUpdate { memory_hours: Some(0), partition_key: required, ..TableUpdate::default() },
     ] {
         assert!(matches!(update(&refused), Err(CatalogError::Setting { .. })), "{refused:?}");
     }
@@ -484,10 +505,11 @@ fn retentions_and_tags_hold_at_their_bounds_and_not_beyond() {
         (1, 0, false),
         (1, 73_001, false),
     ] {
-        let retention = Some(Retention { memory_hours, magnetic_days, magnetic_writes: false });
-        let update = TableUpdate { retention, ..TableUpdate::default() };
+        let (hours, days) = (Some(memory_hours), Some(magnetic_days));
+        let update =
+            TableUpdate { memory_hours: hours, magnetic_days: days, ..TableUpdate::default() };
         let updated = catalog.update_table("d", "t", &update, 0);
-        assert_eq!(updated.is_ok(), is_taken, "{retention:?}");
+        assert_eq!(updated.is_ok(), is_taken, "{update:?}");
     }
     let resource = Resource::Table { database: "d", table: "t" };
     let many: Tags =

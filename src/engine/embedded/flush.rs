@@ -105,7 +105,8 @@ impl Flush<'_> {
         let tables: BTreeSet<TableId> =
             frozen.iter().flat_map(|frozen| frozen.tables.keys().copied()).collect();
         for id in tables {
-            let table = self.catalog.get(id).expect("a table that was written to is known");
+            // A table that was deleted since: its rows are of no more use to anybody.
+            let Some(table) = self.catalog.get(id) else { continue };
             let sources: Vec<&TableStore> = frozen
                 .iter()
                 .filter_map(|frozen| frozen.tables.get(&id))

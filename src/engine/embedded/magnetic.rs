@@ -178,10 +178,14 @@ impl Magnetic {
         catalog: &Catalog,
     ) -> Result<(Self, Manifest), EngineError> {
         base::fs::create_dir_all(dir).map_err(|error| io_error("make", dir, error))?;
-        let manifest = match Manifest::load(dir)? {
+        let mut manifest = match Manifest::load(dir)? {
             Some(manifest) => manifest,
             None => begin(dir, catalog)?,
         };
+        manifest.tables.retain(|&table, _| !catalog.is_deleted(table));
+        for table in catalog.deleted_tables() {
+            delete_strangers(&dir.join(table_dir(&table)), None)?;
+        }
         let mut files = Files::default();
         let mut opened = HashMap::default();
         for (&id, entry) in &manifest.tables {
