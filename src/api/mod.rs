@@ -67,6 +67,8 @@ pub struct App {
     pub mapping: Mapping,
     /// For durations.
     pub clock: SharedClock,
+    /// The answers to the last writes of Timestream's clients.
+    pub answers: Arc<timestream::answers::Answers>,
     /// A permit an export; see [`EXPORTS_MAX`].
     pub exports: Arc<Semaphore>,
 }

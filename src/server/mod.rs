@@ -21,6 +21,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 use tracing::{error, info};
 
+use crate::api::timestream::answers::Answers;
 use crate::api::{App, EXPORTS_MAX, Mapping};
 use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::lsn::Lsn;
@@ -354,6 +355,7 @@ fn app(core: &Core) -> App {
             version_field: options.version_field().map(str::to_owned),
         },
         clock: Arc::clone(&core.clock),
+        answers: Arc::new(Answers::new(Arc::clone(&core.clock))),
         exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
     }
 }

@@ -37,6 +37,8 @@ pub mod databases;
 pub mod tables;
 pub mod settings;
 pub mod tags;
+pub mod write;
+pub mod answers;
 
 use std::sync::Arc;
 
@@ -193,10 +195,10 @@ pub struct Context<'r> {
 /// Answers a request.
 pub async fn answer(app: &Arc<App>, request: Request) -> Reply {
     let result = match request.operation {
-        Operation::WriteRecords | Operation::BatchLoad => Err(Exception::invalid(format!(
-            "{} is not taken by this gateway",
-            request.operation.name()
-        ))),
+        Operation::WriteRecords => write::run(app, request).await,
+        Operation::BatchLoad => Err(Exception::invalid(
+            "Batch load is not taken by this gateway: send the records with WriteRecords",
+        )),
         _ => catalog(Arc::clone(app), request).await,
     };
     result.unwrap_or_else(|exception| {

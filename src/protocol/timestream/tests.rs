@@ -73,24 +73,27 @@ fn a_member_stands_in_the_record_or_in_common_attributes_and_the_records_goes_fi
     }
 }
 
+/// The members of `FULL` but for one.
+fn without(member: &str) -> String {
+    let parts = [
+        r#""Dimensions":[{"Name":"h","Value":"1"}]"#,
+        r#""MeasureName":"cpu""#,
+        r#""MeasureValue":"1.5""#,
+        r#""Time":"1""#,
+    ];
+    parts.into_iter().filter(|part| !part.contains(member)).collect::<Vec<_>>().join(",")
+}
+
+fn assert_refused(common: &str, record: &str, expected: &str) {
+    let found = shown(&request(common, record)).unwrap_err();
+    assert!(found.starts_with(expected), "{record}\n{found}\n{expected}");
+}
+
+const VALUE: &str = "\"MeasureValue\"";
+
 #[test]
 fn what_breaks_a_rule_fails_the_request_and_is_named_with_index_member_and_value() {
     let with = |member: &str| format!("{FULL},{member}");
-    let without = |member: &str| {
-        let parts = [
-            r#""Dimensions":[{"Name":"h","Value":"1"}]"#,
-            r#""MeasureName":"cpu""#,
-            r#""MeasureValue":"1.5""#,
-            r#""Time":"1""#,
-        ];
-        parts.into_iter().filter(|part| !part.contains(member)).collect::<Vec<_>>().join(",")
-    };
-    let value = |text: &str, name: &str| {
-        format!(
-            r#"{},"MeasureValue":"{text}","MeasureValueType":"{name}""#,
-            without("\"MeasureValue\"")
-        )
-    };
     for (common, record, expected) in [
         (
             "",
@@ -98,7 +101,6 @@ fn what_breaks_a_rule_fails_the_request_and_is_named_with_index_member_and_value
             "At least one dimension is required for a record. RecordIndex 0",
         ),
         ("", without("MeasureName"), "Measure name is required for a record. RecordIndex 0"),
-        ("", without("\"MeasureValue\""), "A measure value is required for a record."),
         ("", without("Time"), "Invalid time for record. RecordIndex 0: Time is missing"),
         (
             r#""Time":"12.5""#,
@@ -114,52 +116,50 @@ fn what_breaks_a_rule_fails_the_request_and_is_named_with_index_member_and_value
             FULL.to_owned(),
             "Dimension names must be unique in a record. RecordIndex 0: Dimensions is 'h'",
         ),
-        ("", with(r#""MeasureValueType":"TIMESTAMP""#), "TIMESTAMP is not taken as the type of"),
+    ] {
+        assert_refused(common, &record, expected);
+    }
+}
+
+#[test]
+fn a_record_has_one_value_or_is_multi_and_has_several() {
+    let several = |of: &str| format!(r#""MeasureValues":[{{"Name":"a","Value":"1","Type":{of}}}]"#);
+    let (value, multi) = (without(VALUE), r#""MeasureValueType":"MULTI""#);
+    let twice = r#""MeasureValueType":"MULTI","MeasureValues":[{"Name":"a","Value":"1","Type":"BIGINT"},{"Name":"a","Value":"2","Type":"BIGINT"}]"#;
+    let nested = format!("{multi},{}", several(r#""MULTI""#));
+    let plain = several(r#""BIGINT""#);
+    for (common, record, expected) in [
+        ("", without(VALUE), "A measure value is required for a record."),
+        (multi, FULL.to_owned(), "MeasureValue is not taken in a record of type"),
+        (plain.as_str(), FULL.to_owned(), "MeasureValue and MeasureValues exclude each other"),
+        (&plain, value.clone(), "MeasureValues are taken in a record of type MULTI only."),
+        (multi, value.clone(), "MeasureValues are required for a record of type MULTI."),
+        (&nested, value.clone(), "MULTI is no type of one of the MeasureValues."),
+        (twice, value.clone(), "Measure value names must be unique in a record."),
+    ] {
+        assert_refused(common, &record, expected);
+    }
+}
+
+#[test]
+fn a_value_that_is_not_of_its_type_fails_the_request() {
+    for (text, name, expected) in [
+        ("1", "TIMESTAMP", "TIMESTAMP is not taken as the type of a single measure value."),
         (
-            "",
-            with(r#""MeasureValueType":"MULTI""#),
-            "MeasureValue is not taken in a record of type",
-        ),
-        (
-            r#""MeasureValues":[{"Name":"a","Value":"1","Type":"BIGINT"}]"#,
-            FULL.to_owned(),
-            "MeasureValue and MeasureValues exclude each other",
-        ),
-        (
-            r#""MeasureValues":[{"Name":"a","Value":"1","Type":"BIGINT"}]"#,
-            without("\"MeasureValue\""),
-            "MeasureValues are taken in a record of type MULTI only.",
-        ),
-        (
-            r#""MeasureValueType":"MULTI""#,
-            without("\"MeasureValue\""),
-            "MeasureValues are required for a record of type MULTI.",
-        ),
-        (
-            r#""MeasureValueType":"MULTI","MeasureValues":[{"Name":"a","Value":"1","Type":"MULTI"}]"#,
-            without("\"MeasureValue\""),
-            "MULTI is no type of one of the MeasureValues.",
-        ),
-        (
-            r#""MeasureValueType":"MULTI","MeasureValues":[{"Name":"a","Value":"1","Type":"BIGINT"},{"Name":"a","Value":"1","Type":"BIGINT"}]"#,
-            without("\"MeasureValue\""),
-            "Measure value names must be unique in a record.",
-        ),
-        (
-            "",
-            value("NaN", "DOUBLE"),
+            "NaN",
+            "DOUBLE",
             "Invalid DOUBLE value. RecordIndex 0: MeasureValue is 'NaN': NaN and Infinity cannot be stored.",
         ),
-        ("", value("-Infinity", "DOUBLE"), "Invalid DOUBLE value."),
-        ("", value("1e999", "DOUBLE"), "Invalid DOUBLE value."),
-        ("", value(" 1", "DOUBLE"), "Invalid DOUBLE value."),
-        ("", value("0x10", "DOUBLE"), "Invalid DOUBLE value."),
-        ("", value("1.0", "BIGINT"), "Invalid BIGINT value."),
-        ("", value("9223372036854775808", "BIGINT"), "Invalid BIGINT value."),
-        ("", value("yes", "BOOLEAN"), "Invalid BOOLEAN value."),
+        ("-Infinity", "DOUBLE", "Invalid DOUBLE value."),
+        ("1e999", "DOUBLE", "Invalid DOUBLE value."),
+        (" 1", "DOUBLE", "Invalid DOUBLE value."),
+        ("0x10", "DOUBLE", "Invalid DOUBLE value."),
+        ("1.0", "BIGINT", "Invalid BIGINT value."),
+        ("9223372036854775808", "BIGINT", "Invalid BIGINT value."),
+        ("yes", "BOOLEAN", "Invalid BOOLEAN value."),
     ] {
-        let found = shown(&request(common, &record)).unwrap_err();
-        assert!(found.starts_with(expected), "{record}\n{found}\n{expected}");
+        let value = format!(r#""MeasureValue":"{text}","MeasureValueType":"{name}""#);
+        assert_refused(&value, &without(VALUE), expected);
     }
 }
 
