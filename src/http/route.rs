@@ -42,6 +42,9 @@ pub enum Access {
     Open,
     /// Whoever has a token or password, where there are any.
     Known,
+    /// Whoever has signed the request, where there are access keys. The signature is over the body, so
+    /// who asks is known only after it was read.
+    Signed,
 }
 
 /// One path.
@@ -142,8 +145,8 @@ impl Endpoint {
             | Self::WriteV3
             | Self::WriteNative
             | Self::Export
-            | Self::Query
-            | Self::Timestream => Access::Known,
+            | Self::Query => Access::Known,
+            Self::Timestream => Access::Signed,
         }
     }
 }

@@ -10,7 +10,8 @@ use hyper::{Request, Response, StatusCode};
 use prometheus::IntGauge;
 use tracing::{debug, error};
 
-use super::auth::Keyring;
+use super::auth::sigv4::BodyDigest;
+use super::auth::{Keyring, Proof};
 use super::body;
 use super::guard::Phase;
 use super::options::Options;
@@ -20,6 +21,7 @@ use crate::api::call::{Body, Call, Caller};
 use crate::api::fault::{Family, Fault, Kind};
 use crate::api::params::Params;
 use crate::api::reply::Reply;
+use crate::api::timestream::exception::Exception;
 use crate::api::write::{self, Plan};
 use crate::api::{App, export, influx, influxql, native, ops, timestream};
 
@@ -113,9 +115,12 @@ impl Service {
                 let body = self.read(&head, body).await?;
                 self.write(&plan, &call.caller, body).await
             }
-            Work::Timestream(operation) => {
-                let body = self.read(&head, body).await?;
-                Ok(self.timestream(operation, &head, call.caller, body).await)
+            Work::Timestream(operation, proof) => {
+                let proved = self.proved(&head, body, *proof).await?;
+                Ok(match proved {
+                    Ok((caller, body)) => self.timestream(operation, &head, caller, body).await,
+                    Err(exception) => exception.reply(),
+                })
             }
             Work::Query => {
                 let form = self.read(&head, body).await?;
@@ -130,6 +135,23 @@ impl Service {
 
     async fn read(&self, head: &Parts, body: Incoming) -> Result<Body, Fault> {
         body::read(&self.app, &self.options, &head.headers, body).await
+    }
+
+    /// Reads the body, and finds who has signed it.
+    async fn proved(
+        &self,
+        head: &Parts,
+        body: Incoming,
+        proof: Proof,
+    ) -> Result<Result<(Arc<Caller>, Body), Exception>, Fault> {
+        let (app, options) = (&self.app, &self.options);
+        let (body, digest) = if proof.is_signed() {
+            body::read_digested(app, options, &head.headers, body).await?
+        } else {
+            (body::read(app, options, &head.headers, body).await?, BodyDigest::default())
+        };
+        let caller = proof.caller(head, &digest, timestream::SERVICE, app.clock.wall_ns());
+        Ok(caller.map(|caller| (caller, body)))
     }
 
     async fn timestream(
@@ -155,7 +177,7 @@ impl Service {
     fn plan<'h>(&self, way: Way, head: &'h Parts) -> Result<(Work, Call<'h>), Fault> {
         let params = Params::parse(head.uri.query().unwrap_or_default())?;
         let caller = match way.endpoint.access() {
-            Access::Open => Arc::new(Caller::anonymous()),
+            Access::Open | Access::Signed => Arc::new(Caller::anonymous()),
             Access::Known => {
                 let family = route::family_of(&head.method, head.uri.path());
                 self.keyring.identify(&head.headers, &params, family)?
@@ -172,10 +194,14 @@ impl Service {
             Endpoint::WriteV2 => Work::Write(influx::plan_v2(call)?),
             Endpoint::WriteV3 => Work::Write(influx::plan_v3(call)?),
             Endpoint::WriteNative => Work::Write(native::plan(call)?),
-            Endpoint::Timestream => match timestream::Operation::of(call.headers) {
-                Ok(operation) => Work::Timestream(operation),
-                Err(exception) => Work::Answered(exception.reply()),
-            },
+            Endpoint::Timestream => {
+                let operation = timestream::Operation::of(call.headers);
+                let proof = || self.keyring.claim(call.headers, &call.params);
+                match operation.and_then(|operation| Ok((operation, proof()?))) {
+                    Ok((operation, proof)) => Work::Timestream(operation, Box::new(proof)),
+                    Err(exception) => Work::Answered(exception.reply()),
+                }
+            }
             Endpoint::Query => Work::Query,
             Endpoint::Export => Work::Answered(export::answer(app, call)?),
             Endpoint::Ping => Work::Answered(ops::ping(call)?),
@@ -206,7 +232,7 @@ enum Work {
     /// Take the body as records.
     Write(Plan),
     /// Take the body as the input of an operation.
-    Timestream(timestream::Operation),
+    Timestream(timestream::Operation, Box<Proof>),
     /// Look for a query in the body, if there is none in the head.
     Query,
 }
