@@ -65,8 +65,8 @@ pub(super) struct Outcome {
     pub(super) reasons: BTreeMap<Reason, u64>,
     /// Set when the request's own database does not exist and must not be made.
     pub(super) database_not_found: Option<String>,
-    /// Set when a table could not be made through no fault of the request.
-    pub(super) fault: Option<String>,
+    /// Set when the catalog could not be changed through no fault of the request: who must act, and why.
+    pub(super) fault: Option<(Class, String)>,
 }
 
 impl<'e> Encoder<'e> {
@@ -173,7 +173,7 @@ impl<'e> Encoder<'e> {
     /// What keeps a record out when the catalog does: it, or a fault of ours.
     fn unclaimed(&mut self, error: &CatalogError) -> Broken {
         if error.class() != Class::Refused {
-            self.outcome.fault = Some(error.to_string());
+            self.outcome.fault = Some((error.class(), error.to_string()));
         }
         broken(error)
     }

@@ -439,8 +439,10 @@ impl Shared {
         let outcome = encoder.finish();
         self.count_refused(&outcome);
         let mut receipt = outcome.receipt(durability);
-        if let Some(reason) = outcome.fault {
-            return Err(IngestError::Fault { reason });
+        match outcome.fault {
+            Some((Class::Busy, _full)) => return Err(self.busy("catalog")),
+            Some((_, reason)) => return Err(IngestError::Fault { reason }),
+            None => {}
         }
         if let Some(database) = outcome.database_not_found {
             return Err(IngestError::DatabaseNotFound { database });

@@ -95,7 +95,7 @@ catalog! {
 pub const PROTOCOLS: [&str; 4] = ["line", "json", "timestream", "datazone"];
 
 /// What can be full.
-pub const BUSY_CAUSES: [&str; 4] = ["memory", "wal", "starting", "stopping"];
+pub const BUSY_CAUSES: [&str; 5] = ["memory", "wal", "catalog", "starting", "stopping"];
 
 /// Marks that the load generator reads back from the server that it loads.
 pub const WAL_MARKS: [&str; 2] = ["tidegate_wal_applied_lsn", "tidegate_wal_durable_lsn"];

@@ -1,6 +1,7 @@
 //! What probes, metrics and clients that ask for databases are told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::api::fault::{Fault, Kind};
 use crate::api::{Component, Health, Readiness, Status, Tables};
@@ -16,6 +17,9 @@ use crate::reject::Reporter;
 use crate::wal::{Commit, Observer, Wal};
 
 use super::Core;
+
+/// What a client is told to wait before it asks again for a change that found no room.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The state of a running server.
 #[derive(Debug)]
@@ -190,7 +194,8 @@ fn gone(result: Result<(), CatalogError>) -> Result<(), Fault> {
 fn fault(error: &CatalogError) -> Fault {
     match error.class() {
         Class::Refused => Fault::invalid(error.to_string()),
-        Class::Busy | Class::Fault => Fault::new(Kind::Internal, error.to_string()),
+        Class::Busy => Fault::new(Kind::Busy { retry_after: RETRY_AFTER }, error.to_string()),
+        Class::Fault => Fault::new(Kind::Internal, error.to_string()),
     }
 }
 

@@ -11,8 +11,9 @@ use super::{Catalog, CatalogError, ClaimError, Resource};
 use crate::record::limits::{DATABASES_MAX, TABLE_NAME_BYTES_MAX, TABLES_MAX};
 
 /// Changing: each change is one line of the log, and durable on return, which costs a sync. An error
-/// of class `Refused` changed nothing. After [`CatalogError::Io`] whether the change is there after a
-/// restart is unknown, until then it is not; from then on every change is [`CatalogError::Poisoned`].
+/// of class `Refused`, and [`CatalogError::Unwritten`], changed nothing. After [`CatalogError::Io`]
+/// whether the change is there after a restart is unknown, until then it is not; from then on every
+/// change is [`CatalogError::Poisoned`].
 impl Catalog {
     /// The table of this name, made with `settings` if there is none, and its database as well; an
     /// existing one keeps its own.

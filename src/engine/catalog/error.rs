@@ -73,6 +73,15 @@ pub enum CatalogError {
         #[source]
         source: std::io::Error,
     },
+    /// The log took no line, most likely since the disk is full; the same can be tried again.
+    #[error("cannot append to {}; nothing was changed", path.display())]
+    Unwritten {
+        /// The log.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// The log is not what was written.
     #[error("{} line {line}: {what}", path.display())]
     Damaged {
@@ -102,6 +111,7 @@ impl CatalogError {
             | Self::NotFound { .. }
             | Self::NotEmpty { .. }
             | Self::Claim(_) => Class::Refused,
+            Self::Unwritten { .. } => Class::Busy,
             Self::Io { .. } | Self::Damaged { .. } | Self::Poisoned { .. } => Class::Fault,
         }
     }

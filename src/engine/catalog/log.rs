@@ -44,8 +44,10 @@ pub(super) enum Entry {
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) file: File,
+    /// Bytes of the lines that are synced.
+    pub(super) length: u64,
     path: PathBuf,
-    /// Thrown by the first write or sync that fails.
+    /// Thrown by the first sync that fails, and by a write that cannot be taken back.
     poison: Poison,
 }
 
@@ -87,24 +89,37 @@ impl Log {
                 file = append().map_err(io("open"))?;
             }
         }
-        Ok((Self { file, path, poison: Poison::new() }, state))
+        let length = file.metadata().map_err(io("measure"))?.len();
+        Ok((Self { file, length, path, poison: Poison::new() }, state))
     }
 
     /// Appends an entry. It is durable on return.
     ///
     /// # Errors
     ///
-    /// [`CatalogError::Io`], and from then on [`CatalogError::Poisoned`]: whether the entry is found
-    /// after a restart is unknown.
+    /// [`CatalogError::Unwritten`]: the log is as it was. [`CatalogError::Io`], and from then on
+    /// [`CatalogError::Poisoned`]: whether the entry is found after a restart is unknown.
     pub(super) fn append(&mut self, entry: &Entry) -> Result<(), CatalogError> {
         if let Some(reason) = self.poison.reason() {
             return Err(CatalogError::Poisoned { reason: reason.to_owned() });
         }
-        let written = self.file.write_all(&line_of(entry)).and_then(|()| self.file.sync_data());
-        written.map_err(|source| {
-            self.poison.throw(source.to_string());
-            CatalogError::Io { what: "append to", path: self.path.clone(), source }
-        })
+        let line = line_of(entry);
+        if let Err(source) = self.file.write_all(&line) {
+            // No sync has failed, so the file can still be trusted: a full disk must not cost a restart.
+            let cut = self.file.set_len(self.length).and_then(|()| self.file.sync_all());
+            return Err(match cut {
+                Ok(()) => CatalogError::Unwritten { path: self.path.clone(), source },
+                Err(_worse) => self.poisoned_by(source),
+            });
+        }
+        self.file.sync_data().map_err(|source| self.poisoned_by(source))?;
+        self.length += line.len() as u64;
+        Ok(())
+    }
+
+    fn poisoned_by(&self, source: std::io::Error) -> CatalogError {
+        self.poison.throw(source.to_string());
+        CatalogError::Io { what: "append to", path: self.path.clone(), source }
     }
 }
 

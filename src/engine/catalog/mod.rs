@@ -41,10 +41,10 @@
 //! start; anything else that is wrong is damage, and the start is refused with the line's number,
 //! since a lost table would orphan every record that names its number.
 //!
-//! After a write or sync that failed nothing is known of its change, and no further change is taken
-//! until a restart. A table whose delete is in doubt is found by nobody from then on: what was
-//! acknowledged for it afterwards could be gone after the restart. What was acknowledged before still
-//! reaches it.
+//! A write that fails is taken back and may be tried again. After a sync that failed nothing is known
+//! of its change, and no further change is taken until a restart. A table whose delete is in doubt is
+//! found by nobody from then on: what was acknowledged for it afterwards could be gone after the
+//! restart. What was acknowledged before still reaches it.
 //!
 //! # Why a deleted table stays deleted
 //!

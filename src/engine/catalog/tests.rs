@@ -219,6 +219,32 @@ fn after_a_failed_write_no_table_is_made() {
     assert!(make(&catalog, "d", "before").is_ok());
 }
 
+/// A file that takes no byte more, but can be cut and synced: what a full disk leaves.
+#[test]
+fn a_change_that_finds_no_room_is_taken_back_and_can_be_tried_again() {
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = open(dir.path());
+    make(&catalog, "d", "t").unwrap();
+    let full: std::fs::File = memfd_create("full", MemfdFlags::ALLOW_SEALING).unwrap().into();
+    fcntl_add_seals(&full, SealFlags::GROW).unwrap();
+    let (file, length) = {
+        let mut log = catalog.log.lock().unwrap();
+        (std::mem::replace(&mut log.file, full), std::mem::replace(&mut log.length, 0))
+    };
+    let error = catalog.delete_table("d", "t").unwrap_err();
+    assert!(matches!(error, CatalogError::Unwritten { .. }) && error.class() == Class::Busy);
+    assert!(matches!(make(&catalog, "d", "u"), Err(CatalogError::Unwritten { .. })));
+    assert!(catalog.resolve("d", "t").is_some(), "it is in no doubt");
+    {
+        let mut log = catalog.log.lock().unwrap();
+        (log.file, log.length) = (file, length);
+    }
+    assert_eq!(make(&catalog, "d", "u").unwrap(), TableId(2));
+    catalog.delete_table("d", "t").unwrap();
+    assert_eq!(described(&open(dir.path())), described(&catalog));
+}
+
 /// What is acknowledged for a table that the next start may not have would be lost.
 #[test]
 fn a_table_whose_delete_is_in_doubt_takes_nothing_more() {
