@@ -103,7 +103,21 @@ fn the_truth_table_of_versions_holds_and_repetitions_hear_the_first_answer() {
 #[test]
 fn requests_and_records_are_refused_as_amazon_refuses_them_and_limits_hold_at_their_bounds() {
     let place = Place::new("");
-    run(python().args(["refusals.py", &url(&place.start())]));
+    let server = place.start();
+    run(python().args(["refusals.py", &url(&server)]));
+    server.stop();
+    let reports = place.files("rejects", ".json");
+    let is_of_table = |path: &&PathBuf| path.to_string_lossy().contains("late-reports");
+    assert!(
+        reports.iter().any(|path| is_of_table(&path)),
+        "the late conflict's report: {reports:?}"
+    );
+}
+
+#[test]
+fn awswrangler_writes_data_frames_and_reads_rejections() {
+    let place = Place::new("");
+    run(python().args(["wrangler.py", &url(&place.start())]));
 }
 
 #[test]
@@ -122,7 +136,5 @@ fn the_sdk_for_javascript_runs_every_operation_by_url_and_by_discovery() {
         command
     };
     run(node().args([&url(&server), "by-url"]));
-    run(node()
-        .args(["discover", "found"])
-        .env("AWS_ENDPOINT_URL_TIMESTREAM_WRITE", url(&server)));
+    run(node().args(["discover", "found"]).env("AWS_ENDPOINT_URL_TIMESTREAM_WRITE", url(&server)));
 }

@@ -115,6 +115,20 @@ def windows():
     same(write(record(), late, table=LATE), {"Total": 2, "MemoryStore": 1, "MagneticStore": 1})
 
 
+def conflicts_of_the_magnetic_store():
+    """Not answered but reported, where the table names a place for reports; else answered as all others."""
+    late = record(Time=str(now_ms() - 20 * HOUR))
+    same(write(late, table=LATE)["MagneticStore"], 1)
+    ((index, reason),) = rejected(record(), dict(late, MeasureValue="7"), table=LATE)
+    contains(reason, "A record already exists with the same time")
+    ts.update_table(DatabaseName=DB, TableName=LATE, MagneticStoreWriteProperties={
+        "EnableMagneticStoreWrites": True, "MagneticStoreRejectedDataLocation": {
+            "S3Configuration": {"BucketName": "bucket", "ObjectKeyPrefix": "late-reports"}}})
+    found = write(record(), dict(late, MeasureValue="7"), table=LATE)
+    same(found, {"Total": 2, "MemoryStore": 1, "MagneticStore": 1})
+    same(write(late, table=LATE)["MagneticStore"], 1)
+
+
 def partition_keys():
     lacking = record(Dimensions=[{"Name": "rack", "Value": "1"}])
     ((index, reason),) = rejected(record(), lacking, record(), table=KEYED)
@@ -225,6 +239,6 @@ def wire():
     same(raw(prefix + "WriteRecords", b'{"Records":[{"MeasureValue":1}]}')[0], 400)
 
 
-for part in (whole_requests, windows, partition_keys, values, limits, names, wire):
+for part in (whole_requests, windows, conflicts_of_the_magnetic_store, partition_keys, values, limits, names, wire):
     part()
 print("requests and records are refused as they must be")

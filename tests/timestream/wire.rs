@@ -15,7 +15,8 @@ fn with_table(settings: &str) -> (Place, Gateway) {
     let server = place.start();
     let names = json!({ "DatabaseName": "db1", "TableName": "cpu" });
     for operation in ["CreateDatabase", "CreateTable"] {
-        let (status, answer) = call(&mut server.client(), operation, &names).unwrap();
+        let (status, answer) =
+            call(&mut server.client(), operation, &names).expect("it is answered");
         assert_eq!(status, 200, "{answer}");
     }
     (place, server)

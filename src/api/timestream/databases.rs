@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::exception::{Code, Exception};
-use super::input::{Checks, Tag, read};
+use super::input::{Checks, TagList, read};
 use super::{Context, arn, page, seconds};
 use crate::engine::catalog::{Database, DatabaseSettings};
 
@@ -19,7 +19,7 @@ const KMS_KEY_CHARS_MAX: i64 = 2048;
 struct Input {
     database_name: Option<String>,
     kms_key_id: Option<String>,
-    tags: Option<Vec<Tag>>,
+    tags: Option<TagList>,
 }
 
 #[derive(Debug, Default, Deserialize)]

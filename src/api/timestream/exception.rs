@@ -202,7 +202,8 @@ impl From<IngestError> for Exception {
 impl From<CatalogError> for Exception {
     fn from(error: CatalogError) -> Self {
         let code = match (error.class(), &error) {
-            (Class::Busy | Class::Fault, _) => Code::InternalServer,
+            (Class::Fault, _) => Code::InternalServer,
+            (Class::Busy, _) => Code::Throttling,
             (_, CatalogError::NotFound { .. }) => Code::ResourceNotFound,
             (_, CatalogError::Exists { .. }) => Code::Conflict,
             (_, CatalogError::Limit { .. }) => Code::ServiceQuotaExceeded,

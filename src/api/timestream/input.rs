@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::exception::{Code, Exception};
 use crate::engine::catalog::Tags;
 use crate::protocol::timestream::coral::{NAME_PATTERN, Violations};
-use crate::protocol::timestream::object::Object;
+use crate::protocol::timestream::object::{List, Object};
 use crate::record::limits::{
     TABLE_NAME_BYTES_MAX, TAG_KEY_CHARS_MAX, TAG_VALUE_CHARS_MAX, TAGS_PER_RESOURCE_MAX,
 };
@@ -40,6 +40,12 @@ pub struct Tag {
     key: Option<String>,
     value: Option<String>,
 }
+
+/// The tags of a request.
+pub type TagList = List<Object<Tag>, TAGS_PER_RESOURCE_MAX>;
+
+/// The keys of tags of a request.
+pub type TagKeyList = List<String, TAGS_PER_RESOURCE_MAX>;
 
 /// Reads a body; an empty one is an object without members.
 ///
@@ -111,10 +117,10 @@ impl Checks {
     }
 
     /// A list of tags.
-    pub fn tags(&mut self, list: Vec<Tag>) -> Tags {
-        self.count("tags", "tags", list.len(), &(0..=TAGS_MAX));
+    pub fn tags(&mut self, list: TagList) -> Tags {
+        self.count("tags", "tags", list.count, &(0..=TAGS_MAX));
         let mut tags = Tags::new();
-        for (at, tag) in list.into_iter().enumerate().take(TAGS_PER_RESOURCE_MAX) {
+        for (at, Object(tag)) in list.items.into_iter().enumerate() {
             let at = format!("tags.{}.member", at + 1);
             let (key_at, value_at) = (format!("{at}.key"), format!("{at}.value"));
             match tag.key {
@@ -131,9 +137,9 @@ impl Checks {
     }
 
     /// A list of the keys of tags.
-    pub fn tag_keys(&mut self, keys: &[String]) {
-        self.count("tagKeys", "keys", keys.len(), &(0..=TAGS_MAX));
-        for (at, key) in keys.iter().enumerate().take(TAGS_PER_RESOURCE_MAX) {
+    pub fn tag_keys(&mut self, keys: &TagKeyList) {
+        self.count("tagKeys", "keys", keys.count, &(0..=TAGS_MAX));
+        for (at, key) in keys.items.iter().enumerate() {
             self.0.length(format!("tagKeys.{}.member", at + 1), key, &(1..=TAG_KEY_MAX));
         }
     }

@@ -8,6 +8,7 @@ use super::input::Checks;
 use crate::engine::catalog::{
     Encryption, Enforcement, PartitionKey, RejectLocation, Retention, TableSettings,
 };
+use crate::protocol::timestream::object::{List, Object};
 use crate::record::limits::{MAGNETIC_RETENTION_DAYS_MAX, MEMORY_RETENTION_HOURS_MAX};
 
 /// Lengths of a bucket's name. Source: Timestream API, `S3BucketName`.
@@ -135,11 +136,14 @@ impl S3Configuration {
     }
 }
 
+/// Keys of a schema that are looked at: one more than it may have.
+const KEYS_KEPT: usize = 2;
+
 /// `Schema`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Schema {
-    composite_partition_key: Option<Vec<Key>>,
+    composite_partition_key: Option<List<Object<Key>, KEYS_KEPT>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -155,8 +159,8 @@ impl Schema {
     pub fn check(&self, checks: &mut Checks) {
         const AT: &str = "schema.compositePartitionKey";
         let Some(keys) = &self.composite_partition_key else { return };
-        checks.count(AT, "keys", keys.len(), &(1..=i64::MAX));
-        for (at, key) in keys.iter().enumerate() {
+        checks.count(AT, "keys", keys.count, &(1..=i64::MAX));
+        for (at, Object(key)) in keys.items.iter().enumerate() {
             let at = |member: &str| format!("{AT}.{}.member.{member}", at + 1);
             match key.r#type.as_deref() {
                 None => checks.missing(&at("type")),
@@ -182,7 +186,7 @@ impl Schema {
     /// [`Exception`] 400 for more than one, or one that does not fit its type.
     pub fn key(&self) -> Result<Option<PartitionKey>, Exception> {
         let Some(keys) = &self.composite_partition_key else { return Ok(None) };
-        let [key] = keys.as_slice() else {
+        let [Object(key)] = keys.items.as_slice() else {
             return Err(Exception::invalid(
                 "You have specified too many partition keys to be used in your composite partition \
                  key. Only 1 partition keys can be specified.",

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::exception::{Code, Exception};
-use super::input::{Checks, Tag, read};
+use super::input::{Checks, TagList, read};
 use super::settings::{MagneticStore, RetentionProperties, Schema};
 use super::{Context, arn, databases, page, seconds, settings};
 use crate::engine::catalog::{
@@ -22,7 +22,7 @@ struct Input {
     retention_properties: Option<RetentionProperties>,
     magnetic_store_write_properties: Option<MagneticStore>,
     schema: Option<Schema>,
-    tags: Option<Vec<Tag>>,
+    tags: Option<TagList>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::exception::Exception;
-use super::input::{Checks, Tag, read};
+use super::input::{Checks, TagKeyList, TagList, read};
 use super::{Context, arn};
 use crate::engine::catalog::Resource;
 
@@ -17,8 +17,8 @@ const ARN_CHARS_MAX: i64 = 1011;
 struct Input {
     #[serde(rename = "ResourceARN")]
     resource: Option<String>,
-    tags: Option<Vec<Tag>>,
-    tag_keys: Option<Vec<String>>,
+    tags: Option<TagList>,
+    tag_keys: Option<TagKeyList>,
 }
 
 /// `TagResource`.
@@ -58,7 +58,7 @@ pub fn remove(context: &Context<'_>, body: &Bytes) -> Result<Value, Exception> {
     checks.finish()?;
     let resource = arn::parse(&name)?;
     context.check_may_write(database_of(resource))?;
-    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let keys: Vec<&str> = keys.items.iter().map(String::as_str).collect();
     context.app.catalog.untag(resource, &keys)?;
     Ok(json!({}))
 }

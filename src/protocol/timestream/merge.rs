@@ -81,7 +81,7 @@ impl<'r> Merged<'r> {
 
     fn dimensions(&self) -> Result<Vec<Dimension<'r>>, Wrong> {
         let lists = [&self.common.dimensions, &self.own.dimensions];
-        let all = lists.into_iter().flatten().flatten();
+        let all = lists.into_iter().flatten().flat_map(|list| &list.items);
         let all = all.map(|Object(named)| Dimension {
             name: text(named.name.as_ref()),
             value: text(named.value.as_ref()),
@@ -104,9 +104,8 @@ impl<'r> Merged<'r> {
     fn measure(&self, unit_ns: i64) -> Result<(MeasureKind, Vec<Attribute<'r>>), Wrong> {
         let type_name = text(self.text(|from| from.measure_value_type.as_ref()));
         let value = self.text(|from| from.measure_value.as_ref());
-        let is_given = |list: &&Vec<Object<MeasureValue<'_>>>| !list.is_empty();
-        let own = self.own.measure_values.as_ref().filter(is_given);
-        let values = own.or_else(|| self.common.measure_values.as_ref().filter(is_given));
+        let lists = [self.own.values(), self.common.values()];
+        let values = lists.into_iter().find(|list| !list.is_empty());
         match (type_name, value, values) {
             ("MULTI", None, Some(values)) => Ok((MeasureKind::Multi, several(values, unit_ns)?)),
             ("MULTI", None, None) => {

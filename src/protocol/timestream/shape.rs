@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::coral::Violations;
-use super::object::Object;
+use super::object::{List, Object};
 use super::{Invalid, Malformed};
-use crate::record::limits::{DIMENSIONS_MAX, RECORDS_PER_REQUEST_MAX};
+use crate::record::limits::{ATTRIBUTES_MAX, DIMENSIONS_MAX, RECORDS_PER_REQUEST_MAX};
 
 /// Longest measure value in characters. Source: Timestream API, `StringValue2048`.
 const VALUE_CHARS_MAX: i64 = 2048;
@@ -29,6 +29,11 @@ const TIME_UNITS: [&str; 4] = ["MILLISECONDS", "SECONDS", "MICROSECONDS", "NANOS
 #[serde(transparent)]
 pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
+type Dimensions<'a> = List<Object<Dimension<'a>>, DIMENSIONS_MAX>;
+
+/// One more than any table takes: that there are too many is for the record's table to say.
+pub(super) type MeasureValues<'a> = List<Object<MeasureValue<'a>>, { ATTRIBUTES_MAX + 1 }>;
+
 /// A request, its records still as JSON.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -40,7 +45,7 @@ struct Envelope<'a> {
     #[serde(borrow, default)]
     common_attributes: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    records: Option<Vec<&'a RawValue>>,
+    records: Option<List<&'a RawValue, RECORDS_PER_REQUEST_MAX>>,
 }
 
 /// A request whose members are within their constraints.
@@ -61,7 +66,7 @@ pub struct Request<'a> {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Attributes<'a> {
     #[serde(borrow, default)]
-    pub(super) dimensions: Option<Vec<Object<Dimension<'a>>>>,
+    pub(super) dimensions: Option<Dimensions<'a>>,
     #[serde(borrow, default)]
     pub(super) measure_name: Option<Text<'a>>,
     #[serde(borrow, default)]
@@ -69,7 +74,7 @@ pub(super) struct Attributes<'a> {
     #[serde(borrow, default)]
     pub(super) measure_value_type: Option<Text<'a>>,
     #[serde(borrow, default)]
-    pub(super) measure_values: Option<Vec<Object<MeasureValue<'a>>>>,
+    pub(super) measure_values: Option<MeasureValues<'a>>,
     #[serde(borrow, default)]
     pub(super) time: Option<Text<'a>>,
     #[serde(borrow, default)]
@@ -138,10 +143,9 @@ pub fn read(body: &[u8]) -> Result<Request<'_>, Problem> {
     };
     common.check(&"commonAttributes", &mut violations);
     let raws = envelope.records.unwrap_or_default();
-    count(&raws, &mut violations);
-    // Those of a request that is too long are not even looked at.
-    let mut records = Vec::with_capacity(raws.len().min(RECORDS_PER_REQUEST_MAX));
-    for (index, raw) in raws.iter().take(RECORDS_PER_REQUEST_MAX).enumerate() {
+    count(raws.count, &mut violations);
+    let mut records = Vec::with_capacity(raws.items.len());
+    for (index, raw) in raws.items.iter().enumerate() {
         let record = attributes(&format_args!("record {index}"), raw)?;
         record.check(&Member("records", index), &mut violations);
         records.push((raw.get(), record));
@@ -167,8 +171,8 @@ fn malformed(what: &dyn Display, error: &serde_json::Error) -> Problem {
     Problem::Malformed(Malformed { problem: format!("{what}: {error}") })
 }
 
-fn count(records: &[&RawValue], violations: &mut Violations) {
-    let found = i64::try_from(records.len()).unwrap_or(i64::MAX);
+fn count(records: usize, violations: &mut Violations) {
+    let found = i64::try_from(records).unwrap_or(i64::MAX);
     let max = i64::try_from(RECORDS_PER_REQUEST_MAX).unwrap_or(i64::MAX);
     violations.range("records", found, &(1..=max), Some(&format!("[{found} records]")));
 }
@@ -191,7 +195,12 @@ impl Display for Of<'_> {
     }
 }
 
-impl Attributes<'_> {
+impl<'a> Attributes<'a> {
+    /// The several values; none where there are none.
+    pub(super) fn values(&self) -> &[Object<MeasureValue<'a>>] {
+        self.measure_values.as_ref().map_or(&[], |values| &values.items)
+    }
+
     fn check(&self, at: &dyn Display, violations: &mut Violations) {
         for (member, text, range) in [
             ("measureName", &self.measure_name, 1..=i64::MAX),
@@ -208,17 +217,18 @@ impl Attributes<'_> {
         ] {
             listed(&Of(at, member), text.as_ref(), all, violations);
         }
-        let dimensions = self.dimensions.as_deref().unwrap_or_default();
-        if dimensions.len() > DIMENSIONS_MAX {
-            let found = i64::try_from(dimensions.len()).unwrap_or(i64::MAX);
+        if let Some(dimensions) = &self.dimensions {
+            let found = i64::try_from(dimensions.count).unwrap_or(i64::MAX);
             let max = i64::try_from(DIMENSIONS_MAX).unwrap_or(i64::MAX);
-            let shown = format!("[{found} dimensions]");
-            return violations.range(Of(at, "dimensions"), found, &(0..=max), Some(&shown));
+            if found > max {
+                let shown = format!("[{found} dimensions]");
+                violations.range(Of(at, "dimensions"), found, &(0..=max), Some(&shown));
+            }
+            for (index, Object(dimension)) in dimensions.items.iter().enumerate() {
+                dimension.check(&Member(Of(at, "dimensions"), index), violations);
+            }
         }
-        for (index, Object(dimension)) in dimensions.iter().enumerate() {
-            dimension.check(&Member(Of(at, "dimensions"), index), violations);
-        }
-        for (index, Object(value)) in self.measure_values.iter().flatten().enumerate() {
+        for (index, Object(value)) in self.values().iter().enumerate() {
             value.check(&Member(Of(at, "measureValues"), index), violations);
         }
     }

@@ -207,6 +207,8 @@ fn a_request_has_a_hundred_records_at_most_and_one_at_least() {
         "1 validation error detected: Value '[101 records]' at 'records' failed to satisfy \
          constraint: Member must have length less than or equal to 100"
     );
+    let found = shown(&with(200_000)).unwrap_err();
+    assert!(found.contains("'[200000 records]'"), "{found}");
     assert!(shown(&with(0)).unwrap_err().contains("greater than or equal to 1"));
     let found = shown("{}").unwrap_err();
     assert!(found.starts_with("3 validation errors detected"), "{found}");
@@ -229,4 +231,18 @@ fn what_is_no_json_of_a_request_is_malformed_and_the_record_is_named() {
         let found = shown(body).unwrap_err();
         assert!(found.starts_with(expected), "{body}\n{found}");
     }
+}
+
+#[test]
+fn a_list_beyond_its_bound_is_counted_and_not_kept() {
+    let many = vec!["{}"; 200_000].join(",");
+    let found = shown(&request("", &format!(r#""Dimensions":[{many}]"#))).unwrap_err();
+    assert!(found.contains("'[200000 dimensions]' at 'records.1.member.dimensions'"), "{found}");
+    let read = |count: usize| {
+        let value = r#"{"Name":"a","Value":"1","Type":"BIGINT"}"#;
+        let values = vec![value; count].join(",");
+        let body = request("", &format!(r#""MeasureValues":[{values}]"#));
+        shape::read(body.as_bytes()).unwrap().records.first().unwrap().1.values().len()
+    };
+    assert_eq!((read(1025), read(1026), read(100_000)), (1025, 1025, 1025));
 }
