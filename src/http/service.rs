@@ -177,7 +177,9 @@ impl Service {
     fn plan<'h>(&self, way: Way, head: &'h Parts) -> Result<(Work, Call<'h>), Fault> {
         let params = Params::parse(head.uri.query().unwrap_or_default())?;
         let caller = match way.endpoint.access() {
-            Access::Open | Access::Signed => Arc::new(Caller::anonymous()),
+            Access::Open => Arc::new(Caller::anonymous()),
+            // Until the body was read.
+            Access::Signed => Arc::new(Caller::nobody()),
             Access::Known => {
                 let family = route::family_of(&head.method, head.uri.path());
                 self.keyring.identify(&head.headers, &params, family)?

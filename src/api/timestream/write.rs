@@ -74,8 +74,12 @@ pub async fn run(app: &Arc<App>, request: Request) -> Result<Reply, Exception> {
     };
     let key = app.answers.key(&request.caller.name, invocation, &request.body.bytes);
     match app.answers.begin(key) {
-        Begin::Answered(written) => written.reply(),
+        Begin::Answered(written) => {
+            app.metrics.timestream_repeats.inc();
+            written.reply()
+        }
         Begin::Running(mut running) => {
+            app.metrics.timestream_repeats.inc();
             let heard =
                 running.wait_for(Option::is_some).await.ok().and_then(|heard| heard.clone());
             heard.ok_or_else(not_heard)?.reply()
