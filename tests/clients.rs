@@ -12,10 +12,11 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use common::gateway::{Gateway, Place};
 use common::rows::{Key, Row, Rows, differences};
-use common::tell;
+use common::{tell, wait_for};
 use fleet::{as_lines, as_ndjson, figures, fleet};
 
 /// Lines that the Python client writes, a quarter in each of its modes.
@@ -26,6 +27,9 @@ const CURL_LINES: usize = 20_000;
 
 /// Lines of one request of curl.
 const CURL_LINES_PER_REQUEST: usize = 2_500;
+
+/// Longest time until a flush or a compaction, on a busy machine.
+const FLUSH_MAX: Duration = Duration::from_mins(1);
 
 const DATABASE: &str = "tsbs";
 
@@ -102,7 +106,8 @@ fn the_python_client_writes_a_fleet_and_every_record_reads_back_equal() {
 #[test]
 fn curl_writes_a_fleet_and_every_record_reads_back_equal() {
     let records = fleet("cpu", CURL_LINES, 2);
-    let place = Place::new("");
+    // Many small files, which become few while other readers are none the wiser.
+    let place = Place::new("[engine.embedded]\nflush_interval = \"100ms\"\ncompact_files = 2\n");
     let server = place.start();
     let ways = [
         ("/write?db=tsbs&precision=ns", ""),
@@ -122,7 +127,16 @@ fn curl_writes_a_fleet_and_every_record_reads_back_equal() {
         }
         curl.arg("--data-binary").arg(format!("@{}", file.display()));
         printed(curl.arg(format!("http://{}{target}", server.address)));
+        // One file a request, so that there is something to merge.
+        let files = wait_for("a flush", FLUSH_MAX, || {
+            let rows = server.metric("tidegate_engine_memory_rows");
+            (rows < 1.0).then(|| server.metric("tidegate_engine_files"))
+        });
+        assert!(files > 0.0);
     }
+    wait_for("a compaction", FLUSH_MAX, || {
+        (server.metric("tidegate_engine_compactions_total") > 0.0).then_some(())
+    });
     assert_reads_back(&place, server, &[("cpu", rows(&records))]);
 }
 

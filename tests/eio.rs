@@ -5,7 +5,8 @@
 //! exists, every write to it fails with EIO, at write-back, as a dying disk does. Afterwards the page
 //! cache shows bytes that the device never got, also to the next process; so what a restarted server
 //! serves is compared with what is served once the power of the file system was cut, which leaves
-//! nothing but the device. Needs root, loop devices and FUSE, and fails without.
+//! nothing but the device. `TIDEGATE_EIO_ROUNDS` is how often each disk is broken, each time at another
+//! moment of the load. Needs root, loop devices and FUSE, and fails without.
 
 #[path = "common/mod.rs"]
 mod common;
@@ -218,16 +219,25 @@ fn a_write_back_error(kind: Kind, outage: Outage) {
     tell(format!("eio: {kind:?}: {} served by the next server, all on the disk", shown.len()));
 }
 
+/// As often as is asked for, once otherwise.
+fn write_back_errors(outage: Outage) {
+    let rounds = std::env::var("TIDEGATE_EIO_ROUNDS").ok();
+    let rounds = rounds.map_or(1, |text| text.parse().expect("TIDEGATE_EIO_ROUNDS is a number"));
+    for round in 1..=rounds {
+        tell(format!("eio: {outage:?}, round {round} of {rounds}"));
+        a_write_back_error(Kind::Ext4, outage);
+        a_write_back_error(Kind::Xfs, outage);
+    }
+}
+
 #[test]
 fn after_a_lasting_error_nothing_is_acknowledged_or_invented() {
-    a_write_back_error(Kind::Ext4, Outage::Lasting);
-    a_write_back_error(Kind::Xfs, Outage::Lasting);
+    write_back_errors(Outage::Lasting);
 }
 
 /// The disk is well again when the next server starts, and when the old one still runs; neither may
 /// believe the page cache.
 #[test]
 fn after_a_passing_error_nothing_is_acknowledged_or_invented() {
-    a_write_back_error(Kind::Ext4, Outage::Passing);
-    a_write_back_error(Kind::Xfs, Outage::Passing);
+    write_back_errors(Outage::Passing);
 }

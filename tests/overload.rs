@@ -294,6 +294,8 @@ fn a_limit_on_the_size_of_files_is_told_and_kills_nobody() {
         .args(serve.get_args())
         .args(["--listen", "127.0.0.1:0"])
         .current_dir(place.file("."))
+        // Settings of the tests themselves would be taken for the server's, and refused.
+        .env_clear()
         .output()
         .expect("there is a shell");
     assert_eq!(output.status.code(), Some(1), "the process was not ended by a signal");

@@ -100,7 +100,7 @@ fn life(kind: Kind, cuts: u32, seed: u64, sum: &mut Sum) {
     sum.cuts += counted;
     sum.acknowledged += run.acknowledged;
     sum.records += records;
-    sum.rotations += run.rotations();
+    sum.rotations += run.rotations;
     sum.slowest_start = sum.slowest_start.max(run.slowest_start);
     tell(format!(
         "powercut: {kind:?}, {} cuts, {} requests acknowledged, {} records read back, lost 0, doubled \

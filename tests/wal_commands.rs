@@ -297,3 +297,72 @@ fn salvage_does_not_fill_the_disk_up_to_a_stray_file() {
     assert!(err(&refused).contains("missing in a row"), "{}", err(&refused));
     assert!(stray.exists(), "nothing is deleted");
 }
+
+/// Tables with four records in files, a conflict that was reported, and no log.
+fn without_a_log() -> Place {
+    let place = Place::new("");
+    let server = place.start();
+    send(&server, 1, 4);
+    server.write("iot", "weather,site=a t=-1.5 1700000001");
+    server.settle();
+    server.stop();
+    fs::remove_dir_all(place.data().join("wal")).expect("the log can be lost");
+    place
+}
+
+/// The last frame that [`without_a_log`] appended.
+const LAST: u64 = 6;
+
+fn refused_start(place: &Place) -> String {
+    let (mut child, log) = place.spawn();
+    assert_eq!(child.wait().expect("it is our child").code(), Some(1), "the start is refused");
+    fs::read_to_string(log).expect("a log was written")
+}
+
+#[test]
+fn begin_makes_a_log_for_tables_whose_log_is_lost() {
+    let place = without_a_log();
+    // The refused start makes an empty log, which is in nobody's way.
+    let refusal = refused_start(&place);
+    assert!(refusal.contains("tidegate wal begin --help"), "{refusal}");
+    let begun = wal(&place, &["begin"]);
+    assert_eq!(code(&begun), 0, "{}", err(&begun));
+    assert!(out(&begun).contains(&format!("begins after LSN {LAST};")), "{}", out(&begun));
+    assert_eq!(code(&wal(&place, &["verify"])), 0);
+    let server = place.start();
+    let reply = server.write("iot", "weather,site=a t=9.5 1700000009");
+    assert_eq!(reply.header("x-tidegate-lsn"), Some(&*(LAST + 1).to_string()));
+    server.settle();
+    let rows = server.export("iot", "weather");
+    let mut times: Vec<i64> = rows.keys().map(|key| key.time_ns - 1_700_000_000).collect();
+    times.sort_unstable();
+    assert_eq!(times, [1, 2, 3, 4, 9], "what was stored, and what came later");
+    server.kill();
+    place.start().stop();
+}
+
+#[test]
+fn begin_gives_no_number_twice_that_tables_or_reports_know() {
+    let place = without_a_log();
+    let low = wal(&place, &["begin", "--after", "4"]);
+    assert_eq!(code(&low), 1);
+    assert!(err(&low).contains(&format!("frames up to LSN {LAST} were")), "{}", err(&low));
+    // A report alone knows of a later frame.
+    let report = place.files("rejects", ".json").pop().expect("the conflict was reported");
+    let name = report.file_name().expect("a file has a name").to_string_lossy().into_owned();
+    let later = name.replacen("00000000000000000005", "00000000000000000500", 1);
+    fs::copy(&report, report.with_file_name(later)).expect("it can be copied");
+    assert_eq!(code(&wal(&place, &["begin", "--after", "499"])), 1);
+    assert_eq!(code(&wal(&place, &["begin", "--after", "1000"])), 0);
+    // What was begun is a log: it may begin later, not earlier.
+    assert_eq!(code(&wal(&place, &["begin", "--after", "999"])), 1);
+    let server = place.start();
+    let reply = server.write("iot", "weather,site=a t=9.5 1700000009");
+    assert_eq!(reply.header("x-tidegate-lsn"), Some("1001"));
+    let busy = wal(&place, &["begin"]);
+    assert!(code(&busy) == 1 && err(&busy).contains("process"), "{}", err(&busy));
+    server.kill();
+    let full = wal(&place, &["begin"]);
+    assert!(code(&full) == 1 && err(&full).contains("there is a log already"), "{}", err(&full));
+    place.start().stop();
+}

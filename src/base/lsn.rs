@@ -16,10 +16,14 @@ impl Lsn {
     /// Before the first frame.
     pub const ZERO: Self = Self(0);
 
+    /// No frame has this number or a larger one: 2^63 frames at a million a second take three hundred
+    /// thousand years. What a file says beyond it was not written by a log, and is not counted on
+    /// from: [`Lsn::next`] of what is less never overflows.
+    pub const LIMIT: Self = Self(1 << 63);
+
     /// The number of the frame that follows.
     #[must_use]
     pub fn next(self) -> Self {
-        // 2^64 frames at a million a second take half a million years.
         Self(self.0 + 1)
     }
 

@@ -6,8 +6,7 @@
 //! on the same machine. Values differ between [`TEMPLATES`] requests in turn, then repeat.
 
 use std::fmt::Write as _;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,6 +15,7 @@ use clap::Args;
 use hdrhistogram::Histogram;
 
 use super::Failure;
+use super::client::{Address, Client};
 use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::thread::Thread;
 use crate::metrics::catalog::WAL_MARKS;
@@ -139,10 +139,7 @@ struct Shared {
 /// [`Failure::Usage`] for an address that is no `http://HOST:PORT`, [`Failure::Failed`] when a
 /// connection breaks or the server refuses lines.
 pub fn run(args: &LoadArgs) -> Result<(), Failure> {
-    let address =
-        args.url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/').to_owned());
-    let address = address
-        .ok_or_else(|| Failure::usage(format!("--url {}: write http://HOST:PORT", args.url)))?;
+    let address = Address::parse("--url", &args.url)?;
     let clock = SystemClock::shared();
     let templates: Vec<Vec<Template>> =
         (0..args.connections).map(|at| templates(args, at)).collect();
@@ -185,12 +182,14 @@ struct Times {
 }
 
 /// Waits until the engine has executed all that is durable, so that its work is counted too.
-fn settle(address: &str, clock: &SharedClock) -> io::Result<Duration> {
+fn settle(address: &Address, clock: &SharedClock) -> io::Result<Duration> {
     const LOOK: Duration = Duration::from_millis(20);
     let begin = clock.monotonic();
+    let mut client = Client::new(address.clone());
     loop {
         let waited = clock.monotonic().saturating_sub(begin);
-        let metrics = get(address, "/metrics")?;
+        let metrics = client.get("/metrics")?.body;
+        let metrics = String::from_utf8_lossy(&metrics);
         let [applied, durable] = WAL_MARKS.map(|name| {
             let mut of_it = metrics.lines().filter_map(|line| line.strip_prefix(name));
             of_it.next().and_then(|value| value.trim().parse::<u64>().ok())
@@ -203,15 +202,7 @@ fn settle(address: &str, clock: &SharedClock) -> io::Result<Duration> {
     }
 }
 
-fn get(address: &str, path: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect(address)?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-    let mut reply = Vec::new();
-    stream.read_to_end(&mut reply)?;
-    Ok(String::from_utf8_lossy(&reply).into_owned())
-}
-
-fn send_all(shared: &Shared, address: &str, mut templates: Vec<Template>) -> Tally {
+fn send_all(shared: &Shared, address: &Address, mut templates: Vec<Template>) -> Tally {
     let mut tally =
         Tally { latency: Histogram::new_with_max(LATENCY_NS_MAX, 3).ok(), ..Tally::default() };
     if let Err(error) = try_send_all(shared, address, &mut templates, &mut tally) {
@@ -224,13 +215,11 @@ fn send_all(shared: &Shared, address: &str, mut templates: Vec<Template>) -> Tal
 
 fn try_send_all(
     shared: &Shared,
-    address: &str,
+    address: &Address,
     templates: &mut [Template],
     tally: &mut Tally,
 ) -> io::Result<()> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_nodelay(true)?;
-    let mut replies = BufReader::new(stream.try_clone()?);
+    let mut client = Client::new(address.clone());
     let head = head(&shared.args, address);
     let mut request = Vec::new();
     let mut round = 0_u64;
@@ -246,8 +235,7 @@ fn try_send_all(
         write!(request, "{head}{}\r\n\r\n", templates[at].body.len())?;
         request.extend_from_slice(&templates[at].body);
         let sent = shared.clock.monotonic();
-        stream.write_all(&request)?;
-        let status = read_reply(&mut replies)?;
+        let status = client.exchange(&request)?.status;
         let waited = shared.clock.monotonic().saturating_sub(sent);
         match status {
             200..=299 => {
@@ -347,7 +335,7 @@ fn put_line(
     writeln!(out, " {UNSTAMPED_NS}")
 }
 
-fn head(args: &LoadArgs, address: &str) -> String {
+fn head(args: &LoadArgs, address: &Address) -> String {
     let token = args
         .token
         .as_ref()
@@ -357,32 +345,6 @@ fn head(args: &LoadArgs, address: &str) -> String {
          X-Tidegate-Durability: {}\r\nContent-Length: ",
         args.database, args.durability
     )
-}
-
-fn read_reply(replies: &mut BufReader<TcpStream>) -> io::Result<u16> {
-    let mut line = String::new();
-    if replies.read_line(&mut line)? == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let status = status.ok_or_else(|| io::Error::other(format!("no status in {line:?}")))?;
-    let mut length = 0;
-    loop {
-        line.clear();
-        replies.read_line(&mut line)?;
-        let header = line.trim_end();
-        if header.is_empty() {
-            break;
-        }
-        if let Some((name, value)) = header.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse().unwrap_or(0);
-        }
-    }
-    let mut body = vec![0; length];
-    replies.read_exact(&mut body)?;
-    Ok(status)
 }
 
 fn report(shared: &Shared, tallies: &[Tally], times: &Times) -> Result<(), Failure> {

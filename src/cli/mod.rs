@@ -7,6 +7,7 @@ pub mod check;
 pub mod export;
 pub mod explain;
 pub mod load;
+pub mod client;
 pub mod progress;
 pub mod wal;
 pub mod selftest;

@@ -146,10 +146,31 @@ pub struct EngineState {
     pub files: u64,
     /// Their bytes.
     pub file_bytes: u64,
+    /// What became of files in the background since the start.
+    pub tidied: Tidied,
     /// What is wrong, if anything.
     pub fault: Option<String>,
     /// Whether only a restart mends that: a flush broke off between two files.
     pub needs_restart: bool,
+}
+
+/// What an engine has done to its files in the background since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tidied {
+    /// How often small files became one.
+    pub compactions: u64,
+    /// Files that did.
+    pub compacted_files: u64,
+    /// Bytes that were written for it.
+    pub compacted_bytes: u64,
+    /// Files that were dropped because all their rows had expired.
+    pub expired_files: u64,
+    /// Their rows.
+    pub expired_rows: u64,
+    /// Their bytes.
+    pub expired_bytes: u64,
+    /// Files of deleted tables that were dropped.
+    pub deleted_files: u64,
 }
 
 /// Why an engine could not do what it was asked.

@@ -169,8 +169,8 @@ pub struct Receipt {
     pub durability: Durability,
     /// Records taken. With [`Durability::Applied`], records that the engine has taken.
     pub accepted: u64,
-    /// How many records that were appended belong to the magnetic store by their time; the others to
-    /// the memory store. What the engine refused later is still counted.
+    /// How many of them belong to the magnetic store by their time; the others to the memory store.
+    /// Counted at receipt, before the engine's verdicts.
     pub magnetic: u64,
     /// Lines or records refused. With [`Durability::Applied`], those that the engine refused too.
     pub refused: u64,

@@ -67,6 +67,8 @@ catalog! {
     wal_size_bytes: IntGauge = "tidegate_wal_size_bytes", "Bytes of segments that hold unstored frames";
     wal_limit_bytes: IntGauge = "tidegate_wal_limit_bytes", "Most bytes that such segments may take";
     wal_segments: IntGauge = "tidegate_wal_segments", "Segments that hold unstored frames";
+    wal_retained_segments: IntGauge = "tidegate_wal_retained_segments", "Segments below the checkpoint that are kept to be sent again";
+    wal_retained_bytes: IntGauge = "tidegate_wal_retained_bytes", "Bytes of them";
     wal_frames: IntCounter = "tidegate_wal_frames_total", "Frames committed";
     wal_frame_bytes: IntCounter = "tidegate_wal_frame_bytes_total", "Bytes of frames committed";
     wal_syncs: IntCounter = "tidegate_wal_syncs_total", "Syncs of the log";
@@ -87,6 +89,13 @@ catalog! {
     engine_series: IntGauge = "tidegate_engine_series", "Series known in memory";
     engine_files: IntGauge = "tidegate_engine_files", "Files of the magnetic store";
     engine_file_bytes: IntGauge = "tidegate_engine_file_bytes", "Their bytes";
+    engine_compactions: IntCounter = "tidegate_engine_compactions_total", "Times that small files became one";
+    engine_compacted_files: IntCounter = "tidegate_engine_compacted_files_total", "Files that did";
+    engine_compacted_bytes: IntCounter = "tidegate_engine_compacted_bytes_total", "Bytes written for it";
+    engine_expired_files: IntCounter = "tidegate_engine_expired_files_total", "Files dropped since all their rows had expired";
+    engine_expired_rows: IntCounter = "tidegate_engine_expired_rows_total", "Their rows";
+    engine_expired_bytes: IntCounter = "tidegate_engine_expired_bytes_total", "Their bytes";
+    engine_deleted_files: IntCounter = "tidegate_engine_deleted_files_total", "Files dropped with their table";
     reject_records: IntCounterVec("reason") = "tidegate_reject_records_total", "Records and lines reported to the reject sink, by reason";
     reject_reports: IntCounter = "tidegate_reject_reports_total", "Reports written";
     reject_retries: IntCounter = "tidegate_reject_retries_total", "Reports that had to be tried again";

@@ -26,8 +26,9 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::base::clock::SharedClock;
+use crate::base::lsn::Lsn;
 use crate::metrics::Metrics;
-use crate::object::Store;
+use crate::object::{ObjectError, Store};
 
 pub use report::{Report, ReportedRecord};
 
@@ -53,6 +54,21 @@ pub struct Reporter {
     stopping: Arc<AtomicBool>,
     /// Why the last attempt failed; `None` when it did not.
     trouble: Arc<Mutex<Option<String>>>,
+}
+
+/// The last frame that has a report in `store`; 0 when there is none. Looks at every key.
+///
+/// # Errors
+///
+/// [`ObjectError`] when the store cannot be listed.
+pub fn last_reported(store: &Store) -> Result<Lsn, ObjectError> {
+    let mut last = Lsn::ZERO;
+    for prefix in [report::RECORDS, report::LINES] {
+        for key in store.list(prefix)? {
+            last = last.max(report::lsn_in(&key).unwrap_or_default());
+        }
+    }
+    Ok(last)
 }
 
 /// The server stops before the report could be written; its frame stays in the log.

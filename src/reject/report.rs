@@ -12,6 +12,21 @@ use crate::record::{MeasureKind, Reason, TableId, Value};
 
 use super::late;
 
+/// What the keys of reports on records and on lines begin with.
+pub(super) const RECORDS: &str = "records";
+pub(super) const LINES: &str = "lines";
+
+/// Digits of a frame's number in a key.
+const LSN_DIGITS: usize = 20;
+
+/// The frame that the report under this key is of; `None` for a key that is no report's.
+pub(super) fn lsn_in(key: &str) -> Option<Lsn> {
+    let name = key.rsplit('/').next()?.strip_suffix(".json")?;
+    let (digits, rest) = name.split_at_checked(LSN_DIGITS)?;
+    let is_ours = rest.is_empty() || rest.starts_with('-');
+    digits.parse().ok().filter(|_| is_ours).map(Lsn)
+}
+
 /// Rejections of one frame.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report<'a> {
@@ -143,9 +158,13 @@ impl Report<'_> {
             Content::Records { table, shard: (shard, shards), part, .. } => {
                 let table = encode(table);
                 let lsn = self.lsn.0;
-                format!("records/{database}/{table}/{day}/{lsn:020}-{shard}of{shards}-{part}.json")
+                format!(
+                    "{RECORDS}/{database}/{table}/{day}/{lsn:0LSN_DIGITS$}-{shard}of{shards}-{part}.json"
+                )
             }
-            Content::Lines(_) => format!("lines/{database}/{day}/{:020}.json", self.lsn.0),
+            Content::Lines(_) => {
+                format!("{LINES}/{database}/{day}/{:0LSN_DIGITS$}.json", self.lsn.0)
+            }
         }
     }
 

@@ -41,6 +41,21 @@ fn report(content: Content<'_>) -> Report<'_> {
 }
 
 #[test]
+fn the_last_frame_with_a_report_is_known_by_its_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::in_directory(dir.path()).unwrap();
+    assert_eq!(last_reported(&store).unwrap(), Lsn::ZERO);
+    let (shard, part, place) = ((0, 1), 0, Place::Sink);
+    let records = || Content::Records { table: "t", shard, part, place, records: Vec::new() };
+    for (lsn, content) in [(12, records()), (9, records()), (700, Content::Lines(Vec::new()))] {
+        let report = Report { lsn: Lsn(lsn), ..report(content) };
+        store.put(&report.key(), report.to_json()).unwrap();
+    }
+    store.put("records/iot/t/99999999999999999999.txt", Vec::new()).unwrap();
+    assert_eq!(last_reported(&store).unwrap(), Lsn(700));
+}
+
+#[test]
 fn a_report_names_record_reason_table_and_frame() {
     let attributes = vec![
         Attribute { name: "t", value: Value::Double(21.5) },

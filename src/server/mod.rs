@@ -96,7 +96,8 @@ pub enum StartError {
     /// again, and be taken for stored.
     #[error(
         "the tables hold frames up to {stored}, but the log in {} ends at {durable}: it is not the \
-         log of these tables, or lost its end; put the right one back, or point wal.dir at it",
+         log of these tables, or lost its end; put the right one back, or point wal.dir at it; where it \
+         is lost for good, `tidegate wal begin --help` tells how to go on without it",
         dir.display()
     )]
     LogBehind {

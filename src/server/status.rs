@@ -1,6 +1,6 @@
 //! What probes, metrics and clients that ask for databases are told.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::api::fault::{Fault, Kind};
@@ -9,8 +9,8 @@ use crate::base::class::Class;
 use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
 use crate::base::poison::Poison;
-use crate::engine::TableEngine;
 use crate::engine::catalog::{Catalog, CatalogError, DatabaseSettings};
+use crate::engine::{TableEngine, Tidied};
 use crate::metrics::Metrics;
 use crate::record::{TableId, validate};
 use crate::reject::Reporter;
@@ -33,6 +33,8 @@ pub(super) struct ServerStatus {
     replay_until: Lsn,
     create_tables: bool,
     clock: SharedClock,
+    /// Held while counters are brought to what the engine has counted.
+    refreshing: Mutex<()>,
 }
 
 impl ServerStatus {
@@ -47,6 +49,7 @@ impl ServerStatus {
             replay_until: core.replay_until,
             create_tables: core.ingest.options().create_tables,
             clock: Arc::clone(&core.clock),
+            refreshing: Mutex::default(),
         }
     }
 }
@@ -117,6 +120,8 @@ impl Status for ServerStatus {
         metrics.wal_size_bytes.set(gauge(state.bytes));
         metrics.wal_limit_bytes.set(gauge(state.bytes_max));
         metrics.wal_segments.set(gauge(state.segments));
+        metrics.wal_retained_segments.set(gauge(state.segments_retained));
+        metrics.wal_retained_bytes.set(gauge(state.bytes_retained));
         metrics.wal_poisoned.set(i64::from(self.poison.is_thrown()));
         let state = self.engine.state();
         metrics.engine_memory_bytes.set(gauge(state.memory_bytes));
@@ -125,6 +130,27 @@ impl Status for ServerStatus {
         metrics.engine_series.set(gauge(state.series));
         metrics.engine_files.set(gauge(state.files));
         metrics.engine_file_bytes.set(gauge(state.file_bytes));
+        self.count_tidied(&state.tidied);
+    }
+}
+
+impl ServerStatus {
+    /// Brings the counters to what the engine has counted itself.
+    fn count_tidied(&self, tidied: &Tidied) {
+        let metrics = &self.metrics;
+        // Two who refresh at once would both add what is missing.
+        let _one_at_a_time = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        for (counter, total) in [
+            (&metrics.engine_compactions, tidied.compactions),
+            (&metrics.engine_compacted_files, tidied.compacted_files),
+            (&metrics.engine_compacted_bytes, tidied.compacted_bytes),
+            (&metrics.engine_expired_files, tidied.expired_files),
+            (&metrics.engine_expired_rows, tidied.expired_rows),
+            (&metrics.engine_expired_bytes, tidied.expired_bytes),
+            (&metrics.engine_deleted_files, tidied.deleted_files),
+        ] {
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
     }
 }
 

@@ -302,16 +302,14 @@ impl Turn<'_> {
         let settings = worker.catalog.get(table).map(|table| table.settings());
         for at in 0..count {
             if let Outcome::Rejected(rejection) = &self.outcomes[at] {
-                let record = &batch.records()[at];
+                let (lsn, record) = (batch.frame(at), &batch.records()[at]);
                 let reported = ReportedRecord::new(record, rejection)?;
                 let settings = settings.as_deref();
                 let sink = settings.map_or(Sink::Ours, |of| sink_of(of, record, rejection.reason));
-                // What is reported to the table's own place is not answered: so Timestream does it.
                 if sink == Sink::Ours {
-                    worker.marks.rejected(batch.frame(at), record.number, rejection);
+                    worker.marks.rejected(lsn, record.number, rejection);
                 }
-                let of = (batch.frame(at), table, sink);
-                self.reject(&of, record.received_ns, reported)?;
+                self.reject(&(lsn, table, sink), record.received_ns, reported)?;
             }
         }
         Ok(())

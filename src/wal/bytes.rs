@@ -10,11 +10,14 @@ use super::map::{Access, Map};
 use super::scan::{self, Scan, Step};
 use crate::base::lsn::Lsn;
 
+/// Number and payload of frames.
+pub type Frames = Vec<(Lsn, Vec<u8>)>;
+
 /// What a segment holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Walked {
-    /// Number and payload of each frame, in order.
-    pub frames: Vec<(Lsn, Vec<u8>)>,
+    /// Each frame, in order.
+    pub frames: Frames,
     /// Where the last of them ends.
     pub end: u64,
     /// Frames behind `end` with a valid header: they were written, and something before them is gone.
@@ -27,6 +30,12 @@ pub struct Walked {
 /// is not valid. Costs a search of all that stands behind the last frame.
 pub fn walk(bytes: &[u8], number: u64) -> Option<Walked> {
     walk_file(&Segment(bytes.to_vec()), number).expect("memory can be read")
+}
+
+/// Every sound frame of that segment, those behind damage included, as [`super::salvage`] keeps them:
+/// numbers ascend, and may have gaps. `None` when its header is not valid.
+pub fn sound(bytes: &[u8], number: u64) -> Option<Frames> {
+    sound_in(&Segment(bytes.to_vec()), number).expect("memory can be read")
 }
 
 fn walk_file(file: &Segment, number: u64) -> io::Result<Option<Walked>> {
@@ -42,6 +51,23 @@ fn walk_file(file: &Segment, number: u64) -> io::Result<Option<Walked>> {
     Ok(Some(Walked { frames, end, frames_behind: behind.frames, durable_behind: behind.durable }))
 }
 
+fn sound_in(file: &Segment, number: u64) -> io::Result<Option<Frames>> {
+    let Some(header) = scan::read_header(file, number)? else { return Ok(None) };
+    let mut scan = Scan::new(&header);
+    let mut frames: Frames = Vec::new();
+    loop {
+        while let Step::Frame(header) = scan.step(file)? {
+            assert!(frames.last().is_none_or(|(last, _)| *last < header.lsn), "numbers ascend");
+            frames.push((header.lsn, scan.payload(file, &header)?.to_vec()));
+        }
+        let before = scan.expected();
+        if !scan.skip(file, None)? {
+            return Ok(Some(frames));
+        }
+        assert!(scan.expected() > before, "what is skipped is not found again");
+    }
+}
+
 /// The bytes as a file that can be read.
 #[derive(Debug)]
 struct Segment(Vec<u8>);
@@ -53,6 +79,10 @@ fn read_only<T>() -> io::Result<T> {
 impl DiskFile for Segment {
     fn bytes(&self) -> io::Result<u64> {
         Ok(self.0.len() as u64)
+    }
+
+    fn modified_ns(&self) -> io::Result<i64> {
+        Ok(0)
     }
 
     fn allocate(&self, _bytes: u64) -> io::Result<()> {

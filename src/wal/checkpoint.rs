@@ -13,8 +13,8 @@
 //! | 32 | 8 | segment | the oldest segment that is still needed |
 //! | 40 | 8 | durable | the last frame known to be synced when this was written |
 //!
-//! A record is valid if and only if magic, version and check hold, `checkpoint <= durable`, and its
-//! turn belongs to its place. A power cut can spoil only the record being written, and then the one
+//! A record is valid if and only if magic, version and check hold, `checkpoint <= durable < 2^63`, and
+//! its turn belongs to its place. A power cut can spoil only the record being written, and then the one
 //! before counts, whose segments are still there: they are reclaimed after the sync.
 //!
 //! The file is rewritten in place, not replaced by a new one: giving space back must need no space.
@@ -76,7 +76,8 @@ impl Record {
             segment: long(32),
             durable: Lsn(long(40)),
         };
-        (sound && record.checkpoint <= record.durable).then_some(record)
+        (sound && record.checkpoint <= record.durable && record.durable < Lsn::LIMIT)
+            .then_some(record)
     }
 
     fn place(&self) -> u64 {

@@ -196,12 +196,17 @@ impl Committer {
     /// Goes over to the segment of `run`. Everything in the one before is synced first, then the
     /// header that says so, and only then a frame is written.
     fn rotate(&mut self, run: &Run) -> Result<(), Failure> {
-        self.sync()?;
+        let sealed = self.sync()?;
         assert_eq!(self.log.marks.durable(), self.written, "a sealed segment is durable");
         if !run.segment.wait_made() {
             return Err(format!("segment {} could not be made", run.segment.number()));
         }
+        let started = self.log.clock.monotonic();
         run.segment.begin(run.first).map_err(|e| self.failure("begin", &run.segment, &e))?;
+        let begun = self.log.clock.monotonic().saturating_sub(started);
+        for sync in sealed.into_iter().chain([begun]) {
+            self.log.observer.committed(&Commit { frames: 0, bytes: 0, sync: Some(sync) });
+        }
         self.log.add_live(&run.segment, run.first);
         info!(
             segment = run.segment.number(),

@@ -14,8 +14,8 @@
 //! | 32 + length | 0 to 7 | padding | zeros, up to a multiple of 8 |
 //!
 //! A frame is valid if and only if its check and its payload check hold, its length is at most
-//! [`PAYLOAD_BYTES_MAX`] and ends within the segment, `durable < lsn`, and `lsn` is the one expected
-//! at that place: the segment's first, or that of the frame before it plus one.
+//! [`PAYLOAD_BYTES_MAX`] and ends within the segment, `durable < lsn < 2^63`, and `lsn` is the one
+//! expected at that place: the segment's first, or that of the frame before it plus one.
 //!
 //! Two checks instead of one: the length is believed, and the payload read, only once the header has
 //! proved that it was written by this log into this segment under this generation. So bytes inside a
@@ -147,7 +147,7 @@ impl Header {
         }
         let (lsn, durable) = (Lsn(long(bytes, 8)), Lsn(long(bytes, 16)));
         let header = Self { kind, length, lsn, durable, payload_check: word(bytes, 24) };
-        (durable < lsn).then_some(header)
+        (durable < lsn && lsn < Lsn::LIMIT).then_some(header)
     }
 
     /// Bytes from the frame's begin to the next one's.

@@ -11,11 +11,14 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use super::disk::{Disk, DiskFile, RealDisk};
-use super::scan::{self, Scan, Step};
-use super::segment::{self, HEADER_PAGE_BYTES, Header};
+use super::disk::{Disk, RealDisk};
+use super::scan;
+use super::segment::{self, Header};
+use super::walk::walk_segment;
 use super::{Case, WalError, checkpoint};
 use crate::base::lsn::Lsn;
+
+pub use super::walk::{Visit, Walked};
 
 /// How often the files are looked at anew because a server gave segments free in between.
 const LOOKS_MAX: u32 = 16;
@@ -30,6 +33,9 @@ pub struct Overview {
     pub checkpoint: Checkpoint,
     /// Every segment, in the order of numbers.
     pub segments: Vec<SegmentInfo>,
+    /// The oldest segment that a start reads: the checkpoint's, or one behind it that begins with the
+    /// first frame beyond it.
+    begin: u64,
 }
 
 /// What the checkpoint file says.
@@ -70,7 +76,7 @@ pub struct SegmentInfo {
 /// What a segment is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SegmentState {
-    /// All its frames are stored outside the log; the file waits to be used again.
+    /// All its frames are stored outside the log; the file is kept, or waits to be used again.
     Stored,
     /// It is needed, and a later one was begun.
     Full,
@@ -108,21 +114,6 @@ pub enum Hurts {
     Past,
 }
 
-/// What a walk over a segment's frames found.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Walked {
-    /// Sound frames.
-    pub frames: u64,
-    /// The first sound frame, 0 when there is none.
-    pub first: Lsn,
-    /// The last sound frame, 0 when there is none.
-    pub last: Lsn,
-    /// Bytes of a frame written in part behind the last, which nobody knows to be synced.
-    pub torn_bytes: u64,
-    /// Frames that were synced and are not sound: where, the first, the last.
-    pub gaps: Vec<(u64, Lsn, Lsn)>,
-}
-
 /// Every frame of a log, judged.
 #[derive(Debug, Clone)]
 pub struct Verdict {
@@ -143,14 +134,27 @@ pub fn overview(dir: &Path) -> Result<Overview, WalError> {
     Overview::of(&RealDisk::read_only(dir)).map_err(failed(dir))
 }
 
-/// Walks over the frames of one segment of an overview, to its end.
+/// Shows the sound frames of one segment of an overview to `visit`, to its end. A file that was used
+/// again meanwhile has no more frames, and no gaps.
 ///
 /// # Errors
 ///
-/// [`WalError::Io`] when the file cannot be read.
-pub fn walk(dir: &Path, overview: &Overview, segment: &SegmentInfo) -> Result<Walked, WalError> {
+/// [`WalError::Io`] when the file cannot be read, or of `visit`, whose error ends the walk.
+pub fn walk(
+    dir: &Path,
+    overview: &Overview,
+    segment: &SegmentInfo,
+    visit: &mut Visit<'_>,
+) -> Result<Walked, WalError> {
     let disk = RealDisk::read_only(dir);
-    walk_segment(&disk, overview, segment, &mut |_, _| Ok(())).map_err(failed(dir))
+    let mut walked = match walk_segment(&disk, overview, segment, visit) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Walked::default()),
+        walked => walked.map_err(failed(dir))?,
+    };
+    if !walked.gaps.is_empty() && !is_same(&disk, segment).map_err(failed(dir))? {
+        walked.gaps.clear();
+    }
+    Ok(walked)
 }
 
 /// Reads every frame of the log in `dir` and judges it. `progress` is called before each segment.
@@ -201,7 +205,12 @@ impl Overview {
         if self.checkpoint == Checkpoint::Damaged {
             damage.push(file(Case::CheckpointDamaged, checkpoint::NAME, None));
         }
-        let mut expected = Some(self.checkpoint.segment()).filter(|from| *from > 0);
+        let stored = self.segments.iter().filter(|segment| segment.state == SegmentState::Stored);
+        damage.extend(stored.filter_map(|segment| {
+            let found = file(segment.wrong()?, &segment.file, Some(segment.number));
+            Some(Damage { hurts: Hurts::Past, ..found })
+        }));
+        let mut expected = Some(self.begin).filter(|begin| *begin > 0);
         let (mut before, mut spare) = (Lsn::ZERO, false);
         for segment in self.needed() {
             let missing = expected.unwrap_or(segment.number)..segment.number;
@@ -209,14 +218,8 @@ impl Overview {
                 damage.push(file(Case::SegmentMissing, &segment::name(missing), Some(missing)));
             }
             expected = segment.number.checked_add(1);
-            let wrong = match segment.header {
-                None => Some(Case::HeaderDamaged),
-                Some(header) if header.bytes != segment.bytes => Some(Case::LengthWrong),
-                Some(header) if header.first > Lsn::ZERO && (spare || header.first < before) => {
-                    Some(Case::OrderWrong)
-                }
-                Some(_) => None,
-            };
+            let contradicts = segment.first() > Lsn::ZERO && (spare || segment.first() < before);
+            let wrong = segment.wrong().or(contradicts.then_some(Case::OrderWrong));
             damage.extend(wrong.map(|case| file(case, &segment.file, Some(segment.number))));
             spare |= segment.state == SegmentState::Spare;
             before = before.max(segment.first());
@@ -270,12 +273,22 @@ impl SegmentInfo {
         self.until
     }
 
+    /// What is wrong with the file itself.
+    fn wrong(&self) -> Option<Case> {
+        match self.header {
+            None => Some(Case::HeaderDamaged),
+            Some(header) if header.bytes != self.bytes => Some(Case::LengthWrong),
+            Some(_) => None,
+        }
+    }
+
     fn opened(disk: &dyn Disk, number: u64, from: u64) -> io::Result<Self> {
         let name = segment::name(number);
-        let file = disk.open(&name)?;
+        let mut file = disk.open(&name)?;
         let mut header = scan::read_header(file.as_ref(), number)?;
         if header.is_none() {
-            // A server may have been writing it.
+            // A server may have been writing it, or have given the file another name.
+            file = disk.open(&name)?;
             header = scan::read_header(file.as_ref(), number)?;
         }
         let state = match header {
@@ -363,17 +376,15 @@ impl Verdict {
         if !walked.gaps.is_empty() && !is_same(disk, segment)? {
             return Ok(());
         }
-        let hurts = match segment.state {
-            SegmentState::Stored => Hurts::Past,
-            _ => Hurts::Start,
-        };
+        let stored = self.overview.checkpoint.stored();
+        let is_past = |last: &Lsn| segment.state == SegmentState::Stored || *last <= stored;
         self.damage.extend(walked.gaps.iter().map(|(offset, first, last)| Damage {
             case: Case::FrameDamaged,
             file: segment.file.clone(),
             segment: Some(segment.number),
             offset: Some(*offset),
             frames: Some((*first, *last)),
-            hurts,
+            hurts: if is_past(last) { Hurts::Past } else { Hurts::Start },
         }));
         self.walked.insert(segment.number, walked);
         Ok(())
@@ -382,8 +393,8 @@ impl Verdict {
     /// Says of segments that are missing or have no header which frames went with them: those between
     /// the end of the one before and the begin of the one behind.
     fn add_lost_between(&mut self) {
-        let from = self.overview.checkpoint.segment();
         for damage in &mut self.damage {
+            let from = if damage.hurts == Hurts::Past { 0 } else { self.overview.begin };
             let Some(number) = damage.segment.filter(|_| damage.frames.is_none()) else { continue };
             let before = self.walked.range(from..number).next_back();
             let checkpoint = self.overview.checkpoint;
@@ -395,13 +406,6 @@ impl Verdict {
                 damage.frames = Some((last_before.next(), until));
             }
         }
-    }
-}
-
-impl Walked {
-    /// The last frame that the segment is known to have held, sound or not.
-    pub(super) fn end(&self) -> Lsn {
-        self.gaps.iter().map(|(_, _, last)| *last).fold(self.last, Lsn::max)
     }
 }
 
@@ -446,101 +450,26 @@ fn look(disk: &dyn Disk, checkpoint: Checkpoint) -> io::Result<Overview> {
             before.until = Some(first.previous());
         }
     }
+    let begin = begin_of(&segments, checkpoint);
+    for segment in segments.iter_mut().filter(|segment| segment.number < begin) {
+        segment.state = SegmentState::Stored;
+    }
     if let Some(last) = segments.iter_mut().rfind(|s| s.state == SegmentState::Full) {
         last.state = SegmentState::Last;
     }
-    Ok(Overview { checkpoint, segments })
+    Ok(Overview { checkpoint, segments, begin })
 }
 
-/// Hears of each sound frame; an error ends the walk.
-pub(super) type Visit<'a> = dyn FnMut(Lsn, &[u8]) -> io::Result<()> + 'a;
-
-/// Walks over a segment's frames, beyond those that are not sound.
-pub(super) fn walk_segment(
-    disk: &dyn Disk,
-    overview: &Overview,
-    segment: &SegmentInfo,
-    visit: &mut Visit<'_>,
-) -> io::Result<Walked> {
-    let Some(header) = segment.header.filter(|header| header.first > Lsn::ZERO) else {
-        return Ok(Walked::default());
-    };
-    let file = disk.open(&segment.file)?;
-    // The checkpoint vouches for the last segment only: a later frame of an earlier one may lie in a
-    // file that was used again.
-    let synced = match segment.state {
-        SegmentState::Last => overview.checkpoint.durable(),
-        _ => segment.until.unwrap_or_default(),
-    };
-    // Not beyond the end of a file that was cut: each look there would read in vain.
-    let readable = Header { bytes: header.bytes.min(segment.bytes), ..header };
-    let mut walk = Walk { file: file.as_ref(), scan: Scan::new(&readable), synced, visit };
-    let mut walked = Walked::default();
-    while segment.until.is_none_or(|until| walk.scan.expected() <= until) {
-        if walk.frame(&mut walked)? {
-            continue;
+/// From which segment on a start needs the log; the same rule as recovery has.
+fn begin_of(segments: &[SegmentInfo], checkpoint: Checkpoint) -> u64 {
+    let (mut begin, mut before) = (checkpoint.segment(), Lsn::ZERO);
+    let is_read = |s: &&SegmentInfo| s.number >= checkpoint.segment() && s.wrong().is_none();
+    for segment in segments.iter().filter(is_read) {
+        let first = segment.first();
+        if begin == 0 || first <= before || first > checkpoint.stored().next() {
+            break;
         }
-        match walk.gap(segment.until, &mut walked)? {
-            After::Goes => {}
-            After::Ends => break,
-        }
+        (begin, before) = (segment.number, first);
     }
-    Ok(walked)
-}
-
-/// A walk under way.
-struct Walk<'a, 'v> {
-    file: &'a dyn DiskFile,
-    scan: Scan,
-    /// Frames up to here are known to be synced.
-    synced: Lsn,
-    visit: &'a mut Visit<'v>,
-}
-
-/// What comes after a place without a sound frame.
-enum After {
-    /// Another frame.
-    Goes,
-    /// Nothing.
-    Ends,
-}
-
-impl Walk<'_, '_> {
-    /// Goes over the next frame; `false` when there is no sound one.
-    fn frame(&mut self, walked: &mut Walked) -> io::Result<bool> {
-        let Step::Frame(header) = self.scan.step(self.file)? else { return Ok(false) };
-        (self.visit)(header.lsn, self.scan.payload(self.file, &header)?)?;
-        if walked.frames == 0 {
-            walked.first = header.lsn;
-        }
-        walked.frames += 1;
-        walked.last = header.lsn;
-        Ok(true)
-    }
-
-    /// Judges the place where there is no sound frame.
-    fn gap(&mut self, until: Option<Lsn>, walked: &mut Walked) -> io::Result<After> {
-        let mut torn_bytes = 0;
-        if self.scan.expected() > self.synced {
-            let behind = self.scan.behind(self.file)?;
-            self.synced = self.synced.max(behind.durable);
-            torn_bytes = behind.end.saturating_sub(self.scan.offset());
-        }
-        // Whoever says that the frame was synced was written after it: what is seen now counts.
-        self.scan.refresh();
-        if self.frame(walked)? {
-            return Ok(After::Goes);
-        }
-        let (offset, first) = (self.scan.offset(), self.scan.expected());
-        assert!(offset >= HEADER_PAGE_BYTES, "frames begin behind the header");
-        if first > self.synced {
-            walked.torn_bytes = torn_bytes;
-            return Ok(After::Ends);
-        }
-        let goes = self.scan.skip(self.file, until)?;
-        let last = if goes { self.scan.expected().previous() } else { self.synced };
-        assert!(first <= last, "a gap has a frame");
-        walked.gaps.push((offset, first, last));
-        Ok(if goes { After::Goes } else { After::Ends })
-    }
+    begin
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::appender::Tail;
 use super::committer::Committer;
@@ -12,7 +12,7 @@ use super::disk::Disk;
 use super::marks::{Marks, SharedMarks};
 use super::reclaim::{Limits, Stock};
 use super::{Access, Appender, Observer, Options, Recovery, State, WalError, locked, waited};
-use super::{checkpoint, recovery, segment};
+use super::{checkpoint, recovery};
 use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
 use crate::base::poison::Poison;
@@ -56,19 +56,17 @@ impl Log {
         let recovered = recovery::recover(&disk, options)?;
         let found = recovered.found;
         let (last, checkpoint) = (found.last, found.checkpoint);
-        let (segment, first) = recovered.live.last().expect("recovery makes a segment").clone();
-        assert_eq!(first, last.next(), "new frames go into a segment of their own");
-        let limits =
-            Limits { segment_bytes: options.segment_bytes.0, bytes_max: options.bytes_max.0 };
+        let end = recovered.live.last().expect("recovery makes a segment");
+        assert_eq!(end.first, last.next(), "new frames go into a segment of their own");
+        let segment = Arc::clone(&end.segment);
+        let limits = Limits {
+            segment_bytes: options.segment_bytes.0,
+            bytes_max: options.bytes_max.0,
+            retention: options.retention(),
+        };
         let mut stock = Stock::new(segment.number() + 1, limits);
-        for (segment, first) in recovered.live {
-            stock.add_bytes(segment.bytes());
-            stock.add_live(segment, first);
-        }
-        for segment in recovered.retired {
-            stock.add_bytes(segment.bytes());
-            stock.add_retired(segment);
-        }
+        stock.fill(recovered.live, recovered.kept, recovered.retired);
+        stock.expire(clock.wall_ns());
         let marks = Marks { appended: last, durable: last, applied: checkpoint, checkpoint };
         let log = Arc::new(Self {
             options: options.clone(),
@@ -141,14 +139,9 @@ impl Log {
         let segment = locked(&self.stock).needed_from(lsn);
         self.write_checkpoint(&mut file, lsn, segment)?;
         self.marks.raise_checkpoint(lsn);
-        let surplus = locked(&self.stock).retire(lsn);
+        let surplus = locked(&self.stock).retire(lsn, self.clock.wall_ns());
         self.wanted.notify_one();
-        for segment in surplus {
-            let name = segment::name(segment.number());
-            if let Err(error) = self.disk.remove(&name) {
-                warn!(file = name, %error, "a segment that is no longer needed stays on the disk");
-            }
-        }
+        self.remove(&surplus);
         Ok(())
     }
 
@@ -174,10 +167,13 @@ impl Log {
         drop(tail);
         let stock = locked(&self.stock);
         let ((segments, bytes), bytes_total) = (stock.live_size(), stock.total_size());
+        let (segments_retained, bytes_retained) = stock.kept_size();
         drop(stock);
         State {
             segments,
             bytes,
+            segments_retained,
+            bytes_retained,
             bytes_total,
             bytes_max: self.options.bytes_max.0,
             bytes_pending,

@@ -13,8 +13,8 @@
 //! | [`Durability::Sync`] | a power cut, on a disk that honours a flush | the loss of the disk |
 //!
 //! A frame is served to a [`Reader`] only once it is synced, so nothing downstream knows a frame that
-//! a power cut can take. Damage to what was synced is detected and refused, not repaired: there is one
-//! copy. A frame that was appended and not acknowledged may be found after a crash or not; who sends
+//! a power cut can take. Damage to what was synced and is not stored elsewhere yet is detected and
+//! refused, not repaired: there is one copy. A frame that was appended and not acknowledged may be found after a crash or not; who sends
 //! it again must expect both.
 //!
 //! # What lies in the directory
@@ -39,12 +39,14 @@
 //! | sync | `wal-commit` | one `fdatasync`, if somebody waits for it or the interval is over | durable mark; tells `sync` |
 //! | rotate | `wal-commit` | syncs the full segment; writes and syncs the header of the next | goes on there |
 //! | prepare | `wal-prepare` | recycles or makes the next segment ahead of need | |
-//! | checkpoint | the caller's | writes and syncs the checkpoint, gives segments free | |
+//! | checkpoint | the caller's | writes and syncs the checkpoint, keeps or gives free segments | |
+//! | retain | the caller's, `wal-prepare` | gives free, oldest first, what `wal.retain` keeps no longer | |
 //!
 //! While one group is synced the next gathers: no timer decides the size of a group, and an idle log
 //! sleeps. A frame lies in one segment; what is left of a segment when the next frame does not fit
 //! stays as it is. Nobody waits for ever: memory, disk and the queue between are bounded, and a full
-//! one answers [`WalError::Full`].
+//! one answers [`WalError::Full`]. Segments below the checkpoint may be kept for a while, to be sent again; they take
+//! room that writes do not need, and give way before the log is full.
 //!
 //! **A failed write or sync is never tried again.** The kernel may have dropped the pages and report
 //! success next time, and a read would show bytes that the device does not have. The poison is thrown
@@ -78,17 +80,26 @@
 //! header with the new number and generation is synced, under a temporary name, before the file has
 //! its new name. Equal bytes under different seeds have different checks.
 //!
+//! *What is stored elsewhere is not needed.* Nothing below the checkpoint is applied again: readers
+//! begin behind it, whatever segments are kept. So damage below it, in kept segments or in the
+//! checkpoint's own, is told and passed over. Only where the chain of frames cannot be found again
+//! before the first frame beyond the checkpoint is a start refused, if a witness knows such a frame:
+//! [`recovery`] has the argument.
+//!
 //! *A crash while recovering* changes nothing: recovery first reads and judges everything, and only
 //! then removes leftovers, begins a segment, and writes the checkpoint, each harmless to repeat.
 //!
 //! # Where to read on
 //!
 //! [`frame`] and [`segment`] have the layouts; [`appender`], [`committer`], [`prepare`] and
-//! [`reclaim`] the algorithms in the order a frame meets them; [`recovery`] the table of cases;
-//! [`inspect`] how a log is judged beside its server, and [`salvage`] what is made of a broken one;
+//! [`reclaim`] the algorithms in the order a frame meets them, and [`retain`] what is kept beyond them;
+//! [`recovery`] tells the [`cases`] apart;
+//! [`inspect`] how a log is judged beside its server, [`salvage`] what is made of a broken one, and
+//! [`begin`] of one that is gone;
 //! [`map`] why lending mapped bytes is sound; [`disk`] the seam by which tests lose power and fail any
 //! operation.
 
+pub mod begin;
 pub mod bytes;
 pub mod disk;
 pub mod inspect;
@@ -96,6 +107,7 @@ pub mod salvage;
 pub mod scan;
 
 mod appender;
+mod cases;
 mod checkpoint;
 mod committer;
 mod error;
@@ -108,7 +120,9 @@ mod prepare;
 mod reader;
 mod reclaim;
 mod recovery;
+mod retain;
 mod segment;
+mod walk;
 
 #[cfg(test)]
 mod tests;
@@ -141,7 +155,8 @@ pub type Done = Box<dyn FnOnce(Result<Lsn, CommitError>) + Send>;
 
 /// Hears what the log does, for metrics. Called on the commit thread: it must not block.
 pub trait Observer: Debug + Send + Sync {
-    /// A group was written, or what was written was synced.
+    /// A group was written, or what was written was synced; of a rotation, which a group may wait
+    /// for, each sync is told by itself.
     fn committed(&self, commit: &Commit) {
         let _: &Commit = commit;
     }
@@ -171,7 +186,11 @@ pub struct State {
     pub segments: u64,
     /// Bytes of them.
     pub bytes: u64,
-    /// Bytes of all segment files: also the spare and those that wait to be used again.
+    /// Segments below the checkpoint that `wal.retain_bytes` or `wal.retain_for` keeps.
+    pub segments_retained: u64,
+    /// Bytes of them.
+    pub bytes_retained: u64,
+    /// Bytes of all segment files: also the kept ones, the spare, and those that wait to be used again.
     pub bytes_total: u64,
     /// Most that `bytes_total` may be.
     pub bytes_max: u64,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::frame::{self, PAYLOAD_BYTES_MAX};
+use super::retain::Retention;
 use super::segment::HEADER_PAGE_BYTES;
 use crate::base::units::{Bytes, Span};
 
@@ -28,6 +29,9 @@ const SYNC_INTERVAL_MAX: Span = Span::secs(60);
 
 /// Shortest `sync_interval`.
 const SYNC_INTERVAL_MIN: Span = Span::ms(1);
+
+/// Longest `retain_for`: ten years.
+const RETAIN_FOR_MAX: Span = Span::secs(3650 * 86_400);
 
 const _: () = assert!(SEGMENT_BYTES_MIN <= Bytes::mib(64).0);
 
@@ -58,6 +62,16 @@ pub struct Options {
 
     /// How frames get into the segment file.
     pub appender: Appender,
+
+    /// Most bytes of segments that are kept although all in them is stored in the tables, so that it
+    /// can be sent again; 0 B to [`Self::bytes_max`] less three segments. What is kept gives way when
+    /// writes need the room. Smaller: the past is gone sooner. Larger: more disk.
+    pub retain_bytes: Bytes,
+
+    /// How long such segments are kept, however many they are; 0s to 3650d. A segment is kept as long
+    /// as this or [`Self::retain_bytes`] asks for it. Shorter: the past is gone sooner. Longer: the
+    /// log grows to [`Self::bytes_max`] and stays there.
+    pub retain_for: Span,
 }
 
 /// How frames get into the segment file; what is promised is the same.
@@ -85,6 +99,8 @@ impl Default for Options {
             sync_interval: Span::ms(200),
             bytes_max: Bytes::mib(8 << 10),
             appender: Appender::Pwrite,
+            retain_bytes: Bytes(0),
+            retain_for: Span::secs(0),
         }
     }
 }
@@ -116,7 +132,32 @@ impl Options {
                 Bytes(segment.saturating_mul(SEGMENTS_MIN)),
             ));
         }
+        problems.extend(self.retention_problems());
         problems
+    }
+
+    fn retention_problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let writing = self.segment_bytes.0.saturating_mul(SEGMENTS_MIN);
+        let retained_max = Bytes(self.bytes_max.0.saturating_sub(writing));
+        if self.retain_bytes > retained_max {
+            problems.push(format!(
+                "wal.retain_bytes: {} is not in 0 B to {retained_max} (wal.bytes_max less three segments)",
+                self.retain_bytes,
+            ));
+        }
+        if self.retain_for > RETAIN_FOR_MAX {
+            problems.push(format!(
+                "wal.retain_for: {} is not in 0s to {RETAIN_FOR_MAX}",
+                self.retain_for,
+            ));
+        }
+        problems
+    }
+
+    /// What is to be kept below the checkpoint.
+    pub(super) fn retention(&self) -> Retention {
+        Retention { bytes: self.retain_bytes.0, time: self.retain_for.0 }
     }
 
     /// [`Options::sync_interval`] as a duration.
@@ -193,6 +234,11 @@ mod tests {
             ("wal.sync_interval", Options { sync_interval: Span::ms(0), ..good.clone() }),
             ("wal.sync_interval", Options { sync_interval: Span::secs(61), ..good.clone() }),
             ("wal.bytes_max", Options { bytes_max: Bytes::mib(191), ..good.clone() }),
+            (
+                "wal.retain_bytes",
+                Options { retain_bytes: Bytes::mib((8 << 10) - 191), ..good.clone() },
+            ),
+            ("wal.retain_for", Options { retain_for: Span::secs(3651 * 86_400), ..good.clone() }),
         ];
         for (key, options) in cases {
             let problems = options.problems();

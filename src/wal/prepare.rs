@@ -3,7 +3,8 @@
 //! A retired file is used again: only its header is written, since its stale frames fail under the
 //! new number and generation. Otherwise a file is made: blocks for all of it, zeros into all of it,
 //! and only then its name. A full disk shows when the blocks are asked for; the log then answers
-//! "full" and the thread asks again, every second and whenever a segment is retired.
+//! "full" and the thread asks again, every second and whenever a segment is retired. Before that,
+//! segments that are only kept give way. The thread also retires those whose time is over.
 //!
 //! | step of recycling | a crash after it finds |
 //! |---|---|
@@ -18,7 +19,7 @@ use std::time::Duration;
 use tracing::{error, warn};
 
 use super::disk::{Disk, DiskFile};
-use super::reclaim::Plan;
+use super::reclaim::{GivenUp, Plan};
 use super::segment::{self, Header, Segment};
 use super::{FullCause, Log};
 use crate::base::fs::TEMPORARY_SUFFIX;
@@ -26,6 +27,10 @@ use crate::base::lsn::Lsn;
 
 /// How often the thread asks again for space that was refused.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Longest time until the thread looks again for kept segments whose time is over: the wall clock may
+/// have been set meanwhile.
+const EXPIRY_LOOK: Duration = Duration::from_hours(1);
 
 /// The thread.
 pub(super) fn run(log: &Log) {
@@ -41,7 +46,13 @@ pub(super) fn run(log: &Log) {
         // the latest; a taken segment cannot be missed, since the step is repeated when it helped.
         match (failed, stock.wants_next()) {
             (false, true) => {}
-            (false, false) => drop(super::waited(log.wanted.wait(stock))),
+            (false, false) => match stock.expires_in(log.clock.wall_ns()) {
+                None => drop(super::waited(log.wanted.wait(stock))),
+                Some(rest) => {
+                    let rest = rest.clamp(RETRY, EXPIRY_LOOK);
+                    drop(super::waited(log.wanted.wait_timeout(stock, rest)));
+                }
+            },
             (true, _) => drop(super::waited(log.wanted.wait_timeout(stock, RETRY))),
         }
     }
@@ -52,10 +63,19 @@ pub(super) fn step(log: &Log) -> bool {
     if log.poison.is_thrown() {
         return false;
     }
-    let plan = super::locked(&log.stock).plan();
+    let now_ns = log.clock.wall_ns();
+    let mut stock = super::locked(&log.stock);
+    stock.expire(now_ns);
+    let (plan, surplus) = (stock.plan(), stock.take_surplus());
+    drop(stock);
+    log.remove(&surplus);
     match plan {
         Plan::Rest => true,
         Plan::Full => false,
+        Plan::Remove(odd) => {
+            log.remove(&[odd]);
+            true
+        }
         Plan::Recycle(retired, number) => {
             let old = retired.number();
             // The last holder: the map goes, so that nothing sees the file change.
@@ -65,7 +85,11 @@ pub(super) fn step(log: &Log) -> bool {
                     super::locked(&log.stock).offer(segment);
                     true
                 }
-                Err(error) => failed(log, number, &error),
+                Err(error) => {
+                    // Nothing counts it any more; what it holds is stored elsewhere.
+                    discard(log, &segment::name(old));
+                    failed(log, number, &error)
+                }
             }
         }
         Plan::Create(number) => match allocate(log, number) {
@@ -78,13 +102,20 @@ pub(super) fn step(log: &Log) -> bool {
 /// No segment was made under `number`. Without space the log is full until there is some; anything
 /// else is a fault of the disk.
 fn failed(log: &Log, number: u64, error: &io::Error) -> bool {
-    let temporary = temporary(number);
-    if let Err(left) = log.disk.remove(&temporary)
-        && left.kind() != io::ErrorKind::NotFound
-    {
-        warn!(file = temporary, error = %left, "a half-made segment could not be removed");
+    discard(log, &temporary(number));
+    let mut stock = super::locked(&log.stock);
+    let news = stock.give_back(number, FullCause::Disk);
+    let given_up = if is_space(error) { stock.give_way() } else { None };
+    drop(stock);
+    match given_up {
+        // Writes come first; the thread asks again at once.
+        Some(GivenUp::Retired) => return true,
+        Some(GivenUp::Remove(odd)) => {
+            log.remove(&[odd]);
+            return true;
+        }
+        None => {}
     }
-    let news = super::locked(&log.stock).give_back(number, FullCause::Disk);
     if !is_shortage(error) {
         poison(log, number, error);
     } else if news {
@@ -93,10 +124,27 @@ fn failed(log: &Log, number: u64, error: &io::Error) -> bool {
     false
 }
 
+/// Removes a file that is no segment of the log, if it is there.
+fn discard(log: &Log, name: &str) {
+    if let Err(error) = log.disk.remove(name)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        warn!(file = name, %error, "a file that is not needed could not be removed");
+    }
+}
+
 /// Whether waiting helps.
 fn is_shortage(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    let shortages = [Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    is_space(error)
+        || shortages.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Whether it is the disk's space that is short, so that a file that is there already would do.
+fn is_space(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let shortages = [Errno::NOSPC, Errno::DQUOT];
     error.kind() == io::ErrorKind::StorageFull
         || shortages.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }

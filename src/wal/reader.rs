@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::frame::{HEADER_BYTES, Header, HeaderBytes, Kind};
-use super::reclaim::Found;
-use super::segment::{HEADER_PAGE_BYTES, Segment};
+use super::reclaim::{Begin, Found};
+use super::segment::Segment;
 use super::{Log, WalError};
 use crate::base::lsn::Lsn;
 
@@ -123,8 +123,7 @@ impl Reader {
             place.until = found.until;
             return Ok((found.segment, place.offset));
         }
-        let mut offset = HEADER_PAGE_BYTES;
-        let mut lsn = found.first;
+        let Begin { mut lsn, mut offset } = found.from;
         while lsn < self.next {
             offset += self.header(&found.segment, offset, lsn)?.frame_bytes();
             lsn = lsn.next();

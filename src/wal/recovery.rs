@@ -1,10 +1,31 @@
 //! What a start finds, and what it makes of it.
 //!
 //! Every state of the directory is one [`Case`], and [`decide`] is the one place that says whether
-//! the log goes on. The rule behind the table: **a frame that is known to be synced must be there;
-//! of the others, the ones before the first that is not valid are kept.** Three witnesses know what
-//! is synced: the `first` of a later segment's header, the `durable` of a later valid frame or mark
+//! the log goes on; both stand in [`super::cases`]. The rule behind the table: **a frame that is known
+//! to be synced must be there; of the others, the ones before the first that is not valid are kept.**
+//! Three witnesses know what is synced: the `first` of a later segment's header, the `durable` of a later valid frame or mark
 //! of the same segment, and the `durable` of the checkpoint.
+//!
+//! # Damage below the checkpoint
+//!
+//! All frames up to the checkpoint are stored elsewhere, so no damage among them alone refuses a start.
+//!
+//! *In a segment wholly below it.* The last segment whose `first` is at most the checkpoint plus one
+//! holds every frame beyond it, or the segments after it do. Nothing before that segment is needed,
+//! whatever its files look like. Those that are sound are kept as long as `wal.retain_bytes` and
+//! `wal.retain_for` ask; of one whose header or length is wrong no frame can be vouched for, and its
+//! file is removed with a warning. Their frames are not read by a start: `tidegate wal verify` does.
+//!
+//! *In the checkpoint's own segment.* Behind a frame that is not valid the chain is found again at the
+//! first sound frame, which names its own number. Is that number at most the checkpoint plus one, all
+//! that is between is stored, all behind is walked as ever, and the log goes on with a warning. A
+//! sound frame found so is the one appended under its number: its check is seeded with the segment's
+//! number and generation, and within one generation a number is given once.
+//!
+//! *Across the checkpoint.* Where the first sound frame has a later number, or there is none, frames
+//! beyond the checkpoint are gone with the damage. If a witness says that one of them was synced, the
+//! start is refused as for any other. If none does, the log ends at the checkpoint, as it ends before
+//! any frame that was never synced.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,120 +34,16 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
+pub use super::cases::{Case, Decision, decide};
+
 use super::disk::{Disk, DiskFile};
+use super::reclaim::{Begin, Live};
+use super::retain::Sealed;
 use super::scan::{self, End, Scan, Step};
 use super::segment::{self, HEADER_PAGE_BYTES, Header, Segment};
 use super::{Options, WalError, checkpoint, prepare};
 use crate::base::fs::TEMPORARY_SUFFIX;
 use crate::base::lsn::Lsn;
-
-/// One state of a part of the directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Case {
-    /// No file of a log.
-    New,
-    /// A file that was being made.
-    Leftover,
-    /// A segment below the checkpoint's.
-    Reclaimed,
-    /// A segment without frames, made ahead of need.
-    Spare,
-    /// The last segment ends with a valid frame; nothing later was begun.
-    CleanEnd,
-    /// The last segment ends with a frame written in part, or with later frames behind a gap, none
-    /// of which was known to be synced.
-    TornTail,
-    /// The checkpoint file is not there, but segments are.
-    CheckpointMissing,
-    /// Both records of the checkpoint file are invalid.
-    CheckpointDamaged,
-    /// A segment that is needed is not there.
-    SegmentMissing,
-    /// A segment's header is invalid.
-    HeaderDamaged,
-    /// A segment is shorter or longer than its header says.
-    LengthWrong,
-    /// Segments whose headers contradict each other.
-    OrderWrong,
-    /// A frame that is known to be synced is not valid.
-    FrameDamaged,
-}
-
-/// What becomes of a start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
-    /// It goes on.
-    Resume,
-    /// It ends, and nothing is changed.
-    Refuse,
-}
-
-/// The table: which cases a start survives.
-pub const fn decide(case: Case) -> Decision {
-    match case {
-        Case::New
-        | Case::Leftover
-        | Case::Reclaimed
-        | Case::Spare
-        | Case::CleanEnd
-        | Case::TornTail
-        | Case::CheckpointMissing => Decision::Resume,
-        Case::CheckpointDamaged
-        | Case::SegmentMissing
-        | Case::HeaderDamaged
-        | Case::LengthWrong
-        | Case::OrderWrong
-        | Case::FrameDamaged => Decision::Refuse,
-    }
-}
-
-impl Case {
-    /// What it is called in messages.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::New => "no log",
-            Self::Leftover => "a leftover",
-            Self::Reclaimed => "a reclaimed segment",
-            Self::Spare => "a spare segment",
-            Self::CleanEnd => "a clean end",
-            Self::TornTail => "a torn tail",
-            Self::CheckpointMissing => "the checkpoint is missing",
-            Self::CheckpointDamaged => "the checkpoint is damaged",
-            Self::SegmentMissing => "a segment is missing",
-            Self::HeaderDamaged => "a segment's header is damaged",
-            Self::LengthWrong => "a segment has the wrong length",
-            Self::OrderWrong => "the segments contradict each other",
-            Self::FrameDamaged => "a synced frame is damaged",
-        }
-    }
-
-    /// What an operator does about it.
-    pub const fn advice(self) -> &'static str {
-        match self {
-            Self::SegmentMissing => {
-                "restore the file; or run `tidegate wal verify` to see what is lost, and `tidegate wal \
-                 salvage --to DIR` to start with the rest"
-            }
-            Self::OrderWrong => {
-                "restore the files from one copy, and run `tidegate wal verify` to see what is readable"
-            }
-            Self::CheckpointDamaged
-            | Self::HeaderDamaged
-            | Self::LengthWrong
-            | Self::FrameDamaged => {
-                "restore the file from a copy, or run `tidegate wal verify` to see what is damaged, and \
-                 `tidegate wal salvage --to DIR` to start with the rest"
-            }
-            Self::New
-            | Self::Leftover
-            | Self::Reclaimed
-            | Self::Spare
-            | Self::CleanEnd
-            | Self::TornTail
-            | Self::CheckpointMissing => "nothing is to be done",
-        }
-    }
-}
 
 /// What [`super::Wal::open`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -171,8 +88,10 @@ pub(super) struct Recovered {
     pub(super) found: Recovery,
     pub(super) checkpoint: checkpoint::File,
     /// Segments with the frames from the checkpoint on, in order, the one for new frames last.
-    pub(super) live: Vec<(Arc<Segment>, Lsn)>,
-    /// Segments that hold nothing that is needed.
+    pub(super) live: Vec<Live>,
+    /// Sound segments below, in order.
+    pub(super) kept: Vec<Sealed>,
+    /// Segments that hold nothing.
     pub(super) retired: Vec<Arc<Segment>>,
 }
 
@@ -181,12 +100,31 @@ pub(super) struct Recovered {
 struct Opened {
     file: Box<dyn DiskFile>,
     header: Header,
+    /// When the file was last written.
+    written_ns: i64,
+}
+
+/// Which frames need not be there, and which must be, by the checkpoint.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// Stored elsewhere, with all before it; 0 where no checkpoint says so.
+    stored: Lsn,
+    /// Synced, with all before it.
+    synced: Lsn,
+}
+
+/// What was found in the segments.
+#[derive(Debug)]
+struct Read {
+    found: Recovery,
+    /// From where the oldest segment is sound.
+    sound: Begin,
 }
 
 /// Everything found, before anything is changed.
 #[derive(Debug)]
 struct Survey {
-    /// Segments from the checkpoint's on that hold frames, in order.
+    /// Segments that hold frames from the one with the first beyond the checkpoint on, in order.
     used: Vec<Opened>,
     /// Segments after them that do not.
     spares: Vec<Opened>,
@@ -198,15 +136,34 @@ struct Survey {
 
 /// Reads the log on `disk` and makes it ready for new frames, or refuses and changes nothing.
 pub(super) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Recovered, WalError> {
-    let recovery = Run { disk, segment_bytes: options.segment_bytes.0 };
+    let is_retaining = options.retention().is_on();
+    let recovery = Run { disk, segment_bytes: options.segment_bytes.0, is_retaining };
     let survey = recovery.survey()?;
-    let found = recovery.read_frames(&survey)?;
-    recovery.make_ready(survey, found)
+    let read = recovery.read_frames(&survey)?;
+    recovery.make_ready(survey, &read)
 }
 
 struct Run<'a> {
     disk: &'a Arc<dyn Disk>,
     segment_bytes: u64,
+    is_retaining: bool,
+}
+
+/// The segment from which on a start needs the log: the last one that begins with the first frame
+/// beyond the checkpoint or before it. Where none is known to, the one that the checkpoint names.
+fn begin_of(opened: &[(u64, Result<Opened, WalError>)], record: &checkpoint::Record) -> u64 {
+    let (mut begin, mut before) = (record.segment, Lsn::ZERO);
+    for (number, header) in
+        opened.iter().filter_map(|(number, o)| Some((*number, o.as_ref().ok()?.header)))
+    {
+        // Behind a spare, or a segment that contradicts the one before it, nothing is believed.
+        if header.first <= before || header.first > record.checkpoint.next() {
+            break;
+        }
+        (begin, before) = (number, header.first);
+    }
+    assert!(begin >= record.segment, "what was given up stays given up");
+    begin
 }
 
 impl Run<'_> {
@@ -216,22 +173,30 @@ impl Run<'_> {
         let numbers = scan::numbers(&names);
         let checkpoint = self.find_checkpoint(&numbers)?;
         let from = checkpoint.as_ref().map_or(0, |file| file.record().segment);
+        let mut opened: Vec<_> = numbers
+            .keys()
+            .filter(|number| **number >= from)
+            .map(|number| (*number, self.open(*number)))
+            .collect();
+        let begin = checkpoint.as_ref().map_or(0, |file| begin_of(&opened, &file.record()));
+        let below = opened.partition_point(|(number, _)| *number < begin);
+        self.pass_stored(opened.drain(..below))?;
         let mut survey = Survey {
             used: Vec::new(),
             spares: Vec::new(),
-            reclaimed: numbers.keys().copied().filter(|number| *number < from).collect(),
+            reclaimed: numbers.keys().copied().filter(|number| *number < begin).collect(),
             leftovers: Vec::new(),
             checkpoint,
         };
         let leftover = |name: &&String| name.ends_with(TEMPORARY_SUFFIX);
         survey.leftovers.extend(names.iter().filter(leftover).cloned());
-        let mut expected = if from > 0 { Some(from) } else { None };
-        for number in numbers.into_keys().filter(|number| *number >= from) {
+        let mut expected = if begin > 0 { Some(begin) } else { None };
+        for (number, opened) in opened {
             if let Some(missing) = expected.filter(|expected| *expected != number) {
                 return Err(self.missing(missing));
             }
             expected = number.checked_add(1);
-            let opened = self.open(number)?;
+            let opened = opened?;
             if opened.header.first == Lsn::ZERO {
                 survey.spares.push(opened);
                 continue;
@@ -243,10 +208,35 @@ impl Run<'_> {
             }
             survey.used.push(opened);
         }
-        if from > 0 && survey.used.is_empty() {
-            return Err(self.missing(from));
+        if begin > 0 && survey.used.is_empty() {
+            return Err(self.missing(begin));
         }
         Ok(survey)
+    }
+
+    /// Passes over segments that turned out to be wholly below the checkpoint, and says what is wrong
+    /// with them.
+    fn pass_stored(
+        &self,
+        below: impl Iterator<Item = (u64, Result<Opened, WalError>)>,
+    ) -> Result<(), WalError> {
+        for (number, opened) in below {
+            match opened {
+                Ok(_) => {}
+                Err(error @ WalError::Damaged { case, .. }) => {
+                    assert_eq!(decide(case), Decision::Refuse, "it would be refused elsewhere");
+                    self.tell_stored_damage(&segment::name(number), &error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_stored_damage(&self, name: &str, what: &dyn std::fmt::Display) {
+        assert_eq!(decide(Case::StoredDamaged), Decision::Resume, "nothing of it is needed");
+        let (file, label) = (self.disk.path(name), Case::StoredDamaged.label());
+        warn!(file = %file.display(), %what, "{label}; its frames are stored in the tables");
     }
 
     fn find_checkpoint(
@@ -287,11 +277,12 @@ impl Run<'_> {
             let detail = format!("segment {number}: {bytes} bytes, not {}", header.bytes);
             return Err(self.refuse(Case::LengthWrong, &name, detail));
         }
-        Ok(Opened { file, header })
+        let written_ns = file.modified_ns().map_err(|e| self.failed("read", &name, e))?;
+        Ok(Opened { file, header, written_ns })
     }
 
     /// Walks over all frames.
-    fn read_frames(&self, survey: &Survey) -> Result<Recovery, WalError> {
+    fn read_frames(&self, survey: &Survey) -> Result<Read, WalError> {
         let record = survey.checkpoint.as_ref().map(checkpoint::File::record);
         let oldest = survey.used.first().map_or(Lsn::ZERO, |s| s.header.first.previous());
         let checkpoint = record.map_or(oldest, |record| record.checkpoint);
@@ -301,10 +292,17 @@ impl Run<'_> {
             let name = survey.used.first().map_or(0, |s| s.header.number);
             return Err(self.refuse(Case::OrderWrong, &segment::name(name), detail));
         }
+        let known = Known {
+            stored: record.map_or(Lsn::ZERO, |record| record.checkpoint),
+            synced: record.map_or(Lsn::ZERO, |record| record.durable),
+        };
+        let mut sound = Begin::of_segment(oldest.next());
         for (index, opened) in survey.used.iter().enumerate() {
             let next = survey.used.get(index + 1).map(|next| next.header.first.previous());
-            let synced = record.map_or(Lsn::ZERO, |record| record.durable);
-            self.read_segment(opened, next, synced, &mut found)?;
+            let begin = self.read_segment(opened, next, known, &mut found)?;
+            if index == 0 {
+                sound = begin;
+            }
         }
         found.segments = survey.used.len() as u64;
         found.frames = found.last.0.saturating_sub(checkpoint.0);
@@ -312,34 +310,48 @@ impl Run<'_> {
             found.first = checkpoint.next();
         }
         assert!(found.checkpoint <= found.last, "what is stored elsewhere was read or refused");
-        Ok(found)
+        Ok(Read { found, sound })
     }
 
     /// Walks over a segment's frames: exactly to frame `until` where a later segment says so, else to
-    /// the first that is not valid. Frames up to `synced` are known to be synced.
+    /// the first that is not valid and not stored elsewhere. From where the frames are sound.
     fn read_segment(
         &self,
         opened: &Opened,
         until: Option<Lsn>,
-        synced: Lsn,
+        known: Known,
         found: &mut Recovery,
-    ) -> Result<(), WalError> {
-        let Opened { file, header } = opened;
+    ) -> Result<Begin, WalError> {
+        let Opened { file, header, .. } = opened;
         let name = segment::name(header.number);
         let failed = |error| self.failed("read", &name, error);
         let mut scan = Scan::new(header);
+        let mut sound = Begin::of_segment(header.first);
         let end = loop {
             if until.is_some_and(|until| scan.expected() > until) {
                 found.last = scan.expected().previous();
-                return Ok(());
+                return Ok(sound);
             }
             match scan.step(file.as_ref()).map_err(failed)? {
                 Step::Frame(_) => {}
-                Step::End(end) => break end,
+                Step::End(end) => {
+                    let again = self.find_again(&name, &mut scan, file.as_ref(), known.stored);
+                    match again.map_err(failed)? {
+                        Some(begin) => sound = begin,
+                        None => break end,
+                    }
+                }
             }
         };
         let behind = scan.behind(file.as_ref()).map_err(failed)?;
-        let synced = until.unwrap_or_default().max(synced).max(behind.durable);
+        let synced = until.unwrap_or_default().max(known.synced).max(behind.durable);
+        if scan.expected() <= known.stored && synced <= known.stored {
+            // Nobody knows of a frame beyond the checkpoint, so the log ends there.
+            let what = format!("frames {} to {} are not valid", scan.expected(), known.stored);
+            self.tell_stored_damage(&name, &what);
+            found.last = known.stored;
+            return Ok(sound);
+        }
         if scan.expected() <= synced {
             let detail = format!(
                 "segment {} at byte {}: frame {} is not valid, frames up to {synced} were synced",
@@ -358,12 +370,34 @@ impl Run<'_> {
         found.torn_bytes = torn_end.saturating_sub(scan.offset());
         let case = if found.torn_bytes > 0 { Case::TornTail } else { Case::CleanEnd };
         assert_eq!(decide(case), Decision::Resume, "what was not synced may be dropped");
-        Ok(())
+        Ok(sound)
+    }
+
+    /// Finds the chain of frames again behind a place without a valid one, where all in between is
+    /// stored elsewhere. `None` where it is not, or nothing sound follows; then the scan stays.
+    fn find_again(
+        &self,
+        name: &str,
+        scan: &mut Scan,
+        file: &dyn DiskFile,
+        stored: Lsn,
+    ) -> io::Result<Option<Begin>> {
+        let (lost, offset) = (scan.expected(), scan.offset());
+        if lost > stored || !scan.skip(file, Some(stored.next()))? {
+            return Ok(None);
+        }
+        let begin = Begin { lsn: scan.expected(), offset: scan.offset() };
+        assert!(begin.lsn <= stored.next(), "every frame beyond the checkpoint is walked over");
+        let until = begin.lsn.previous();
+        let what = format!("frames {lost} to {until}, from byte {offset}, are not valid");
+        self.tell_stored_damage(name, &what);
+        Ok(Some(begin))
     }
 
     /// Removes what is left over, and makes a segment for new frames and the checkpoint that knows
     /// what was found. Only now is anything changed, and a crash in between is found as the same log.
-    fn make_ready(&self, survey: Survey, found: Recovery) -> Result<Recovered, WalError> {
+    fn make_ready(&self, survey: Survey, read: &Read) -> Result<Recovered, WalError> {
+        let Read { found, sound } = *read;
         self.remove_leftovers(&survey.leftovers)?;
         let mut used = survey.used;
         let mut spares = survey.spares.into_iter();
@@ -381,18 +415,29 @@ impl Run<'_> {
             self.remove(&segment::name(spare.header.number))?;
         }
         self.disk.sync_names().map_err(|e| self.failed("sync", ".", e))?;
-        let mut live: Vec<_> = used
-            .into_iter()
-            .map(|o| (Arc::new(Segment::ready(self.disk, o.header, o.file)), o.header.first))
-            .collect();
-        live.push((segment, next));
-        let needed = |pair: &[(Arc<Segment>, Lsn)]| pair[1].1 > found.checkpoint.next();
+        let mut live: Vec<Live> = used.into_iter().map(|opened| self.live(opened)).collect();
+        if let Some(oldest) = live.first_mut() {
+            oldest.sound = sound;
+        }
+        // It is not complete; when it is, it is told the time.
+        live.push(Live::begun(segment, next, 0));
+        let needed = |pair: &[Live]| pair[1].first > found.checkpoint.next();
         let stored = live.windows(2).position(needed).unwrap_or(live.len() - 1);
-        let stored: Vec<_> = live.drain(..stored).map(|(segment, _)| segment).collect();
+        let stored: Vec<_> = live.drain(..stored).collect();
         let checkpoint = self.keep_checkpoint(survey.checkpoint, &found, &live)?;
-        let mut retired = self.open_reclaimed(survey.reclaimed)?;
-        retired.extend(stored);
-        Ok(Recovered { found, checkpoint, live, retired })
+        let (mut kept, mut retired) = (Vec::new(), Vec::new());
+        self.open_reclaimed(survey.reclaimed, &mut kept, &mut retired)?;
+        kept.extend(
+            stored.into_iter().map(|l| Sealed { segment: l.segment, written_ns: l.written_ns }),
+        );
+        Ok(Recovered { found, checkpoint, live, kept, retired })
+    }
+
+    fn live(&self, opened: Opened) -> Live {
+        let Opened { file, header, written_ns } = opened;
+        let segment = Arc::new(Segment::ready(self.disk, header, file));
+        let sound = Begin::of_segment(header.first);
+        Live { segment, first: header.first, sound, written_ns }
     }
 
     fn remove_leftovers(&self, names: &[String]) -> Result<(), WalError> {
@@ -431,10 +476,10 @@ impl Run<'_> {
         &self,
         file: Option<checkpoint::File>,
         found: &Recovery,
-        live: &[(Arc<Segment>, Lsn)],
+        live: &[Live],
     ) -> Result<checkpoint::File, WalError> {
         let failed = |error| self.failed("write", checkpoint::NAME, error);
-        let oldest = live.first().expect("there is a segment for new frames").0.number();
+        let oldest = live.first().expect("there is a segment for new frames").segment.number();
         let Some(mut file) = file else {
             let record = checkpoint::Record {
                 turn: 0,
@@ -448,23 +493,39 @@ impl Run<'_> {
         Ok(file)
     }
 
-    /// Opens segments below the checkpoint, to be used again. What cannot be is removed.
-    fn open_reclaimed(&self, numbers: Vec<u64>) -> Result<Vec<Arc<Segment>>, WalError> {
-        let mut retired = Vec::new();
+    /// Opens segments below the checkpoint: those that hold frames for `kept`, those that can only be
+    /// used again for `retired`. What is neither is removed.
+    fn open_reclaimed(
+        &self,
+        numbers: Vec<u64>,
+        kept: &mut Vec<Sealed>,
+        retired: &mut Vec<Arc<Segment>>,
+    ) -> Result<(), WalError> {
         for number in numbers {
             let name = segment::name(number);
-            let usable = |file: &dyn DiskFile| -> io::Result<Option<Header>> {
-                let header = scan::read_header(file, number)?;
-                let bytes = file.bytes()?;
-                Ok(header.filter(|h| h.bytes == bytes && bytes == self.segment_bytes))
-            };
             let file = self.disk.open(&name).map_err(|e| self.failed("open", &name, e))?;
-            match usable(file.as_ref()).map_err(|e| self.failed("read", &name, e))? {
-                Some(header) => retired.push(Arc::new(Segment::ready(self.disk, header, file))),
-                None => self.remove(&name)?,
+            let failed = |error| self.failed("read", &name, error);
+            let header = scan::read_header(file.as_ref(), number).map_err(failed)?;
+            let (bytes, written_ns) =
+                (file.bytes().map_err(failed)?, file.modified_ns().map_err(failed)?);
+            let Some(header) = header.filter(|header| header.bytes == bytes) else {
+                self.tell_stored_damage(&name, &"header or length is wrong; the file is removed");
+                self.remove(&name)?;
+                continue;
+            };
+            let holds_frames = header.first > Lsn::ZERO && self.is_retaining;
+            if !holds_frames && bytes != self.segment_bytes {
+                self.remove(&name)?;
+                continue;
+            }
+            let segment = Arc::new(Segment::ready(self.disk, header, file));
+            if holds_frames {
+                kept.push(Sealed { segment, written_ns });
+            } else {
+                retired.push(segment);
             }
         }
-        Ok(retired)
+        Ok(())
     }
 
     fn remove(&self, name: &str) -> Result<(), WalError> {

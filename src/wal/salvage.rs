@@ -21,10 +21,9 @@ use std::sync::Arc;
 
 use super::disk::{Disk, DiskFile, RealDisk};
 use super::frame::{self, HEADER_BYTES, Seed};
-use super::inspect::{
-    Checkpoint, Damage, Hurts, MISSING_MAX, SegmentInfo, Verdict, Walked, walk_segment,
-};
+use super::inspect::{Checkpoint, Damage, Hurts, MISSING_MAX, SegmentInfo, Verdict, Walked};
 use super::segment::{self, HEADER_PAGE_BYTES, Header};
+use super::walk::walk_segment;
 use super::{Case, Options, WalError, checkpoint};
 use crate::base::fs::{TEMPORARY_SUFFIX, create_dir_all, sync_dir};
 use crate::base::lsn::Lsn;

@@ -13,7 +13,8 @@
 //! | 32 | 8 | first | the first frame's LSN; 0 while the segment is a spare |
 //! | 40 | 8 | bytes | the file's length |
 //!
-//! A header is valid if and only if magic, version and check hold and the number is the file name's.
+//! A header is valid if and only if magic, version and check hold, the number is the file name's, and
+//! `first` is at most 2^63.
 //! Of two valid copies the one with the larger `first` counts: the page is written in one piece, and
 //! a power cut may leave one copy from before. Each copy lies within one sector of 512 bytes.
 //!
@@ -116,7 +117,7 @@ impl Header {
             && copy[12..16] == check_of(copy).to_le_bytes();
         let header =
             Self { number: long(16), generation: long(24), first: Lsn(long(32)), bytes: long(40) };
-        (sound && header.bytes > HEADER_PAGE_BYTES).then_some(header)
+        (sound && header.first <= Lsn::LIMIT && header.bytes > HEADER_PAGE_BYTES).then_some(header)
     }
 
     /// The seed of the frames in the segment.

@@ -50,6 +50,7 @@ def with_pyarrow(files):
         for name in table.column_names:
             column = table.column(name)
             if name == "time":
+                assert str(column.type) == "timestamp[ns, tz=UTC]", column.type
                 column = column.cast("int64")
             columns.setdefault(name, []).extend(column.to_pylist())
     return report(columns)
@@ -59,6 +60,9 @@ def with_duckdb(files):
     connection = duckdb.connect()
     read = "read_parquet(?, union_by_name = true, hive_partitioning = false)"
     names = [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {read}", [files]).fetchall()]
+    kinds = connection.execute(f"SELECT DISTINCT typeof(time) FROM {read}", [files]).fetchall()
+    # A reader that took it for microseconds would round in silence.
+    assert kinds == [("TIMESTAMPTZ_NS",)], kinds
     columns = {}
     for name in names:
         what = "epoch_ns(time)" if name == "time" else '"' + name.replace('"', '""') + '"'

@@ -34,7 +34,18 @@ pub(crate) struct Place {
 pub(crate) struct Gateway {
     child: Child,
     pub(crate) address: SocketAddr,
-    log: PathBuf,
+    log: Log,
+}
+
+/// What one server says. It stays when the server is gone.
+#[derive(Debug, Clone)]
+pub(crate) struct Log(PathBuf);
+
+impl Log {
+    /// How often it says `event` so far.
+    pub(crate) fn count(&self, event: &str) -> usize {
+        fs::read_to_string(&self.0).unwrap_or_default().matches(event).count()
+    }
 }
 
 impl Place {
@@ -110,10 +121,10 @@ impl Place {
             assert_runs(&mut child, &log);
             address_in(&log)
         });
-        let mut gateway = Gateway { child, address, log };
+        let mut gateway = Gateway { child, address, log: Log(log) };
         let mut client = gateway.client();
         wait_for("the server to be ready", START_MAX, || {
-            assert_runs(&mut gateway.child, &gateway.log);
+            assert_runs(&mut gateway.child, &gateway.log.0);
             client.get("/ready").ok().filter(|reply| reply.status == 200)
         });
         gateway
@@ -155,6 +166,11 @@ impl Drop for Place {
 }
 
 impl Gateway {
+    /// What it says.
+    pub(crate) fn log(&self) -> Log {
+        self.log.clone()
+    }
+
     /// A new connection to it.
     pub(crate) const fn client(&self) -> Client {
         Client::new(self.address)
@@ -242,7 +258,7 @@ impl Gateway {
     /// SIGTERM, and waits until it has stopped well.
     pub(crate) fn stop(mut self) {
         let status = self.terminate();
-        assert!(status.success(), "stopped with {status}:\n{}", end_of(&self.log));
+        assert!(status.success(), "stopped with {status}:\n{}", end_of(&self.log.0));
     }
 
     fn terminate(&mut self) -> ExitStatus {
@@ -255,7 +271,7 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         kill(&mut self.child);
         if std::thread::panicking() {
-            tell(format!("{}:\n{}", self.log.display(), end_of(&self.log)));
+            tell(format!("{}:\n{}", self.log.0.display(), end_of(&self.log.0)));
         }
     }
 }

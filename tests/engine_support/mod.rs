@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use tidegate::base::clock::SystemClock;
+use tidegate::base::clock::{ManualClock, SharedClock};
 use tidegate::base::lsn::Lsn;
 use tidegate::base::units::Bytes;
 use tidegate::engine::catalog::{Catalog, TableSettings};
@@ -22,6 +22,8 @@ use tidegate::engine::{ShardId, TableEngine, TimeRange};
 use tidegate::record::codec::{BUCKETS, Bucket, Payload, PayloadBuilder, RecordView};
 use tidegate::record::request::{CommonAttributes, Outcome, WriteRequest};
 use tidegate::record::{Attribute, Dimension, MeasureKind, Origin, Record, TableId, Value};
+
+pub(crate) mod image;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Owned {
@@ -166,6 +168,12 @@ pub(crate) fn execute(
     all
 }
 
+/// Nanoseconds of a day.
+pub(crate) const DAY: i64 = 86_400_000_000_000;
+
+/// What the clock of a test says at first.
+pub(crate) const NOW: i64 = 20_000 * DAY + 5;
+
 /// An engine with the frames that its log would have.
 #[derive(Debug)]
 pub(crate) struct Bed {
@@ -175,6 +183,19 @@ pub(crate) struct Bed {
     pub(crate) frames: Vec<Vec<u8>>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) engine: Embedded,
+    /// Stands still, so that nothing happens in the background but what a test wants.
+    pub(crate) clock: Arc<ManualClock>,
+}
+
+/// A folder that goes away with its test; in memory where the system has such a place. A process that
+/// is killed leaves the page cache as it is, so these tests need no disk, and syncs cost nothing there.
+pub(crate) fn folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory).unwrap()
+    } else {
+        tempfile::tempdir().unwrap()
+    }
 }
 
 pub(crate) fn small(dir: &Path) -> Options {
@@ -187,10 +208,16 @@ pub(crate) fn small(dir: &Path) -> Options {
 }
 
 pub(crate) fn open(options: &Options, shards: usize) -> (Arc<Catalog>, Embedded) {
+    open_at(options, shards, ManualClock::at(NOW))
+}
+
+pub(crate) fn open_at(
+    options: &Options,
+    shards: usize,
+    clock: SharedClock,
+) -> (Arc<Catalog>, Embedded) {
     let catalog = Arc::new(Catalog::open(&options.dir).unwrap());
-    let engine =
-        Embedded::open(options.clone(), shards, Arc::clone(&catalog), SystemClock::shared())
-            .unwrap();
+    let engine = Embedded::open(options.clone(), shards, Arc::clone(&catalog), clock).unwrap();
     (catalog, engine)
 }
 
@@ -200,11 +227,12 @@ impl Bed {
     }
 
     pub(crate) fn with(shards: usize, change: impl FnOnce(&mut Options)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = folder();
         let mut options = small(dir.path());
         change(&mut options);
-        let (catalog, engine) = open(&options, shards);
-        Self { dir, options, shards, frames: Vec::new(), catalog, engine }
+        let clock = ManualClock::at(NOW);
+        let (catalog, engine) = open_at(&options, shards, Arc::clone(&clock) as SharedClock);
+        Self { dir, options, shards, frames: Vec::new(), catalog, engine, clock }
     }
 
     pub(crate) fn table(&self, name: &str) -> TableId {
@@ -226,12 +254,13 @@ impl Bed {
 
     /// Opens the engine again with this many shards, as after a crash: replays the frames.
     pub(crate) fn crash(&mut self, shards: usize) {
-        let elsewhere = tempfile::tempdir().unwrap();
+        let elsewhere = folder();
         let (catalog, engine) = open(&small(elsewhere.path()), 1);
         drop(std::mem::replace(&mut self.engine, engine));
         drop(std::mem::replace(&mut self.catalog, catalog));
         self.shards = shards;
-        let (catalog, engine) = open(&self.options, shards);
+        let clock = Arc::clone(&self.clock) as SharedClock;
+        let (catalog, engine) = open_at(&self.options, shards, clock);
         (self.catalog, self.engine) = (catalog, engine);
         replay(&self.engine, shards, &self.frames);
     }

@@ -5,19 +5,21 @@ use tidegate::record::{
     Attribute, Dimension, MeasureKind, Origin, Reason, Record, Refusal, TableId, Value,
 };
 
+/// A frame as it stands in a segment, checks missing.
+pub(crate) fn frame(lsn: u64, kind: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; 4];
+    frame.extend_from_slice(&u32::try_from(payload.len()).unwrap().to_le_bytes());
+    frame.extend_from_slice(&lsn.to_le_bytes());
+    frame.extend_from_slice(&(lsn - 1).to_le_bytes());
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(&kind.to_le_bytes());
+    frame.extend_from_slice(payload);
+    frame.resize(frame.len().next_multiple_of(8), 0);
+    frame
+}
+
 /// Frames as they stand in a segment, checks missing, which `targets::segment_with_checks` adds.
 pub(crate) fn frames() -> Vec<Vec<u8>> {
-    let frame = |lsn: u64, kind: u32, payload: &[u8]| {
-        let mut frame = vec![0; 4];
-        frame.extend_from_slice(&u32::try_from(payload.len()).unwrap().to_le_bytes());
-        frame.extend_from_slice(&lsn.to_le_bytes());
-        frame.extend_from_slice(&(lsn - 1).to_le_bytes());
-        frame.extend_from_slice(&[0; 4]);
-        frame.extend_from_slice(&kind.to_le_bytes());
-        frame.extend_from_slice(payload);
-        frame.resize(frame.len().next_multiple_of(8), 0);
-        frame
-    };
     let small = [frame(1, 1, b"a"), frame(2, 1, b"abcdefgh"), frame(3, 1, b""), frame(4, 2, b"")];
     let torn = [frame(1, 1, &[7; 100]), vec![0; 40], frame(3, 1, &[9; 30]), vec![0; 200]];
     let nested = [frame(1, 1, &frame(2, 1, b"a frame in a frame")), frame(2, 1, b"b")];

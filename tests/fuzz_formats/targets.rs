@@ -4,7 +4,7 @@
 use tidegate::protocol::{json, line};
 use tidegate::record::codec::{CodecError, Payload, PayloadBuilder};
 use tidegate::record::{Dimension, Record, RecordSink, Refusal, TableId};
-use tidegate::wal::bytes::walk;
+use tidegate::wal::bytes::{sound, walk};
 
 /// Where frames begin.
 const FRAMES_AT: usize = 4096;
@@ -27,7 +27,8 @@ fn header(bytes: usize) -> Vec<u8> {
 /// tries the first look only.
 pub(crate) fn segment_as_it_is(bytes: &[u8]) {
     if bytes.len() <= SEGMENT_BYTES_MAX {
-        drop(walk(bytes, 1));
+        let walked = walk(bytes, 1);
+        assert_eq!(sound(bytes, 1).is_some(), walked.is_some(), "one header, one verdict");
     }
 }
 
@@ -61,6 +62,13 @@ pub(crate) fn segment_with_checks(bytes: &[u8]) {
     }
     assert_eq!(walked.end, offset as u64, "frames stand one behind the other");
     assert!(walked.end <= segment.len() as u64, "and in their segment");
+    let sound = sound(&segment, 1).expect("the header is sound");
+    let (before, behind) = sound.split_at(walked.frames.len());
+    assert_eq!(before, walked.frames, "what is walked over is sound");
+    assert!(
+        behind.len() as u64 <= walked.frames_behind,
+        "what is sound behind it has a valid header"
+    );
 }
 
 /// Puts the checks of frames right, as long as their lengths lead from one to the next.

@@ -13,6 +13,7 @@ use crate::common::gateway::{self, Gateway, Place};
 use crate::common::random::Random;
 use crate::common::rows::Rows;
 use crate::common::volume::Volume;
+use crate::common::wait_for;
 use crate::traffic::{DATABASE, Levels, Writer};
 
 /// Connections that write at once.
@@ -25,13 +26,20 @@ pub(crate) const ACKNOWLEDGED_MIN: u64 = 20;
 /// each crash stays bounded.
 pub(crate) const GENERATION_CYCLES: u32 = 10;
 
-/// What the server logs when it goes over to another segment, and when it has started.
+/// What the server logs when it goes over to another segment.
 pub(crate) const ROTATED: &str = "the log goes on in a new segment";
-const LISTENS: &str = " listening ";
 
-/// Longest life of a server under load, ms; one in five lives longer, until its log is rotated.
+/// Longest life of a server under load, ms.
 const LIFE_MS_MAX: u64 = 1_200;
-const LONG_LIFE_MS_MAX: u64 = 6_000;
+
+/// Of so many lives the second goes on until the load has rotated the log, however slow the machine
+/// is, and then for at most so many ms: otherwise a run may never meet the crash that follows a
+/// rotation, and would not say so.
+pub(crate) const ROTATION_LIVES: u32 = 10;
+const ROTATED_MS_MAX: u64 = 150;
+
+/// Longest time until the load has rotated the log, on a busy machine.
+const ROTATION_MAX: Duration = Duration::from_mins(3);
 
 /// Longest life of a server that is killed while it recovers, ms.
 const RECOVERY_MS_MAX: u64 = 150;
@@ -70,6 +78,10 @@ pub(crate) struct Run {
     writers: Vec<Writer>,
     /// Writers of earlier generations.
     retired: Vec<(u32, Vec<Writer>)>,
+    /// Servers that were loaded.
+    lives: u32,
+    /// How often the log was rotated under load.
+    pub(crate) rotations: usize,
     /// Requests.
     pub(crate) acknowledged: u64,
     pub(crate) slowest_start: Duration,
@@ -91,6 +103,8 @@ impl Run {
             generation: 0,
             writers: Vec::new(),
             retired: Vec::new(),
+            lives: 0,
+            rotations: 0,
             acknowledged: 0,
             slowest_start: Duration::ZERO,
         };
@@ -149,19 +163,27 @@ impl Run {
     fn load(&mut self, server: Gateway, end: impl FnOnce(&Self, Gateway)) -> u64 {
         let clock = SystemClock::new();
         let acknowledged = AtomicU64::new(0);
-        let longest = if self.random.is_one_of(20) { LONG_LIFE_MS_MAX } else { LIFE_MS_MAX };
+        self.lives += 1;
+        let waits = self.lives % ROTATION_LIVES == 2;
+        let longest = if waits { ROTATED_MS_MAX } else { LIFE_MS_MAX };
         let life = Duration::from_millis(self.random.within(20..longest));
-        let address = server.address;
+        let (address, log) = (server.address, server.log());
+        let begun = log.count(ROTATED);
         let mut writers = std::mem::take(&mut self.writers);
         std::thread::scope(|scope| {
             for writer in &mut writers {
                 scope.spawn(|| writer.run(address, &acknowledged));
+            }
+            if waits {
+                let rotated = || (log.count(ROTATED) > begun).then_some(());
+                wait_for("the load to rotate the log", ROTATION_MAX, rotated);
             }
             // Not to wait for anything: the moment of the crash is what is random here.
             clock.sleep(life);
             end(self, server);
         });
         self.writers = writers;
+        self.rotations += log.count(ROTATED) - begun;
         let acknowledged = acknowledged.into_inner();
         self.acknowledged += acknowledged;
         acknowledged
@@ -170,12 +192,6 @@ impl Run {
     /// Compares everything of this generation.
     pub(crate) fn check(&mut self, server: &Gateway) -> Vec<String> {
         check(server, self.generation, &mut self.writers)
-    }
-
-    /// How often the log was rotated under load.
-    pub(crate) fn rotations(&self) -> usize {
-        // A server that starts goes on in a new segment as well; only what is beyond is the load's.
-        self.place.logged(ROTATED).saturating_sub(self.place.logged(LISTENS))
     }
 
     /// Compares everything of all generations, and the reject sink.

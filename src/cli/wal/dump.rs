@@ -60,10 +60,17 @@ pub(super) fn run(args: &DumpArgs, of_wal: &SettingsArgs) -> Result<(), Failure>
         }
         let mut text = Vec::new();
         let mut frame = Frame { lsn, format: args.format, database: None, out: &mut text };
+        let mut unknown = None;
         names.each(lsn, &payload, &mut |held| {
+            if let Held::Unknown(id) = held {
+                unknown.get_or_insert(id);
+            }
             frame.put(&held);
             Ok(())
         })?;
+        if let Some(id) = unknown {
+            return Err(names.no_table(id));
+        }
         match out.write_all(&text) {
             Ok(()) => {}
             // Whoever reads has enough: `| head`.
@@ -112,6 +119,8 @@ impl Frame<'_> {
                 }
                 format::Writer::new(format::Format::Line, &table.name).row(row, self.out);
             }
+            // Its caller ends the dump with it.
+            (Held::Unknown(_), _) => {}
             (Held::Refused(line), Format::Json) => {
                 let object = json!({ "lsn": self.lsn, "database": line.database, "refused": {
                     "number": line.number, "reason": line.reason.code(), "message": line.message,

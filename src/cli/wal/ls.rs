@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::super::{Failure, SettingsArgs};
 use crate::base::lsn::Lsn;
+use crate::wal::Options;
 use crate::wal::inspect::{self, Checkpoint, Overview, SegmentInfo, SegmentState};
 
 /// Flags of `wal ls`.
@@ -33,6 +34,7 @@ pub(super) fn run(args: &LsArgs, of_wal: &SettingsArgs) -> Result<(), Failure> {
     let lines = lines?;
     let mut text = table(&lines);
     text.push_str(&marks(&overview, &lines));
+    text.push_str(&retained(&config.wal, &lines));
     super::print(&text)
 }
 
@@ -46,9 +48,11 @@ fn line<'a>(
         return Ok(Line { segment, frames: 0, last: Lsn::ZERO });
     }
     // Where the next segment says where this one ends, nothing needs to be read.
-    let last = match segment.until() {
-        Some(until) => until,
-        None => inspect::walk(dir, overview, segment).map_err(Failure::failed)?.last,
+    let last = if let Some(until) = segment.until() {
+        until
+    } else {
+        let walked = inspect::walk(dir, overview, segment, &mut |_, _| Ok(()));
+        walked.map_err(Failure::failed)?.last
     };
     Ok(Line { segment, frames: last.next().0.saturating_sub(first.0), last })
 }
@@ -88,4 +92,22 @@ fn marks(overview: &Overview, lines: &[Line<'_>]) -> String {
         ),
     };
     format!("\ncheckpoint {checkpoint}\nlast       {last}\nbytes      {bytes}\n")
+}
+
+/// What lies below the checkpoint and can be sent again, as long as its files are not used again.
+fn retained(options: &Options, lines: &[Line<'_>]) -> String {
+    let is_readable =
+        |line: &&Line<'_>| line.segment.state == SegmentState::Stored && line.frames > 0;
+    let readable: Vec<_> = lines.iter().filter(is_readable).collect();
+    let bytes: u64 = readable.iter().map(|line| line.segment.bytes).sum();
+    let range = match (readable.first(), readable.last()) {
+        (Some(first), Some(last)) => format!(", LSN {}-{}", first.segment.first(), last.last),
+        _ => String::new(),
+    };
+    let Options { retain_bytes, retain_for, .. } = options;
+    format!(
+        "retained   {} segments, {bytes} bytes{range} (wal.retain_bytes is {retain_bytes}, \
+         wal.retain_for {retain_for})\n",
+        readable.len()
+    )
 }

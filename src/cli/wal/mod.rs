@@ -1,9 +1,11 @@
 //! `tidegate wal ..`: the log's own commands, a file each. Those that read take no lock and write
 //! nothing, so they are safe beside a running server.
 
+mod begin;
 mod dump;
 mod ls;
 mod records;
+mod replay;
 mod salvage;
 mod verify;
 
@@ -29,7 +31,9 @@ pub const EXAMPLES: &str = "Examples:
   tidegate wal ls --data /var/lib/tidegate
   tidegate wal verify
   tidegate wal dump --from 100 --to 200 --format line
-  tidegate wal salvage --to ./broken-log";
+  tidegate wal replay --to http://127.0.0.1:8087 --dry-run
+  tidegate wal salvage --to ./broken-log
+  tidegate wal begin --data ./tidegate-data";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -44,11 +48,17 @@ enum Command {
         after_help = "Example:\n  tidegate wal dump --from 100 --to 200 --format line > lines.txt"
     )]
     Dump(dump::DumpArgs),
+    /// Send the records in the frames again, to this or another Tidegate, at a bounded rate.
+    #[command(after_help = replay::EXAMPLES)]
+    Replay(replay::ReplayArgs),
     /// Make a log that refuses to start startable, with everything sound in it; nothing is deleted.
     #[command(
         after_help = "Example:\n  tidegate wal salvage --data ./tidegate-data --to ./broken-log"
     )]
     Salvage(salvage::SalvageArgs),
+    /// Begin a new, empty log for tables whose log is lost for good.
+    #[command(after_help = "Example:\n  tidegate wal begin --data ./tidegate-data --after 1500000")]
+    Begin(begin::BeginArgs),
 }
 
 /// Runs one of the commands.
@@ -61,7 +71,9 @@ pub fn run(args: &WalArgs) -> Result<(), Failure> {
         Command::Ls(own) => ls::run(own, &args.settings),
         Command::Verify(own) => verify::run(own, &args.settings),
         Command::Dump(own) => dump::run(own, &args.settings),
+        Command::Replay(own) => replay::run(own, &args.settings),
         Command::Salvage(own) => salvage::run(own, &args.settings),
+        Command::Begin(own) => begin::run(own, &args.settings),
     }
 }
 

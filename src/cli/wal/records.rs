@@ -1,6 +1,6 @@
 //! The records in a frame as rows, with the names of their tables.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,19 +16,24 @@ use crate::record::codec::{CodecError, Payload, RecordView, RefusedLine};
 pub(super) struct Names {
     dir: PathBuf,
     tables: HashMap<TableId, Arc<Table>>,
+    /// Tables that the catalog did not have when it was read after their frame.
+    unknown: HashSet<TableId>,
 }
 
 /// What a frame holds.
 pub(super) enum Held<'a> {
     /// A record of a table.
     Record(&'a Table, &'a Row<'a>),
+    /// A record of a table that the catalog does not have.
+    Unknown(TableId),
     /// A line that was refused when it came.
     Refused(RefusedLine<'a>),
 }
 
 impl Names {
     pub(super) fn read(dir: &Path) -> Result<Self, Failure> {
-        let mut names = Self { dir: dir.to_owned(), tables: HashMap::new() };
+        let mut names =
+            Self { dir: dir.to_owned(), tables: HashMap::new(), unknown: HashSet::new() };
         names.refresh()?;
         Ok(names)
     }
@@ -39,15 +44,21 @@ impl Names {
         Ok(())
     }
 
-    fn find(&mut self, id: TableId) -> Result<Arc<Table>, Failure> {
-        if !self.tables.contains_key(&id) {
-            // A server may have made it since: always before a record of it is in the log.
+    fn find(&mut self, id: TableId) -> Result<Option<Arc<Table>>, Failure> {
+        if !self.tables.contains_key(&id) && !self.unknown.contains(&id) {
+            // A server may have made it since: always before a record of it is in the log. So one that
+            // is not there now never will be.
             self.refresh()?;
+            if !self.tables.contains_key(&id) {
+                self.unknown.insert(id);
+            }
         }
-        let table = self.tables.get(&id).map(Arc::clone);
-        table.ok_or_else(|| {
-            Failure::failed(format!("the catalog in {} has no table {}", self.dir.display(), id.0))
-        })
+        Ok(self.tables.get(&id).map(Arc::clone))
+    }
+
+    /// What is wrong where records of a table have no name.
+    pub(super) fn no_table(&self, id: TableId) -> Failure {
+        Failure::failed(format!("the catalog in {} has no table {id}", self.dir.display()))
     }
 
     /// Hands everything in the frame to `each`, which ends it with an error.
@@ -65,7 +76,10 @@ impl Names {
         for section in 0..payload.sections() {
             for view in payload.section(section, &families, &layouts) {
                 let view = view.map_err(unreadable)?;
-                let table = self.find(view.family.table)?;
+                let Some(table) = self.find(view.family.table)? else {
+                    each(Held::Unknown(view.family.table))?;
+                    continue;
+                };
                 with_row(&view, &mut |row| each(Held::Record(&table, row)))
                     .map_err(unreadable)??;
             }

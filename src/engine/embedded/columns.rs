@@ -91,6 +91,24 @@ impl ColumnSet {
         }
     }
 
+    /// Adds the columns of a file.
+    pub(super) fn see_specs(&mut self, specs: &[ColumnSpec]) {
+        let type_of =
+            |number| ValueType::from_number(number).expect("checked when the file was opened");
+        for spec in specs {
+            match &spec.role {
+                Role::Time | Role::MeasureName | Role::Version => {}
+                Role::Dimension { name } => self.see_dimension(name),
+                Role::Attribute { name, value_type } => {
+                    self.see_attribute(MeasureKind::Multi, name, type_of(*value_type));
+                }
+                Role::Scalar { value_type } => {
+                    self.see_attribute(MeasureKind::Scalar, "", type_of(*value_type));
+                }
+            }
+        }
+    }
+
     fn see_dimension(&mut self, name: &str) {
         if !self.dimensions.contains(name) {
             self.dimensions.insert(name.into());
@@ -109,7 +127,12 @@ impl ColumnSet {
         }
     }
 
-    /// Names and types of the attributes.
+    /// Whether there are scalar rows.
+    pub(super) fn has_scalars(&self) -> bool {
+        !self.scalars.is_empty()
+    }
+
+    /// Names and types of the attributes, sorted by name.
     pub(super) fn attributes(&self) -> impl Iterator<Item = (&str, ValueType)> {
         self.attributes.iter().map(|(name, value_type)| (&**name, *value_type))
     }

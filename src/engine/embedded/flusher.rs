@@ -20,10 +20,13 @@ use crate::engine::catalog::Catalog;
 use crate::engine::{EngineError, EngineState, ShardId};
 use crate::record::codec::{BUCKETS, Bucket};
 
-use super::flush::{Flush, FlushError, FlushStep};
+use super::commit::CommitError;
+use super::flush::Flush;
 use super::magnetic::Magnetic;
 use super::manifest::Manifest;
 use super::options::Options;
+use super::recover;
+use super::tidy::Counts;
 use super::write::{Frozen, ShardState};
 
 /// How often the flush thread looks at the age of the stores, and how long it rests after a failure.
@@ -39,16 +42,17 @@ const FLUSH_STEPS_MAX: usize = 240;
 /// The part of all memory, one in so many, that knowledge of flushed series may take.
 const HISTORY_PART: usize = 8;
 
-pub(super) type Hook = Box<dyn Fn(FlushStep) + Send + Sync>;
-
 /// What the shards and the flush thread share.
 pub(super) struct Inner {
-    options: Options,
+    pub(super) options: Options,
     pub(super) clock: SharedClock,
     pub(super) catalog: Arc<Catalog>,
     pub(super) magnetic: Magnetic,
-    /// As the last flush left it; locked by whoever flushes.
-    manifest: Mutex<Manifest>,
+    /// As the last commit left it; locked by whoever commits, from looking at the files on.
+    pub(super) manifest: Mutex<Manifest>,
+    /// Locked, before the manifest, by whoever tidies.
+    pub(super) tidying: Mutex<()>,
+    pub(super) counts: Counts,
     pub(super) shards: Box<[Mutex<ShardState>]>,
     /// Whether a shard has no row that waits for a flush. Stored with Release under the shard's
     /// lock, loaded with Acquire by [`Inner::applied`].
@@ -62,13 +66,14 @@ pub(super) struct Inner {
     /// Bytes of all frozen stores. Relaxed: a bound, not an order.
     frozen_bytes: AtomicUsize,
     /// Thrown when a flush may or may not have happened, or none will happen any more.
-    fault: Poison,
-    signal: Mutex<Signal>,
+    pub(super) fault: Poison,
+    pub(super) signal: Mutex<Signal>,
     /// There is work for the flush thread.
     wake: Condvar,
+    /// The thread that tidies shall end.
+    pub(super) tidy_wake: Condvar,
     /// A flush has ended.
     room: Condvar,
-    pub(super) hook: Mutex<Option<Hook>>,
 }
 
 /// How the flush thread ends.
@@ -116,7 +121,7 @@ impl Inner {
     ) -> Result<Self, EngineError> {
         assert!((1..=BUCKETS).contains(&shards), "a shard owns at least one bucket");
         let cache_bytes_max = options.cache_bytes_max.as_usize();
-        let (magnetic, manifest) = Magnetic::open(&options.dir, cache_bytes_max, &catalog)?;
+        let (magnetic, manifest) = recover::open(&options.dir, cache_bytes_max, &catalog)?;
         let marks = &manifest.stored;
         Ok(Self {
             clock,
@@ -131,9 +136,11 @@ impl Inner {
             fault: Poison::new(),
             signal: Mutex::new(Signal { flushed: vec![0; shards], ..Signal::default() }),
             wake: Condvar::new(),
+            tidy_wake: Condvar::new(),
             room: Condvar::new(),
-            hook: Mutex::new(None),
             manifest: Mutex::new(manifest),
+            tidying: Mutex::new(()),
+            counts: Counts::default(),
             options,
         })
     }
@@ -146,6 +153,12 @@ impl Inner {
     pub(super) fn signal(&self, change: impl FnOnce(&mut Signal)) {
         change(&mut lock(&self.signal));
         self.wake.notify_all();
+    }
+
+    /// Tells both threads to end.
+    pub(super) fn end(&self, how: End) {
+        self.signal(|signal| signal.end = Some(how));
+        self.tidy_wake.notify_all();
     }
 
     /// Hears that a shard's active stores took `before` bytes and take `after`.
@@ -187,7 +200,7 @@ impl Inner {
         Ok(())
     }
 
-    fn check_fault(&self) -> Result<(), EngineError> {
+    pub(super) fn check_fault(&self) -> Result<(), EngineError> {
         match self.fault.reason() {
             None => Ok(()),
             Some(reason) => Err(EngineError::Corrupt {
@@ -308,6 +321,7 @@ impl Inner {
         let mut state = EngineState {
             memory_bytes: self.memory_bytes() as u64,
             memory_bytes_max: self.options.memory_bytes_max.0,
+            tidied: self.counts.read(),
             ..EngineState::default()
         };
         for shard in &self.shards {
@@ -346,17 +360,12 @@ impl Inner {
                 marks[bucket] = marks[bucket].max(last.lsn);
             }
         }
-        let hook = |step| {
-            if let Some(hook) = &*lock(&self.hook) {
-                hook(step);
-            }
-        };
         let (magnetic, catalog) = (&self.magnetic, &*self.catalog);
-        let mut flush = Flush { magnetic, catalog, manifest: &mut manifest, hook: &hook };
+        let mut flush = Flush { magnetic, catalog, manifest: &mut manifest };
         match flush.run(&frozen, &marks) {
             Ok(()) => {}
-            Err(FlushError::Before(error)) => return Err(error),
-            Err(FlushError::During(error)) => {
+            Err(CommitError::Before(error)) => return Err(error),
+            Err(CommitError::During(error)) => {
                 self.fault.throw(error.to_string());
                 return Err(error);
             }

@@ -29,7 +29,7 @@ impl Shape {
         xxh3_64(&bytes)
     }
 
-    fn borrowed(&self) -> Vec<(&str, ValueType)> {
+    pub(super) fn borrowed(&self) -> Vec<(&str, ValueType)> {
         self.attributes.iter().map(|(name, value_type)| (&**name, *value_type)).collect()
     }
 

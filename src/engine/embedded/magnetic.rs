@@ -1,12 +1,16 @@
 //! The magnetic store: immutable Parquet files, the manifest that lists them, and looking things up
 //! in them.
 //!
-//! # How a flush becomes visible, and why a crash at any step is safe
+//! # How other files come to count, and why a crash at any step is safe
+//!
+//! A flush, a compaction, a drop of expired days and of a deleted table are all the same commit
+//! ([`super::commit`]) of new files and of such that are no more:
 //!
 //! 1. New files are written under names that no reader of the folder looks for
 //!    (`.<number>-<generation>.parquet.tmp`) and synced, and so are their folders.
-//! 2. The manifest is replaced. **This is the moment of the flush**: before it, start-up deletes the
-//!    new files and the log has their records; after it, the new files are what counts.
+//! 2. The manifest is replaced. **This is the moment of the commit**: before it, start-up deletes the
+//!    new files, and the log or the old files have their records; after it, the new files are what
+//!    counts.
 //! 3. Each new file gets its public name by one rename. A file that was written anew without some
 //!    rows keeps its number, so its rename replaces the old content at once: a reader of the folder
 //!    sees one or the other, never none. Files that are no more get a hidden name.
@@ -14,16 +18,23 @@
 //!
 //! Start-up completes step 3 for every file that the manifest lists (the hidden name with the listed
 //! generation, if it exists, is the one that counts) and deletes every file of ours that is not
-//! listed. A foreign reader, who knows no manifest, can see a flush's files before and after in one
-//! listing only while step 3 lasts; new rows appear before the old versions of them vanish.
+//! listed. The folders are synced once after step 3, for which nothing waits: with any part of the
+//! names of that step start-up finds the same. `tests/engine_crash.rs` stops after every step, with
+//! what was not synced lost in whole and in part.
+//!
+//! A foreign reader, who knows no manifest, can see the files before and after in one listing only
+//! while step 3 lasts; new rows appear before the old versions of them vanish. Of a merge it may for
+//! that moment see rows twice.
 //!
 //! # What a late record costs
 //!
 //! A record that may have a row in the files is looked for in those of its day whose times include
 //! its own. For each, the index (which row group has which series, from when to when) is made once,
-//! by decoding the keys, or kept from the writing; then the row group that may have it is decoded, some
-//! ten milliseconds, and kept. Both live in a cache of bounded bytes. Records that walk through more
-//! row groups than the cache holds, in an order that is not the files', pay a decoding each.
+//! by decoding the keys, or kept from the writing; then the keys of the row group that may have it
+//! (series, times, versions) are decoded and kept. Its values are decoded only where the version rule
+//! needs them: for a repetition at the same version, and for an update that names a part of the
+//! attributes. All of it lives in a cache of bounded bytes. Records that walk through more row groups
+//! than the cache holds, in an order that is not the files', pay a decoding each.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -33,18 +44,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use foldhash::fast::RandomState;
 
-use crate::base;
-use crate::engine::catalog::{Catalog, Table};
+use crate::engine::catalog::Table;
+use crate::engine::upsert::Candidate;
 use crate::engine::{EngineError, TimeRange};
-use crate::record::{TableId, ValueType};
+use crate::record::{MeasureKind, TableId, Value};
 
 use super::column::RowId;
+use super::columns::ColumnSet;
+use super::disk::Disk;
+use super::file_out::Target;
 use super::io_error;
-use super::manifest::{self, FileMeta, Manifest, TableEntry};
+use super::manifest::FileMeta;
 use super::parquet_read::{Part, Reader};
-use super::partition::{
-    day_dir, day_of, file_name, is_ours, retired_name, table_dir, unpublished_name,
-};
+use super::partition::{day_dir, day_of, file_name, retired_name, table_dir, unpublished_name};
 use super::series::Wanted;
 use super::store::{SeriesId, TableStore};
 
@@ -57,6 +69,7 @@ pub(super) struct Magnetic {
     /// The latest time of each table's rows when the store was opened.
     opened: HashMap<TableId, i64, RandomState>,
     cache: Mutex<Cache>,
+    disk: Arc<Disk>,
 }
 
 /// The files that count at one moment.
@@ -73,6 +86,7 @@ pub(super) struct MagneticFile {
     /// Where it is now. Held while it is opened or renamed.
     path: Mutex<PathBuf>,
     is_retired: AtomicBool,
+    disk: Arc<Disk>,
 }
 
 /// Which row group of a file has a series, and from when to when.
@@ -84,16 +98,48 @@ pub(super) struct IndexEntry {
     pub(super) group: u32,
 }
 
+/// A row that a file has.
+#[derive(Debug)]
+pub(super) struct Found {
+    file: Arc<MagneticFile>,
+    index: Arc<FileIndex>,
+    group: usize,
+    pub(super) version: i64,
+}
+
+impl Found {
+    /// Whether the version rule can do without the row's values: a lower version is refused whatever
+    /// stands, and of what a higher one covers nothing remains.
+    pub(super) fn is_decided(&self, incoming: &Candidate<'_, '_>) -> bool {
+        incoming.version < self.version
+            || incoming.version > self.version
+                && incoming.kind == MeasureKind::Multi
+                && self.index.is_covered_by(incoming.attributes)
+    }
+}
+
 /// All entries of a file, by hash.
 #[derive(Debug)]
 pub(super) struct FileIndex {
     entries: Box<[IndexEntry]>,
+    /// The names of all attributes in the file, sorted; `None` where it has scalar rows.
+    attributes: Option<Box<[Box<str>]>>,
 }
 
 impl FileIndex {
-    pub(super) fn new(mut entries: Vec<IndexEntry>) -> Self {
+    pub(super) fn new(mut entries: Vec<IndexEntry>, columns: &ColumnSet) -> Self {
         entries.sort_unstable_by_key(|entry| (entry.hash, entry.group));
-        Self { entries: entries.into_boxed_slice() }
+        let names = columns.attributes().map(|(name, _)| name.into());
+        let attributes = (!columns.has_scalars()).then(|| names.collect());
+        Self { entries: entries.into_boxed_slice(), attributes }
+    }
+
+    /// Whether a MULTI record with these attributes, sorted by name, names all that any row of the
+    /// file has: then nothing of the row that it overrides remains, whatever that is.
+    fn is_covered_by(&self, attributes: &[(&str, Value<'_>)]) -> bool {
+        let Some(names) = &self.attributes else { return false };
+        let mut given = attributes.iter().map(|(name, _)| *name);
+        names.iter().all(|name| given.any(|given| given == &**name))
     }
 
     /// The row groups that may have a row of the series at the time.
@@ -106,16 +152,22 @@ impl FileIndex {
             .map(|entry| entry.group as usize)
     }
 
-    const fn bytes(&self) -> usize {
-        size_of::<Self>() + std::mem::size_of_val(&*self.entries)
+    fn bytes(&self) -> usize {
+        let names = self.attributes.iter().flatten();
+        size_of::<Self>()
+            + std::mem::size_of_val(&*self.entries)
+            + names.map(|name| size_of::<Box<str>>() + name.len()).sum::<usize>()
     }
 }
 
-/// A file's number and generation, and a row group or [`INDEX`].
+/// A file's number and generation, and a row group, one with [`KEYS`] or [`INDEX`].
 type CacheKey = (u64, u32, u32);
 
 /// What stands for the index among row groups.
 const INDEX: u32 = u32::MAX;
+
+/// What is added to a row group's number for its keys alone.
+const KEYS: u32 = 1 << 31;
 
 /// What was read from files, up to a number of bytes.
 #[derive(Debug)]
@@ -170,51 +222,17 @@ impl Cache {
 }
 
 impl Magnetic {
-    /// Opens the magnetic store in `dir`: completes what a crash interrupted, deletes what does not
-    /// count, and claims the columns of the files in the catalog.
-    pub(super) fn open(
+    /// A store of these files; see [`super::recover`].
+    pub(super) fn new(
         dir: &Path,
+        files: Files,
+        opened: HashMap<TableId, i64, RandomState>,
         cache_bytes_max: usize,
-        catalog: &Catalog,
-    ) -> Result<(Self, Manifest), EngineError> {
-        base::fs::create_dir_all(dir).map_err(|error| io_error("make", dir, error))?;
-        let mut manifest = match Manifest::load(dir)? {
-            Some(manifest) => manifest,
-            None => begin(dir, catalog)?,
-        };
-        manifest.tables.retain(|&table, _| !catalog.is_deleted(table));
-        for table in catalog.deleted_tables() {
-            delete_strangers(&dir.join(table_dir(&table)), None)?;
-        }
-        let mut files = Files::default();
-        let mut opened = HashMap::default();
-        for (&id, entry) in &manifest.tables {
-            let table = catalog.get(id).ok_or_else(|| EngineError::Corrupt {
-                path: dir.join(manifest::FILE_NAME).display().to_string(),
-                what: format!("it has files of table {id}, which the catalog does not know"),
-            })?;
-            claim(dir, &table, entry)?;
-            let mut days: BTreeMap<i32, Vec<Arc<MagneticFile>>> = BTreeMap::new();
-            for meta in &entry.files {
-                let path = settle(dir, &table, meta)?;
-                days.entry(meta.day).or_default().push(Arc::new(MagneticFile::new(id, meta, path)));
-            }
-            let last = entry.files.iter().map(|meta| meta.time_ns_max).max();
-            opened.extend(last.map(|last| (id, last)));
-            files.tables.insert(id, days);
-        }
-        for table in catalog.tables() {
-            delete_strangers(&dir.join(table_dir(&table)), manifest.tables.get(&table.id))?;
-        }
-        let cache =
-            Cache { entries: HashMap::default(), bytes: 0, bytes_max: cache_bytes_max, uses: 0 };
-        let magnetic = Self {
-            dir: dir.to_owned(),
-            files: RwLock::new(Arc::new(files)),
-            opened,
-            cache: Mutex::new(cache),
-        };
-        Ok((magnetic, manifest))
+        disk: Arc<Disk>,
+    ) -> Self {
+        let entries = HashMap::default();
+        let cache = Mutex::new(Cache { entries, bytes: 0, bytes_max: cache_bytes_max, uses: 0 });
+        Self { dir: dir.to_owned(), files: RwLock::new(Arc::new(files)), opened, cache, disk }
     }
 
     /// The files that count now.
@@ -227,18 +245,39 @@ impl Magnetic {
         *self.files.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(files);
     }
 
+    /// Where the next file of a table and day goes; makes the folder if it is missing.
+    pub(super) fn target(
+        &self,
+        table: &Table,
+        day: i32,
+        number: u64,
+        generation: u32,
+    ) -> Result<Target, EngineError> {
+        let folder = self.dir.join(table_dir(table)).join(day_dir(day));
+        let made = self.disk.create_dir_all(&folder);
+        made.map_err(|error| io_error("make", &folder, error))?;
+        let path = folder.join(unpublished_name(number, generation));
+        let names = [table.database.to_string(), table.name.to_string()];
+        Ok(Target { table: table.id, names, day, number, generation, path })
+    }
+
+    /// The disk that the files are on.
+    pub(super) const fn disk(&self) -> &Arc<Disk> {
+        &self.disk
+    }
+
     /// The latest time of the table's rows in files when the store was opened, if it had any.
     pub(super) fn time_ns_max_at_open(&self, table: TableId) -> Option<i64> {
         self.opened.get(&table).copied()
     }
 
-    /// The row of a series at a time, if a file has it.
+    /// The row of a series at a time, if a file has it: its key and version.
     pub(super) fn find(
         &self,
         table: TableId,
         wanted: &Wanted<'_>,
         time_ns: i64,
-    ) -> Result<Option<(Arc<TableStore>, RowId)>, EngineError> {
+    ) -> Result<Option<Found>, EngineError> {
         let files = self.files();
         let of_day = files.tables.get(&table).and_then(|days| days.get(&day_of(time_ns)));
         for file in of_day.into_iter().flatten() {
@@ -250,15 +289,31 @@ impl Magnetic {
             }
             let index = self.index(file)?;
             for group in index.groups(wanted.hash, time_ns) {
-                let store = self.group(file, group)?;
-                let row =
-                    store.find_series(wanted).and_then(|series| store.find_row(series, time_ns));
+                let keys = self.group(file, group, Part::Keys)?;
+                let row = keys.find_series(wanted).and_then(|id| keys.find_row(id, time_ns));
                 if let Some(row) = row {
-                    return Ok(Some((store, row)));
+                    let version = keys.row(row).version();
+                    let file = Arc::clone(file);
+                    let index = Arc::clone(&index);
+                    return Ok(Some(Found { file, index, group, version }));
                 }
             }
         }
         Ok(None)
+    }
+
+    /// The whole of a row that was found.
+    pub(super) fn read(
+        &self,
+        found: &Found,
+        wanted: &Wanted<'_>,
+        time_ns: i64,
+    ) -> Result<(Arc<TableStore>, RowId), EngineError> {
+        let store = self.group(&found.file, found.group, Part::Whole)?;
+        let row = store.find_series(wanted).and_then(|id| store.find_row(id, time_ns));
+        let row = row.expect("a file never changes, and it had the key");
+        assert_eq!(store.row(row).version(), found.version, "keys and rows are of one file");
+        Ok((store, row))
     }
 
     /// The file's index; costs a decoding of its keys unless it is cached.
@@ -274,7 +329,9 @@ impl Magnetic {
             reader.read(vec![group], Part::Keys, TimeRange::ALL, &mut store)?;
             entries.extend(entries_of(&store, group));
         }
-        let index = Arc::new(FileIndex::new(entries));
+        let mut columns = ColumnSet::default();
+        columns.see_specs(reader.specs());
+        let index = Arc::new(FileIndex::new(entries, &columns));
         self.remember_index(&file.meta, Arc::clone(&index));
         Ok(index)
     }
@@ -285,14 +342,23 @@ impl Magnetic {
         self.cache().put(key, Cached::Index(index));
     }
 
-    fn group(&self, file: &MagneticFile, group: usize) -> Result<Arc<TableStore>, EngineError> {
-        let number = u32::try_from(group).expect("row groups are counted in 16 bits");
+    /// A row group, or its keys alone; costs a decoding unless it is cached.
+    fn group(
+        &self,
+        file: &MagneticFile,
+        group: usize,
+        part: Part,
+    ) -> Result<Arc<TableStore>, EngineError> {
+        let mut number = u32::try_from(group).expect("row groups are counted in 16 bits");
+        if part == Part::Keys {
+            number |= KEYS;
+        }
         let key = (file.meta.number, file.meta.generation, number);
         if let Some(Cached::Group(store)) = self.cache().get(key) {
             return Ok(store);
         }
         let mut store = TableStore::default();
-        file.open()?.read(vec![group], Part::Whole, TimeRange::ALL, &mut store)?;
+        file.open()?.read(vec![group], part, TimeRange::ALL, &mut store)?;
         store.seal();
         let store = Arc::new(store);
         self.cache().put(key, Cached::Group(Arc::clone(&store)));
@@ -328,9 +394,9 @@ pub(super) fn entries_of(store: &TableStore, group: usize) -> Vec<IndexEntry> {
 }
 
 impl MagneticFile {
-    pub(super) fn new(table: TableId, meta: &FileMeta, path: PathBuf) -> Self {
+    pub(super) fn new(table: TableId, meta: &FileMeta, path: PathBuf, disk: &Arc<Disk>) -> Self {
         let (path, is_retired) = (Mutex::new(path), AtomicBool::new(false));
-        Self { table, meta: meta.clone(), path, is_retired }
+        Self { table, meta: meta.clone(), path, is_retired, disk: Arc::clone(disk) }
     }
 
     /// Opens the file, wherever it is.
@@ -341,7 +407,8 @@ impl MagneticFile {
     }
 
     /// Gives the file, which was written under a hidden name, its public one; replaces `old`, its
-    /// generation before, which scans may still read under a hidden name.
+    /// generation before, which scans may still read under a hidden name. The folder's sync is the
+    /// caller's.
     pub(super) fn publish(&self, old: Option<&Self>) -> Result<(), EngineError> {
         let mut path = self.path();
         let public = path.with_file_name(file_name(self.meta.number));
@@ -351,21 +418,22 @@ impl MagneticFile {
             let mut old_path = old.path();
             let hidden =
                 old_path.with_file_name(retired_name(old.meta.number, old.meta.generation));
-            std::fs::hard_link(&*old_path, &hidden).map_err(error)?;
+            self.disk.link(&old_path, &hidden).map_err(error)?;
             *old_path = hidden;
             // Relaxed: the last owner reads it, and dropping an `Arc` synchronises its owners.
             old.is_retired.store(true, Ordering::Relaxed);
         }
-        base::fs::publish(&path, &public).map_err(error)?;
+        self.disk.rename(&path, &public).map_err(error)?;
         *path = public;
         Ok(())
     }
 
-    /// Takes the file, which counts no more, from the readers of the folder.
+    /// Takes the file, which counts no more, from the readers of the folder. The folder's sync is the
+    /// caller's.
     pub(super) fn retire(&self) -> Result<(), EngineError> {
         let mut path = self.path();
         let hidden = path.with_file_name(retired_name(self.meta.number, self.meta.generation));
-        base::fs::publish(&path, &hidden).map_err(|error| io_error("hide", &path, error))?;
+        self.disk.rename(&path, &hidden).map_err(|error| io_error("hide", &path, error))?;
         *path = hidden;
         self.is_retired.store(true, Ordering::Relaxed);
         Ok(())
@@ -390,98 +458,9 @@ impl Drop for MagneticFile {
     fn drop(&mut self) {
         if self.is_retired.load(Ordering::Relaxed) {
             let path = self.path();
-            if let Err(error) = std::fs::remove_file(&*path) {
+            if let Err(error) = self.disk.remove(&path) {
                 tracing::warn!(path = %path.display(), %error, "old file stays until the next start");
             }
         }
-    }
-}
-
-/// The manifest of a folder that has none yet. Start-up deletes what no manifest lists, so a folder
-/// whose manifest was lost must not be taken for a new one.
-fn begin(dir: &Path, catalog: &Catalog) -> Result<Manifest, EngineError> {
-    for table in catalog.tables() {
-        for day in entries_in(&dir.join(table_dir(&table)))? {
-            let public = |path: &PathBuf| path.extension().is_some_and(|end| end == "parquet");
-            if let Some(path) = entries_in(&day)?.into_iter().find(public) {
-                return Err(EngineError::Corrupt {
-                    path: dir.join(manifest::FILE_NAME).display().to_string(),
-                    what: format!("it is missing, but there is {}", path.display()),
-                });
-            }
-        }
-    }
-    Ok(Manifest::default())
-}
-
-/// Claims the columns of a table's files, so that nobody writes them with another type.
-fn claim(dir: &Path, table: &Table, entry: &TableEntry) -> Result<(), EngineError> {
-    let corrupt = |what: String| EngineError::Corrupt {
-        path: dir.join(manifest::FILE_NAME).display().to_string(),
-        what,
-    };
-    let mut attributes = Vec::new();
-    for (name, &number) in &entry.attributes {
-        let value_type = ValueType::from_number(number)
-            .ok_or_else(|| corrupt(format!("attribute {name:?} has the unknown type {number}")))?;
-        attributes.push((&**name, value_type));
-    }
-    table.claim_attributes(&attributes).map_err(|error| corrupt(error.to_string()))
-}
-
-/// Completes the publication of a listed file and checks that it is there. Returns where it is.
-fn settle(dir: &Path, table: &Table, meta: &FileMeta) -> Result<PathBuf, EngineError> {
-    let folder = dir.join(table_dir(table)).join(day_dir(meta.day));
-    let public = folder.join(file_name(meta.number));
-    let hidden = folder.join(unpublished_name(meta.number, meta.generation));
-    if hidden.exists() {
-        base::fs::publish(&hidden, &public).map_err(|error| io_error("publish", &public, error))?;
-    }
-    let found = std::fs::metadata(&public).map_err(|error| io_error("find", &public, error))?.len();
-    if found == meta.bytes {
-        Ok(public)
-    } else {
-        Err(EngineError::Corrupt {
-            path: public.display().to_string(),
-            what: format!("it has {found} bytes, the manifest says {}", meta.bytes),
-        })
-    }
-}
-
-/// Deletes the files in a table's folder that are ours and not listed.
-fn delete_strangers(dir: &Path, entry: Option<&TableEntry>) -> Result<(), EngineError> {
-    let listed: std::collections::HashSet<PathBuf> = entry
-        .into_iter()
-        .flat_map(|entry| &entry.files)
-        .map(|meta| dir.join(day_dir(meta.day)).join(file_name(meta.number)))
-        .collect();
-    for day in entries_in(dir)? {
-        for path in entries_in(&day)? {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
-            if is_ours(name) && !listed.contains(&path) {
-                tracing::info!(path = %path.display(), "file of an unfinished flush deleted");
-                std::fs::remove_file(&path).map_err(|error| io_error("delete", &path, error))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The paths in a folder; none where there is no such folder.
-fn entries_in(dir: &Path) -> Result<Vec<PathBuf>, EngineError> {
-    let error = |error| io_error("list", dir, error);
-    match std::fs::read_dir(dir) {
-        Ok(entries) => {
-            entries.map(|entry| entry.map(|entry| entry.path()).map_err(error)).collect()
-        }
-        Err(cause)
-            if matches!(
-                cause.kind(),
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Ok(Vec::new())
-        }
-        Err(cause) => Err(error(cause)),
     }
 }

@@ -8,17 +8,21 @@
 //! old one or the new one; that replacement is the moment at which a flush happens.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base;
+use crate::base::fs::TEMPORARY_SUFFIX;
 use crate::base::lsn::Lsn;
 use crate::engine::EngineError;
 use crate::engine::checked;
 use crate::record::TableId;
 use crate::record::codec::BUCKETS;
 
+use super::commit::CommitError;
+use super::disk::Disk;
 use super::io_error;
 
 pub(super) const FILE_NAME: &str = "manifest.json";
@@ -101,15 +105,25 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// [`EngineError::Io`]: whether the old or the new one is found after a crash is unknown.
-    pub(super) fn store(&self, dir: &Path) -> Result<(), EngineError> {
+    /// [`CommitError::Before`]: the old one stands. [`CommitError::During`]: whether the old or the
+    /// new one is found after a crash is unknown.
+    pub(super) fn write(&self, dir: &Path, disk: &Arc<Disk>) -> Result<(), CommitError> {
         let path = dir.join(FILE_NAME);
         assert_eq!(self.check(), Ok(()), "what is written is what may be read");
         let json = serde_json::to_vec(self).expect("numbers and names become JSON");
         let mut bytes = format!("{:08x} ", crc32fast::hash(&json)).into_bytes();
         bytes.extend_from_slice(&json);
         bytes.push(b'\n');
-        base::fs::replace(&path, &bytes).map_err(|error| io_error("replace", &path, error))
+        let temporary = dir.join(format!("{FILE_NAME}{TEMPORARY_SUFFIX}"));
+        let error = |error| io_error("replace", &path, error);
+        let mut file =
+            disk.create(&temporary).map_err(|cause| CommitError::Before(error(cause)))?;
+        file.write_all(&bytes).map_err(|cause| CommitError::Before(error(cause)))?;
+        // The bytes first: a name that points at bytes that were never synced reads as zeros.
+        file.sync()
+            .and_then(|_| disk.rename(&temporary, &path))
+            .and_then(|()| disk.sync_dir(dir))
+            .map_err(|cause| CommitError::During(error(cause)))
     }
 
     fn check(&self) -> Result<(), String> {

@@ -6,7 +6,9 @@
 //! | [`column`] [`chunks`] [`layout`] [`series`] [`store`] | rows of one table: columns, layouts, keys, index |
 //! | [`write`] | what becomes of one record; freezing |
 //! | [`flusher`] | the thread `engine-flush`, marks and bounds |
-//! | [`order`] [`flush`] [`manifest`] [`partition`] | frozen stores into files, and when these count |
+//! | [`order`] [`flush`] [`file_out`] [`partition`] | frozen stores into files |
+//! | [`compact`] [`tidy`] | the thread `engine-compact`: small files into one, expired days, deleted tables |
+//! | [`commit`] [`manifest`] [`recover`] [`disk`] | when files count, and what a crash leaves |
 //! | [`magnetic`] | the files that count, and looking things up in them |
 //! | [`columns`] [`parquet_write`] [`parquet_read`] | what a file looks like |
 //! | [`scan`] [`export`] | reading a table; a table as one Parquet stream |
@@ -16,8 +18,9 @@
 //! Each shard's stores stand behind a mutex of their own, which its thread takes once a batch. The
 //! thread `engine-flush` takes it to freeze and to let go of what was flushed, a scan takes all of
 //! them for the moment of its snapshot. Nothing is written to a disk under such a lock; a late record
-//! may read from one. Order: manifest, shards by number, then files, cache, a file's path; the
-//! signal is taken alone.
+//! may read from one. The manifest's lock is that of whoever commits; the thread `engine-compact`
+//! takes it for as long as a few syncs. Order: tidying, manifest, shards by number, then files, cache, a
+//! file's path; the signal and the disk's hook are taken alone.
 
 pub mod options;
 mod column;
@@ -29,7 +32,13 @@ mod write;
 mod flusher;
 mod order;
 mod flush;
+mod disk;
+mod file_out;
+mod commit;
 mod manifest;
+mod recover;
+mod compact;
+mod tidy;
 mod partition;
 mod magnetic;
 mod columns;
@@ -41,7 +50,7 @@ pub mod export;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
@@ -50,13 +59,14 @@ use crate::record::codec::Bucket;
 use crate::record::request::{Outcome, Rejection, WriteRequest};
 use crate::record::{Reason, TableId};
 
-use self::flusher::{End, Inner, run};
+use self::flusher::{End, Inner};
 use self::scan::{Snapshot, Source};
+use self::write::Below;
 use super::catalog::Catalog;
 use super::{EngineError, EngineState, Row, ShardId, TableEngine, TimeRange};
 
 pub use self::columns::ColumnSet;
-pub use self::flush::FlushStep;
+pub use self::disk::FileStep;
 pub use self::options::{Options, OptionsError};
 
 /// The engine of one machine. Dropping it without [`TableEngine::close`] ends its thread and writes
@@ -64,7 +74,8 @@ pub use self::options::{Options, OptionsError};
 #[derive(Debug)]
 pub struct Embedded {
     inner: Arc<Inner>,
-    thread: Mutex<Option<Thread>>,
+    /// `engine-flush` and `engine-compact`.
+    threads: Mutex<Vec<Thread>>,
 }
 
 impl Embedded {
@@ -88,29 +99,48 @@ impl Embedded {
             });
         }
         let inner = Arc::new(Inner::open(options, shards, catalog, clock)?);
-        let of_thread = Arc::clone(&inner);
-        let thread = Thread::spawn("engine-flush", move || run(&of_thread))
-            .map_err(|error| io_error("start the flush thread for", &dir, error))?;
-        Ok(Self { inner, thread: Mutex::new(Some(thread)) })
+        let engine = Self { inner, threads: Mutex::default() };
+        engine.start("engine-flush", flusher::run)?;
+        engine.start("engine-compact", tidy::run)?;
+        Ok(engine)
     }
 
-    /// Calls `hook` after each step of a flush.
+    fn start(&self, name: &str, run: fn(&Inner)) -> Result<(), EngineError> {
+        let inner = Arc::clone(&self.inner);
+        let thread = Thread::spawn(name, move || run(&inner));
+        let dir = &self.inner.options.dir;
+        let thread = thread.map_err(|error| io_error("start a thread for", dir, error))?;
+        flusher::lock(&self.threads).push(thread);
+        Ok(())
+    }
+
+    /// Calls `hook` after each step of the work on files.
     #[doc(hidden)]
-    pub fn on_flush_step(&self, hook: impl Fn(FlushStep) + Send + Sync + 'static) {
-        *self.inner.hook.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(hook));
+    pub fn on_file_step(&self, hook: impl Fn(FileStep, &Path) + Send + Sync + 'static) {
+        self.inner.magnetic.disk().set_hook(Box::new(hook));
+    }
+
+    /// Does at once what the thread `engine-compact` does once in a while.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`]: what the files hold is as it was.
+    pub fn tidy(&self) -> Result<(), EngineError> {
+        self.inner.tidy()
     }
 
     fn stop(&self) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Err(error)) = thread.map(Thread::join) {
-            tracing::error!(%error, "the log keeps what was not flushed");
+        for thread in std::mem::take(&mut *flusher::lock(&self.threads)) {
+            if let Err(error) = thread.join() {
+                tracing::error!(%error, "the log keeps what was not flushed");
+            }
         }
     }
 }
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        self.inner.signal(|signal| signal.end = Some(End::AtOnce));
+        self.inner.end(End::AtOnce);
         self.stop();
     }
 }
@@ -137,7 +167,9 @@ impl TableEngine for Embedded {
         inner.is_idle[shard.0 as usize].store(false, Ordering::Release);
         state.first_write.get_or_insert_with(|| inner.clock.monotonic());
         let before = state.bytes();
-        let result = state.write(&table, &inner.magnetic, request, outcomes);
+        let alive_from_ns = tidy::alive_from_ns(&table, inner.clock.wall_ns());
+        let below = Below { table: &table, magnetic: &inner.magnetic, alive_from_ns };
+        let result = state.write(&below, request, outcomes);
         inner.account_active(before, state.bytes());
         result
     }
@@ -178,6 +210,12 @@ impl TableEngine for Embedded {
         range: TimeRange,
         each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
+        let Some(known) = self.inner.catalog.get(table) else { return Ok(()) };
+        let alive_from_ns = tidy::alive_from_ns(&known, self.inner.clock.wall_ns());
+        let range = TimeRange { from_ns: range.from_ns.max(alive_from_ns), ..range };
+        if range.from_ns >= range.to_ns && range.to_ns != i64::MAX {
+            return Ok(());
+        }
         let mut snapshot = Snapshot::default();
         let guards: Vec<_> = self.inner.shards.iter().map(flusher::lock).collect();
         for state in &guards {
@@ -199,7 +237,7 @@ impl TableEngine for Embedded {
     }
 
     fn close(&self) {
-        self.inner.signal(|signal| signal.end = Some(End::AfterFlush));
+        self.inner.end(End::AfterFlush);
         self.stop();
     }
 }

@@ -11,6 +11,7 @@ const MEMORY_BYTES_MIN: Bytes = Bytes::mib(1);
 const MEMORY_BYTES_LIMIT: Bytes = Bytes(1 << 44);
 const FLUSH_INTERVAL_MIN: Span = Span::ms(100);
 const FLUSH_INTERVAL_MAX: Span = Span::secs(24 * 3600);
+const COMPACT_FILES: (&u32, &u32) = (&2, &64);
 
 /// Section `engine.embedded`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,10 @@ pub struct Options {
     /// Most memory for what was read back from files, to look up records that are late or written
     /// again; beside `memory_bytes_max`. Up to 16 TiB. Too little: such records become slow.
     pub cache_bytes_max: Bytes,
+    /// How many small files of about one size make a day of a table worth merging into one. 2 to 64.
+    /// Few: rows are written again more often, 2 up to seventeen times. Many: more small files stay,
+    /// which make scans and look-ups of late records slower. See [`super::compact`].
+    pub compact_files: u32,
 }
 
 impl Default for Options {
@@ -45,6 +50,7 @@ impl Default for Options {
             flush_bytes: Bytes::mib(384),
             flush_interval: Span::secs(600),
             cache_bytes_max: Bytes::mib(256),
+            compact_files: 8,
         }
     }
 }
@@ -94,6 +100,7 @@ impl Options {
             &self.cache_bytes_max,
             (&Bytes(0), &MEMORY_BYTES_LIMIT),
         );
+        check(&mut errors, "compact_files", &self.compact_files, COMPACT_FILES);
         errors
     }
 }
@@ -126,10 +133,18 @@ mod tests {
             flush_bytes: Bytes(0),
             flush_interval: Span::ms(0),
             cache_bytes_max: Bytes(u64::MAX),
+            compact_files: 1,
             ..Options::default()
         };
         let keys: Vec<&str> = wrong.validate().iter().map(|error| error.key).collect();
-        assert_eq!(keys, ["memory_bytes_max", "flush_bytes", "flush_interval", "cache_bytes_max"]);
+        let expected = [
+            "memory_bytes_max",
+            "flush_bytes",
+            "flush_interval",
+            "cache_bytes_max",
+            "compact_files",
+        ];
+        assert_eq!(keys, expected);
         let text = wrong.validate()[2].to_string();
         assert_eq!(text, "flush_interval is 0s, but must be from 100ms to 1d");
     }

@@ -12,7 +12,8 @@ use arrow_schema::Schema;
 use foldhash::fast::RandomState;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
 };
 use parquet::file::statistics::Statistics;
 
@@ -82,6 +83,11 @@ impl Reader {
         (rows, range)
     }
 
+    /// What the columns of the file mean.
+    pub(super) fn specs(&self) -> &[ColumnSpec] {
+        &self.specs
+    }
+
     /// Adds the rows of these groups that are in `range` to `store`.
     pub(super) fn read(
         &self,
@@ -90,6 +96,18 @@ impl Reader {
         range: TimeRange,
         store: &mut TableStore,
     ) -> Result<(), EngineError> {
+        let mut batches = self.batches(groups, part, BATCH_ROWS)?;
+        while batches.next(range, store)? {}
+        Ok(())
+    }
+
+    /// The rows of these groups, `batch_rows` at a time.
+    pub(super) fn batches(
+        &self,
+        groups: Vec<usize>,
+        part: Part,
+        batch_rows: usize,
+    ) -> Result<Batches, EngineError> {
         let path = Path::new(&self.path);
         let file = self.file.try_clone().map_err(|error| io_error("read", path, error))?;
         let wanted: Vec<usize> = (0..self.specs.len())
@@ -101,23 +119,43 @@ impl Reader {
             ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
                 .with_row_groups(groups)
                 .with_projection(mask)
-                .with_batch_size(BATCH_ROWS)
+                .with_batch_size(batch_rows)
                 .build()
                 .map_err(|error| io_error("read", path, error))?;
-        let specs: Vec<&ColumnSpec> = wanted.iter().map(|&at| &self.specs[at]).collect();
-        for batch in reader {
-            let batch = batch.map_err(|error| io_error("read", path, error))?;
-            let corrupt = |what: &str| EngineError::Corrupt {
-                path: self.path.clone(),
-                what: what.to_owned(),
-            };
-            let columns =
-                Columns::of(&batch, &specs).ok_or_else(|| corrupt("a column has another type"))?;
-            columns
-                .load(self.table, range, store)
-                .ok_or_else(|| corrupt("a row is out of place"))?;
-        }
-        Ok(())
+        let specs = wanted.iter().map(|&at| self.specs[at].clone()).collect();
+        Ok(Batches { reader, specs, table: self.table, path: self.path.clone() })
+    }
+}
+
+/// Rows of a file, some at a time.
+#[derive(Debug)]
+pub(super) struct Batches {
+    reader: ParquetRecordBatchReader,
+    specs: Vec<ColumnSpec>,
+    table: TableId,
+    path: String,
+}
+
+impl Batches {
+    /// Adds the rows of the next batch that are in `range` to `store`. Returns whether there was one.
+    pub(super) fn next(
+        &mut self,
+        range: TimeRange,
+        store: &mut TableStore,
+    ) -> Result<bool, EngineError> {
+        let Some(batch) = self.reader.next() else { return Ok(false) };
+        let error = |error| io_error("read", Path::new(&self.path), error);
+        let batch = batch.map_err(error)?;
+        let columns = Columns::of(&batch, &self.specs)
+            .ok_or_else(|| self.corrupt("a column has another type"))?;
+        let loaded = columns.load(self.table, range, store);
+        loaded.ok_or_else(|| self.corrupt("a row is out of place"))?;
+        Ok(true)
+    }
+
+    /// The error that says what is wrong with the file.
+    pub(super) fn corrupt(&self, what: &str) -> EngineError {
+        EngineError::Corrupt { path: self.path.clone(), what: what.to_owned() }
     }
 }
 
@@ -232,7 +270,7 @@ struct Columns<'b> {
 }
 
 impl<'b> Columns<'b> {
-    fn of(batch: &'b RecordBatch, specs: &[&'b ColumnSpec]) -> Option<Self> {
+    fn of(batch: &'b RecordBatch, specs: &'b [ColumnSpec]) -> Option<Self> {
         let (mut times, mut versions, mut measure_names) = (None, None, None);
         let (mut dimensions, mut values) = (Vec::new(), Vec::new());
         for (array, spec) in batch.columns().iter().zip(specs) {

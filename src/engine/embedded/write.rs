@@ -142,22 +142,36 @@ impl ShardState {
         self.active.values().any(TableStore::is_nearly_full)
     }
 
+    /// Lets go of what the active store has of tables that are not wanted any more. What is frozen
+    /// of them goes with its flush.
+    pub(super) fn retain_tables(&mut self, is_wanted: impl Fn(TableId) -> bool) {
+        self.active.retain(|&table, store| {
+            let is_kept = is_wanted(table);
+            if !is_kept {
+                self.active_bytes -= store.bytes();
+            }
+            is_kept
+        });
+        self.history.retain(|&table, _| is_wanted(table));
+    }
+
     /// Writes a batch; see [`crate::engine::TableEngine::write`].
     pub(super) fn write(
         &mut self,
-        table: &Table,
-        magnetic: &Magnetic,
+        below: &Below<'_>,
         request: &WriteRequest<'_>,
         outcomes: &mut Vec<Outcome>,
     ) -> Result<(), EngineError> {
         self.is_mid_frame = true;
+        let &Below { table, magnetic, alive_from_ns } = below;
         let store = self.active.entry(table.id).or_default();
         let history = self
             .history
             .entry(table.id)
             .or_insert_with(|| History::new(magnetic.time_ns_max_at_open(table.id)));
         let before = store.bytes();
-        let mut layers = Layers { table, store, history, frozen: &self.frozen, magnetic };
+        let frozen = &self.frozen;
+        let mut layers = Layers { table, store, history, frozen, magnetic, alive_from_ns };
         let result = request.records.iter().try_for_each(|view| {
             outcomes.push(layers.write(view)?);
             Ok(())
@@ -199,6 +213,15 @@ impl ShardState {
     }
 }
 
+/// What a shard's part of a table stands on.
+#[derive(Debug)]
+pub(super) struct Below<'b> {
+    pub(super) table: &'b Table,
+    pub(super) magnetic: &'b Magnetic,
+    /// A record from before does not live; see [`super::tidy`].
+    pub(super) alive_from_ns: i64,
+}
+
 /// The layers in which a key may have a row, newest first.
 struct Layers<'l> {
     table: &'l Table,
@@ -206,21 +229,15 @@ struct Layers<'l> {
     history: &'l History,
     frozen: &'l [Arc<Frozen>],
     magnetic: &'l Magnetic,
+    alive_from_ns: i64,
 }
 
 /// A row in an older layer.
 enum Older<'l> {
     Frozen(&'l TableStore, RowId),
     File(Arc<TableStore>, RowId),
-}
-
-impl Older<'_> {
-    fn row(&self) -> RowRef<'_> {
-        match self {
-            Self::Frozen(store, row) => store.row(*row),
-            Self::File(store, row) => store.row(*row),
-        }
-    }
+    /// One in a file whose values do not matter, and its version.
+    Key(i64),
 }
 
 /// What is to be done for a record.
@@ -265,6 +282,9 @@ impl<'l> Layers<'l> {
         if let Some(refusal) = self.store.refusal(wire) {
             return Ok(Outcome::Rejected(Box::new(refusal.clone())));
         }
+        if view.time_ns < self.alive_from_ns {
+            return Ok(Outcome::Stored);
+        }
         let history = self.history;
         let series = self.store.series(&Wanted::of(view), || history.older(view.series_hash));
         if view.time_ns > self.store.time_ns_last(series) {
@@ -285,13 +305,17 @@ impl<'l> Layers<'l> {
         let incoming = self.store.attributes(wire, view)?;
         let here = self.store.find_row(series, view.time_ns);
         let may_be_older = here.is_none() && view.time_ns <= self.store.time_ns_older(series);
-        let older = if may_be_older { self.find_older(view)? } else { None };
-        let existing = match (here, &older) {
-            (Some(row), _) => Some(self.store.row(row)),
-            (None, Some(older)) => Some(older.row()),
-            (None, None) => None,
+        let kind = view.layout.kind;
+        let candidate = Candidate { version: view.version, kind, attributes: &incoming };
+        let older = if may_be_older { self.find_older(view, &candidate)? } else { None };
+        let plan = match (here, &older) {
+            (Some(row), _) => plan(Some(self.store.row(row)), &candidate),
+            (None, Some(Older::Frozen(store, row))) => plan(Some(store.row(*row)), &candidate),
+            (None, Some(Older::File(store, row))) => plan(Some(store.row(*row)), &candidate),
+            (None, Some(Older::Key(version))) => plan_by_version(*version, &candidate),
+            (None, None) => plan(None, &candidate),
         };
-        let row = match plan(existing, &incoming, view) {
+        let row = match plan {
             Plan::Answer(outcome) => return Ok(outcome),
             Plan::Append(outcome) => (self.store.append_view(series, wire, view)?, outcome),
             Plan::AppendMerged(owned) => {
@@ -312,7 +336,11 @@ impl<'l> Layers<'l> {
         Ok(outcome)
     }
 
-    fn find_older(&self, view: &RecordView<'_>) -> Result<Option<Older<'l>>, EngineError> {
+    fn find_older(
+        &self,
+        view: &RecordView<'_>,
+        incoming: &Candidate<'_, '_>,
+    ) -> Result<Option<Older<'l>>, EngineError> {
         let wanted = Wanted::of(view);
         for frozen in self.frozen.iter().rev() {
             let Some(store) = frozen.tables.get(&self.table.id) else { continue };
@@ -322,29 +350,39 @@ impl<'l> Layers<'l> {
                 return Ok(Some(Older::Frozen(store, row)));
             }
         }
-        let found = self.magnetic.find(self.table.id, &wanted, view.time_ns)?;
-        Ok(found.map(|(store, row)| Older::File(store, row)))
+        let Some(found) = self.magnetic.find(self.table.id, &wanted, view.time_ns)? else {
+            return Ok(None);
+        };
+        if found.is_decided(incoming) {
+            return Ok(Some(Older::Key(found.version)));
+        }
+        let (store, row) = self.magnetic.read(&found, &wanted, view.time_ns)?;
+        Ok(Some(Older::File(store, row)))
     }
 }
 
-/// Asks the version rule; `attributes` are those of the record.
-fn plan<'a>(
-    existing: Option<RowRef<'a>>,
-    attributes: &[(&'a str, Value<'a>)],
-    view: &RecordView<'_>,
-) -> Plan {
-    let incoming = Candidate { version: view.version, kind: view.layout.kind, attributes };
+/// Asks the version rule.
+fn plan<'a>(existing: Option<RowRef<'a>>, incoming: &Candidate<'_, 'a>) -> Plan {
     let Some(existing) = existing else { return Plan::Append(Outcome::Stored) };
     let mut standing = Attributes::with_capacity(existing.shape.attributes.len());
     existing.attributes(&mut standing);
-    let standing =
-        Candidate { version: existing.version(), kind: existing.shape.kind, attributes: &standing };
-    match decide(Some(&standing), &incoming) {
+    let (version, kind) = (existing.version(), existing.shape.kind);
+    carry_out(&Candidate { version, kind, attributes: &standing }, incoming)
+}
+
+/// Asks the version rule where only the version that stands matters: as if it stood without values.
+fn plan_by_version(version: i64, incoming: &Candidate<'_, '_>) -> Plan {
+    assert_ne!(version, incoming.version, "at one version the values decide");
+    carry_out(&Candidate { version, kind: incoming.kind, attributes: &[] }, incoming)
+}
+
+fn carry_out<'a>(standing: &Candidate<'_, 'a>, incoming: &Candidate<'_, 'a>) -> Plan {
+    match decide(Some(standing), incoming) {
         Verdict::Stored => unreachable!("a row stands"),
         Verdict::Unchanged => Plan::Answer(Outcome::Unchanged),
         Verdict::Rejected(rejection) => Plan::Answer(Outcome::Rejected(rejection)),
         // Every attribute that arrived is among the merged ones: as many are the same ones.
-        Verdict::Updated(merged) if merged.len() == attributes.len() => {
+        Verdict::Updated(merged) if merged.len() == incoming.attributes.len() => {
             Plan::Append(Outcome::Updated)
         }
         Verdict::Updated(merged) => Plan::AppendMerged(

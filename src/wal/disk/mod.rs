@@ -2,6 +2,8 @@
 //! [`Disk`] and [`DiskFile`], so that a test can lose, tear or fail any of them. [`RealDisk`] is the
 //! machine's.
 
+#[cfg(test)]
+mod fault;
 mod real;
 #[cfg(test)]
 pub(super) mod sim;
@@ -75,6 +77,13 @@ pub trait DiskFile: Debug + Send + Sync {
     ///
     /// What the system says.
     fn bytes(&self) -> io::Result<u64>;
+
+    /// When it was last written, in nanoseconds of wall time since 1970.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn modified_ns(&self) -> io::Result<i64>;
 
     /// Gives the file `bytes` bytes with blocks behind all of them, so that writing them later needs
     /// no new space.

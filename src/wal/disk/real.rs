@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, FallocateFlags, FlockOperation};
@@ -142,6 +142,12 @@ struct RealFile(File);
 impl DiskFile for RealFile {
     fn bytes(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn modified_ns(&self) -> io::Result<i64> {
+        let metadata = self.0.metadata()?;
+        // A time beyond what 64 bits hold is as good as the last one that fits.
+        Ok(metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec()))
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {

@@ -4,7 +4,9 @@
 //! to every 512-byte sector, independently, some prefix of the writes that touched it, so un-synced
 //! bytes arrive in any order and torn; of the names changed since the last sync of the directory, any
 //! subset. A sync that fails leaves the page cache showing bytes that the device never got, as Linux
-//! does. The n-th operation can fail, once or from then on, or be the moment of a power cut.
+//! does. The n-th operation can fail, once or from then on, or be the moment of a power cut. What fails
+//! may have happened all the same, or in part: a write or an allocation is cut short, a file has its
+//! new name although the rename was answered with an error.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,57 +17,9 @@ use super::{Disk, DiskFile};
 use crate::wal::map::{Access, Map};
 use crate::wal::{locked, segment};
 
+pub(in crate::wal) use super::fault::{Fault, Kind, Lie, Random};
+
 const SECTOR_BYTES: usize = 512;
-
-/// Numbers from a seed (`SplitMix64`).
-#[derive(Debug, Clone)]
-pub(in crate::wal) struct Random(u64);
-
-impl Random {
-    pub(in crate::wal) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(in crate::wal) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `end`.
-    pub(in crate::wal) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    /// True `percent` times of a hundred.
-    pub(in crate::wal) fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
-
-/// What happens at the operation that was chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::wal) enum Fault {
-    /// It fails with this error; later ones succeed.
-    Once(io::ErrorKind),
-    /// It and all later ones of its kind fail.
-    Forever(io::ErrorKind),
-    /// The power goes: it may or may not have happened, and nothing happens any more.
-    PowerCut,
-}
-
-/// A bug of the disk, to show that a test would see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::wal) enum Lie {
-    /// [`DiskFile::sync`] returns at once.
-    Sync,
-    /// The directory is never synced.
-    Names,
-    /// [`DiskFile::forget_cached`] forgets nothing.
-    Cache,
-}
 
 /// The disk. Clones are the same disk.
 #[derive(Debug, Clone)]
@@ -92,6 +46,8 @@ struct State {
     renamings: Vec<Naming>,
     /// Operations so far.
     operations: u64,
+    /// The same, by kind.
+    counts: BTreeMap<Kind, u64>,
     fault: Option<(u64, Fault)>,
     dead: bool,
     lie: Option<Lie>,
@@ -101,6 +57,8 @@ struct State {
     recycled: u64,
     /// What failed first.
     failed: Option<Kind>,
+    /// The time that files get when they are written.
+    now_ns: i64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -111,6 +69,8 @@ struct File {
     cached: Vec<u8>,
     /// Writes since the last sync, oldest first.
     writes: Vec<(usize, Vec<u8>)>,
+    /// When it was last written.
+    modified_ns: i64,
 }
 
 #[derive(Debug, Clone)]
@@ -118,15 +78,6 @@ enum Naming {
     Create(String, usize),
     Rename(String, String),
     Remove(String),
-}
-
-/// What an operation is to the fault: `ENOSPC` meets only what needs space.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::wal) enum Kind {
-    Read,
-    Space,
-    Remove,
-    Other,
 }
 
 impl SimDisk {
@@ -138,12 +89,14 @@ impl SimDisk {
             durable_names: BTreeMap::new(),
             renamings: Vec::new(),
             operations: 0,
+            counts: BTreeMap::new(),
             fault: None,
             dead: false,
             lie: None,
             space: u64::MAX,
             recycled: 0,
             failed: None,
+            now_ns: 0,
         };
         Self { state: Arc::new(Mutex::new(state)), interrupt: Arc::default() }
     }
@@ -155,6 +108,11 @@ impl SimDisk {
     /// Operations so far.
     pub(in crate::wal) fn operations(&self) -> u64 {
         locked(&self.state).operations
+    }
+
+    /// The same, by kind.
+    pub(in crate::wal) fn counts(&self) -> BTreeMap<Kind, u64> {
+        locked(&self.state).counts.clone()
     }
 
     /// Lets `fault` happen at the operation that comes after `after` others.
@@ -170,6 +128,11 @@ impl SimDisk {
     /// How much all files may have.
     pub(in crate::wal) fn set_space(&self, bytes: u64) {
         locked(&self.state).space = bytes;
+    }
+
+    /// The time of what is written from now on.
+    pub(in crate::wal) fn set_time(&self, now_ns: i64) {
+        locked(&self.state).now_ns = now_ns;
     }
 
     /// What failed first, because a test wanted it.
@@ -219,6 +182,7 @@ impl SimDisk {
         left.names.clone_from(&names);
         left.durable_names = names;
         left.lie = state.lie;
+        left.now_ns = state.now_ns;
         drop(left);
         survivor
     }
@@ -231,6 +195,7 @@ impl SimDisk {
         other.files.clone_from(&state.files);
         other.names.clone_from(&state.names);
         other.durable_names.clone_from(&state.durable_names);
+        other.now_ns = state.now_ns;
         drop(other);
         copy
     }
@@ -259,7 +224,8 @@ impl SimDisk {
     pub(in crate::wal) fn put(&self, name: &str, bytes: Vec<u8>) {
         let mut state = locked(&self.state);
         let id = state.files.len();
-        state.files.push(File { device: bytes.clone(), cached: bytes, writes: Vec::new() });
+        let (device, writes, modified_ns) = (bytes.clone(), Vec::new(), state.now_ns);
+        state.files.push(File { device, cached: bytes, writes, modified_ns });
         state.names.insert(name.to_owned(), id);
         state.durable_names.insert(name.to_owned(), id);
     }
@@ -286,21 +252,30 @@ impl State {
         }
         let now = self.operations;
         self.operations += 1;
+        *self.counts.entry(kind).or_default() += 1;
         let Some((at, fault)) = self.fault else { return Ok(()) };
         let (error, due) = match fault {
             Fault::Once(error) => (error.into(), now == at),
             Fault::Forever(error) => (error.into(), now >= at),
+            Fault::FullOnce => (full(), now == at && kind.needs_space()),
+            Fault::FullForever => (full(), now >= at && kind.needs_space()),
             Fault::PowerCut => (dead(), now == at),
         };
-        let only_space =
-            matches!(fault, Fault::Once(e) | Fault::Forever(e) if e == io::ErrorKind::StorageFull);
-        if !due || (only_space && kind != Kind::Space) {
+        if !due {
             return Ok(());
         }
         self.failed.get_or_insert(kind);
         self.dead = fault == Fault::PowerCut;
-        let happens = self.dead && self.random.chance(50);
-        Err(Failing { error, happens })
+        Err(Failing { error, happens: self.random.chance(50) })
+    }
+
+    /// How many of `length` bytes a failing operation gets done.
+    fn part(&mut self, failing: &Failing, length: usize) -> usize {
+        if self.dead {
+            // Which sectors arrive is decided by the cut itself.
+            return if failing.happens { length } else { 0 };
+        }
+        usize::try_from(self.random.below(length as u64 + 1)).unwrap()
     }
 
     fn name(&mut self, naming: Naming) {
@@ -322,6 +297,10 @@ impl State {
 struct Failing {
     error: io::Error,
     happens: bool,
+}
+
+fn full() -> io::Error {
+    io::ErrorKind::StorageFull.into()
 }
 
 fn dead() -> io::Error {
@@ -388,7 +367,8 @@ impl File {
                 at = end;
             }
         }
-        Self { cached: device.clone(), device, writes: Vec::new() }
+        let (writes, modified_ns) = (Vec::new(), self.modified_ns);
+        Self { cached: device.clone(), device, writes, modified_ns }
     }
 }
 
@@ -403,13 +383,13 @@ fn apply(image: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
 impl Disk for SimDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut state = locked(&self.state);
-        state.begin(Kind::Read).map_err(|f| f.error)?;
+        state.begin(Kind::List).map_err(|f| f.error)?;
         Ok(state.names.keys().cloned().collect())
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let mut state = locked(&self.state);
-        let failing = state.begin(Kind::Space).err();
+        let failing = state.begin(Kind::Create).err();
         let id = state.files.len();
         if failing.as_ref().is_none_or(|f| f.happens) {
             state.files.push(File::default());
@@ -423,14 +403,14 @@ impl Disk for SimDisk {
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let mut state = locked(&self.state);
-        state.begin(Kind::Read).map_err(|f| f.error)?;
+        state.begin(Kind::Open).map_err(|f| f.error)?;
         let id = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
         Ok(Box::new(SimFile { disk: self.clone(), id }))
     }
 
     fn publish(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = locked(&self.state);
-        let failing = state.begin(Kind::Other).err();
+        let failing = state.begin(Kind::Rename).err();
         if failing.as_ref().is_none_or(|f| f.happens) {
             if !state.names.contains_key(from) {
                 return Err(io::ErrorKind::NotFound.into());
@@ -440,7 +420,7 @@ impl Disk for SimDisk {
         if let Some(failing) = failing {
             return Err(failing.error);
         }
-        state.begin(Kind::Other).map_err(|f| f.error)?;
+        state.begin(Kind::SyncNames).map_err(|f| f.error)?;
         state.sync_names();
         Ok(())
     }
@@ -459,7 +439,7 @@ impl Disk for SimDisk {
 
     fn sync_names(&self) -> io::Result<()> {
         let mut state = locked(&self.state);
-        state.begin(Kind::Other).map_err(|f| f.error)?;
+        state.begin(Kind::SyncNames).map_err(|f| f.error)?;
         state.sync_names();
         Ok(())
     }
@@ -481,18 +461,31 @@ struct SimFile {
 
 impl DiskFile for SimFile {
     fn bytes(&self) -> io::Result<u64> {
-        Ok(locked(&self.disk.state).files[self.id].cached.len() as u64)
+        let mut state = locked(&self.disk.state);
+        state.begin(Kind::Length).map_err(|f| f.error)?;
+        Ok(state.files[self.id].cached.len() as u64)
+    }
+
+    fn modified_ns(&self) -> io::Result<i64> {
+        Ok(locked(&self.disk.state).files[self.id].modified_ns)
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         let mut state = locked(&self.disk.state);
-        state.begin(Kind::Space).map_err(|f| f.error)?;
+        let failing = state.begin(Kind::Allocate).err();
         let used: usize = state.names.values().map(|id| state.files[*id].cached.len()).sum();
         let room = state.space.saturating_sub(used as u64);
         // A failed allocation leaves what it got.
-        let got = usize::try_from(bytes.min(room)).unwrap();
+        let mut got = usize::try_from(bytes.min(room)).unwrap();
+        if let Some(failing) = &failing {
+            got = state.part(failing, got);
+        }
         state.files[self.id].cached.resize(got, 0);
-        if got as u64 == bytes { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+        match failing {
+            Some(failing) => Err(failing.error),
+            None if got as u64 == bytes => Ok(()),
+            None => Err(full()),
+        }
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -501,13 +494,14 @@ impl DiskFile for SimFile {
             act();
         }
         let mut state = locked(&self.disk.state);
-        let failing = state.begin(Kind::Other).err();
+        let failing = state.begin(Kind::Write).err();
+        let part = failing.as_ref().map_or(bytes.len(), |f| state.part(f, bytes.len()));
+        let now_ns = state.now_ns;
         let file = &mut state.files[self.id];
+        file.modified_ns = now_ns;
         let offset = usize::try_from(offset).unwrap();
         assert!(offset + bytes.len() <= file.cached.len(), "the log writes only what it allocated");
-        if failing.as_ref().is_none_or(|f| f.happens) {
-            file.write(offset, bytes);
-        }
+        file.write(offset, &bytes[..part]);
         failing.map_or(Ok(()), |f| Err(f.error))
     }
 
@@ -523,7 +517,7 @@ impl DiskFile for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = locked(&self.disk.state);
-        let failing = state.begin(Kind::Other).err();
+        let failing = state.begin(Kind::Sync).err();
         let State { files, random, lie, dead, .. } = &mut *state;
         match failing {
             None if *lie == Some(Lie::Sync) => Ok(()),
@@ -542,7 +536,7 @@ impl DiskFile for SimFile {
 
     fn forget_cached(&self) -> io::Result<()> {
         let mut state = locked(&self.disk.state);
-        state.begin(Kind::Read).map_err(|f| f.error)?;
+        state.begin(Kind::ForgetCached).map_err(|f| f.error)?;
         if state.lie != Some(Lie::Cache) {
             let file = &mut state.files[self.id];
             // Pages that are dirty stay.
@@ -554,6 +548,7 @@ impl DiskFile for SimFile {
     }
 
     fn map(&self, _bytes: u64, _access: Access) -> io::Result<Option<Map>> {
+        locked(&self.disk.state).begin(Kind::Map).map_err(|f| f.error)?;
         Ok(None)
     }
 }

@@ -9,10 +9,13 @@ use std::collections::BTreeMap;
 use std::ops::Not;
 
 use super::super::disk::sim::{Fault, Lie, Random, SimDisk};
-use super::super::{Durability, WalError, locked, prepare};
-use super::{Machine, payload};
+use super::super::inspect::{Overview, SegmentState};
+use super::super::walk::walk_segment;
+use super::super::{Durability, Options, WalError, locked, prepare};
+use super::{Machine, SEGMENT_BYTES, number_from, payload, tell};
 use crate::base::class::Class;
 use crate::base::lsn::Lsn;
+use crate::base::units::{Bytes, Span};
 
 const CRASHES: u64 = 2_000;
 const LIVES: u64 = 4;
@@ -44,6 +47,31 @@ struct Met {
     gaps: u64,
     full: u64,
     cut_while_opening: u64,
+    /// Kept segments that a restart found and kept on.
+    kept: u64,
+    /// Frames of them that were read back.
+    kept_frames: u64,
+}
+
+/// What one run is about.
+#[derive(Debug, Clone, Copy, Default)]
+struct Story {
+    lie: Option<Lie>,
+    /// Most segments that are kept below the checkpoint.
+    retain_segments: u64,
+}
+
+impl Story {
+    fn start(self, disk: &SimDisk) -> Result<Machine, WalError> {
+        let options = Options {
+            segment_bytes: Bytes(SEGMENT_BYTES),
+            bytes_max: Bytes(6 * SEGMENT_BYTES),
+            retain_bytes: Bytes(self.retain_segments * SEGMENT_BYTES),
+            retain_for: Span::secs(0),
+            ..Options::default()
+        };
+        Machine::open(disk, &options, 0)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,25 +81,11 @@ enum Ending {
     Close,
 }
 
-fn number_from(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok()?.parse().ok()
-}
-
 #[test]
 fn a_power_cut_at_any_moment_takes_nothing_that_was_promised() {
-    let mut met = Met::default();
-    if let Some(seed) = number_from("TIDEGATE_SEED") {
-        return live(seed, None, &mut met).unwrap();
-    }
-    let crashes = number_from("TIDEGATE_CRASHES").unwrap_or(CRASHES);
-    for seed in 0.. {
-        if met.crashes >= crashes {
-            break;
-        }
-        live(seed, None, &mut met)
-            .unwrap_or_else(|broken| panic!("TIDEGATE_SEED={seed}: {broken}"));
-    }
+    let met = crash(Story::default());
     let summary = format!("{met:?}");
+    tell(&format!("crash: {summary}"));
     let Met {
         crashes,
         acknowledged,
@@ -81,19 +95,56 @@ fn a_power_cut_at_any_moment_takes_nothing_that_was_promised() {
         gaps,
         full,
         cut_while_opening,
+        kept,
+        ..
     } = met;
+    if crashes == 0 {
+        return;
+    }
+    assert_eq!(kept, 0, "nothing is kept that nobody asked for: {summary}");
     assert!(acknowledged > 10 * crashes, "too little happened: {summary}");
     for rare in [rotations, recycled, torn_tails, gaps, full, cut_while_opening] {
         assert!(rare > crashes / 50, "something was hardly met: {summary}");
     }
 }
 
+/// Goal: a kept frame is readable and equal after every crash, and never applied again by a start.
+#[test]
+fn a_power_cut_at_any_moment_takes_no_kept_frame_and_applies_none_twice() {
+    let met = crash(Story { retain_segments: 2, ..Story::default() });
+    if met.crashes == 0 {
+        return;
+    }
+    let rare = [met.recycled, met.kept, met.torn_tails, met.cut_while_opening];
+    assert!(rare.iter().all(|count| *count > met.crashes / 50), "hardly met: {met:?}");
+    assert!(met.kept_frames > met.crashes, "hardly read: {met:?}");
+}
+
+/// Runs until enough crashes were met; none where the run of one seed was asked for.
+fn crash(story: Story) -> Met {
+    let mut met = Met::default();
+    if let Some(seed) = number_from("TIDEGATE_SEED") {
+        live(seed, story, &mut met).unwrap();
+        return Met::default();
+    }
+    let crashes = number_from("TIDEGATE_CRASHES").unwrap_or(CRASHES);
+    for seed in 0.. {
+        if met.crashes >= crashes {
+            break;
+        }
+        live(seed, story, &mut met)
+            .unwrap_or_else(|broken| panic!("TIDEGATE_SEED={seed}, {story:?}: {broken}"));
+    }
+    met
+}
+
 #[test]
 fn a_disk_that_lies_is_caught_by_the_test_above() {
     for lie in [Lie::Sync, Lie::Names] {
+        let story = Story { lie: Some(lie), ..Story::default() };
         // An assertion of the log's own that fails has noticed, too.
         let noticed = |seed: &u64| {
-            let run = std::panic::catch_unwind(|| live(*seed, Some(lie), &mut Met::default()));
+            let run = std::panic::catch_unwind(|| live(*seed, story, &mut Met::default()));
             run.is_ok_and(|run| run.is_ok()).not()
         };
         let caught = (0..200).filter(noticed).count();
@@ -102,18 +153,19 @@ fn a_disk_that_lies_is_caught_by_the_test_above() {
 }
 
 /// Some lives of one log. What was broken, if anything was.
-fn live(seed: u64, lie: Option<Lie>, met: &mut Met) -> Result<(), String> {
+fn live(seed: u64, story: Story, met: &mut Met) -> Result<(), String> {
     let mut random = Random::new(seed);
     let mut disk = SimDisk::new(seed);
-    if let Some(lie) = lie {
+    if let Some(lie) = story.lie {
         disk.lie(lie);
     }
     let mut promised = Promised::default();
     for _ in 0..LIVES {
+        let expected = kept_expected(&disk, story)?;
         if random.chance(20) {
             disk.fail_after(random.below(40), Fault::PowerCut);
         }
-        let machine = match Machine::start(&disk) {
+        let machine = match story.start(&disk) {
             Ok(machine) => machine,
             Err(_) if disk.is_dead() => {
                 met.cut_while_opening += 1;
@@ -125,6 +177,7 @@ fn live(seed: u64, lie: Option<Lie>, met: &mut Met) -> Result<(), String> {
         };
         disk = disk.after_kill();
         check_opened(&machine, &mut promised, met)?;
+        check_kept(&machine, &disk, &expected, &promised, met)?;
         let ending = [Ending::PowerCut, Ending::PowerCut, Ending::Kill, Ending::Close]
             [usize::try_from(random.below(4)).unwrap()];
         if ending == Ending::PowerCut {
@@ -133,7 +186,7 @@ fn live(seed: u64, lie: Option<Lie>, met: &mut Met) -> Result<(), String> {
         met.crashes += u64::from(ending != Ending::Close);
         disk = end(machine, &disk, ending, &mut random, &mut promised, met)?;
     }
-    match Machine::start(&disk) {
+    match story.start(&disk) {
         Ok(machine) => check_opened(&machine, &mut promised, met),
         Err(error) => Err(format!("it does not open: {error}")),
     }
@@ -276,4 +329,58 @@ fn check_opened(machine: &Machine, promised: &mut Promised, met: &mut Met) -> Re
         return Err(format!("frames differ: {} found, {} expected", read.len(), expected.len()));
     }
     Ok(())
+}
+
+/// The segments that a start must keep: the newest of those below the checkpoint.
+fn kept_expected(disk: &SimDisk, story: Story) -> Result<Vec<u64>, String> {
+    let overview = Overview::of(disk).map_err(|e| format!("it cannot be looked at: {e}"))?;
+    let is_stored = |segment: &&super::super::inspect::SegmentInfo| {
+        segment.state == SegmentState::Stored && segment.first() > Lsn::ZERO
+    };
+    let stored: Vec<u64> = overview.segments.iter().filter(is_stored).map(|s| s.number).collect();
+    let retained = usize::try_from(story.retain_segments).unwrap();
+    Ok(stored[stored.len().saturating_sub(retained)..].to_vec())
+}
+
+/// Holds the kept segments of a log that was opened against what was appended.
+fn check_kept(
+    machine: &Machine,
+    disk: &SimDisk,
+    expected: &[u64],
+    promised: &Promised,
+    met: &mut Met,
+) -> Result<(), String> {
+    let kept = locked(&machine.log.stock).kept_numbers();
+    // A start may find that more is stored than the checkpoint's file says.
+    let newer =
+        expected.last().map_or(kept.len(), |last| kept.iter().filter(|n| *n > last).count());
+    if newer > 1 || kept.len() < expected.len() {
+        return Err(format!("kept {kept:?}, expected {expected:?}"));
+    }
+    let overview = Overview::of(disk).map_err(|e| format!("it cannot be looked at: {e}"))?;
+    for segment in overview.segments.iter().filter(|segment| kept.contains(&segment.number)) {
+        let mut wrong = None;
+        let walked = walk_segment(disk, &overview, segment, &mut |lsn, read| {
+            if promised.appended.get(&lsn).is_none_or(|appended| appended != read) {
+                wrong.get_or_insert(lsn);
+            }
+            Ok(())
+        });
+        let walked = walked.map_err(|e| format!("unreadable: {e}"))?;
+        if let Some(lsn) = wrong {
+            return Err(format!("kept frame {lsn} is not what was appended"));
+        }
+        if !walked.gaps.is_empty() || segment.until().is_some_and(|until| walked.last != until) {
+            return Err(format!("segment {} lost kept frames: {walked:?}", segment.number));
+        }
+        met.kept += 1;
+        met.kept_frames += walked.frames;
+    }
+    let Some(oldest) = overview.segments.iter().find(|s| kept.contains(&s.number)) else {
+        return Ok(());
+    };
+    match machine.read(oldest.first()) {
+        Err(WalError::Reclaimed { .. }) => Ok(()),
+        other => Err(format!("a kept frame is served again: {other:?}")),
+    }
 }

@@ -1,19 +1,29 @@
 //! Damage to a log that lies still: every truncation, every flipped bit, every lost or misplaced
 //! sector. A start either refuses or serves every frame as it was appended.
+//!
+//! `TIDEGATE_DAMAGE_BYTES` is how many bytes of frames a segment has room for. The time grows with its
+//! square: so many more bits, each tried by a start that reads so much more.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::super::disk::sim::{Random, SimDisk};
 use super::super::segment::{HEADER_PAGE_BYTES, name};
 use super::super::{WalError, checkpoint, prepare};
-use super::{Machine, payload};
+use super::{Machine, number_from, payload, tell};
 use crate::base::lsn::Lsn;
 
-/// A header page and a kilobyte of frames: small enough to try every bit.
-const SMALL_SEGMENT_BYTES: u64 = HEADER_PAGE_BYTES + 1024;
+/// Room for frames in a segment: small enough to try every bit.
+const ROOM_BYTES: u64 = 1024;
 
 /// Frames written: some segments full of them.
 const FRAMES: u64 = 40;
+
+/// Of so many parts of the room, one is the longest payload.
+const PAYLOAD_PART: u64 = 17;
+
+/// Where the header page has something; the rest of it is zeros that nobody reads.
+const HEADER_COPIES: [Range<usize>; 2] = [0..48, 2048..2096];
 
 type Frames = BTreeMap<Lsn, Vec<u8>>;
 
@@ -33,7 +43,7 @@ fn written(end: End) -> (SimDisk, Frames) {
     let mut random = Random::new(7);
     let mut frames = Frames::new();
     for _ in 0..FRAMES {
-        let payload = payload(&mut random, 60);
+        let payload = payload(&mut random, room_bytes() / PAYLOAD_PART);
         frames.insert(machine.commit(&payload), payload);
     }
     match end {
@@ -43,8 +53,13 @@ fn written(end: End) -> (SimDisk, Frames) {
     (disk, frames)
 }
 
+fn room_bytes() -> u64 {
+    number_from("TIDEGATE_DAMAGE_BYTES").unwrap_or(ROOM_BYTES)
+}
+
 fn start(disk: &SimDisk) -> Result<Machine, WalError> {
-    Machine::start_with(disk, SMALL_SEGMENT_BYTES, 100 * SMALL_SEGMENT_BYTES)
+    let segment_bytes = HEADER_PAGE_BYTES + room_bytes();
+    Machine::start_with(disk, segment_bytes, 100 * segment_bytes)
 }
 
 /// Whether a start refuses; if it does not, it must serve all frames. A refusal changes nothing.
@@ -66,17 +81,23 @@ fn refuses(disk: &SimDisk, frames: &Frames, what: &str) -> bool {
 
 #[test]
 fn a_segment_cut_off_at_any_byte_is_refused() {
-    let (disk, frames) = written(End::Closed);
-    let segments = disk.segments();
-    assert!(segments.len() >= 3, "several segments: {segments:?}");
-    // The spare at the end holds nothing.
-    for segment in &segments[..segments.len() - 1] {
-        let whole = disk.bytes_of(segment);
-        for length in 0..whole.len() {
-            let damaged = disk.copy();
-            damaged.put(segment, whole[..length].to_vec());
-            assert!(refuses(&damaged, &frames, &format!("{segment} cut at {length}")));
+    for end in [End::Closed, End::Killed] {
+        let (disk, frames) = written(end);
+        let segments = disk.segments();
+        assert!(segments.len() >= 3, "several segments: {segments:?}");
+        let mut cuts = 0;
+        // The last one may be a spare, which holds nothing.
+        for segment in &segments[..segments.len() - 1] {
+            let whole = disk.bytes_of(segment);
+            for length in 0..whole.len() {
+                let damaged = disk.copy();
+                damaged.put(segment, whole[..length].to_vec());
+                let what = format!("{end:?}: {segment} cut at {length}");
+                assert!(refuses(&damaged, &frames, &what), "{what}");
+                cuts += 1;
+            }
         }
+        tell(&format!("damage: {end:?}, {} segments cut off at {cuts} places", segments.len() - 1));
     }
 }
 
@@ -84,12 +105,12 @@ fn a_segment_cut_off_at_any_byte_is_refused() {
 fn a_flipped_bit_is_refused_or_harmless() {
     for end in [End::Closed, End::Killed] {
         let (disk, frames) = written(end);
-        let mut refused = 0;
+        let (mut refused, mut tried) = (0, 0);
         let segments = disk.segments();
         for segment in &segments {
             let whole = disk.bytes_of(segment);
             let page = usize::try_from(HEADER_PAGE_BYTES).unwrap();
-            let interesting = (0..48).chain(2048..2096).chain(page..whole.len());
+            let interesting = HEADER_COPIES.into_iter().flatten().chain(page..whole.len());
             for bit in interesting.flat_map(|byte| byte * 8..byte * 8 + 8) {
                 let damaged = disk.copy();
                 let mut bytes = whole.clone();
@@ -97,8 +118,10 @@ fn a_flipped_bit_is_refused_or_harmless() {
                 damaged.put(segment, bytes);
                 let what = format!("{end:?}: {segment}, bit {bit}");
                 refused += u64::from(refuses(&damaged, &frames, &what));
+                tried += 1;
             }
         }
+        tell(&format!("damage: {end:?}, {tried} bits flipped, {refused} of them refused"));
         let frame_bits: usize =
             frames.values().map(|p| (32 + p.len().next_multiple_of(8)) * 8).sum();
         assert_eq!(refused, frame_bits as u64, "{end:?}: exactly the bits of frames matter");

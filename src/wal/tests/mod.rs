@@ -5,7 +5,9 @@
 mod crash;
 mod damage;
 mod faults;
+mod observe;
 mod recovery;
+mod retain;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -15,7 +17,8 @@ use super::committer::Committer;
 use super::disk::sim::{Random, SimDisk};
 use super::reader::Reader;
 use super::{
-    CommitError, Durability, Log, Options, Unobserved, WalError, appender, locked, prepare,
+    CommitError, Durability, Log, Observer, Options, Unobserved, WalError, appender, locked,
+    prepare,
 };
 use crate::base::clock::ManualClock;
 use crate::base::lsn::Lsn;
@@ -24,6 +27,18 @@ use crate::base::units::Bytes;
 
 /// Small segments, so that a short run rotates and recycles.
 pub(super) const SEGMENT_BYTES: u64 = 3 * 4096;
+
+/// A figure or a setting from the environment.
+pub(super) fn number_from(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is not a number: {text:?}")))
+}
+
+/// Tells whoever runs the tests a figure or a seed, also when the test passes.
+#[expect(clippy::print_stderr, reason = "a figure is there to be read")]
+pub(super) fn tell(what: &str) {
+    eprintln!("{what}");
+}
 
 /// What was answered to whom.
 pub(super) type Answers = Arc<Mutex<Vec<(Lsn, Durability, Result<Lsn, CommitError>)>>>;
@@ -47,15 +62,36 @@ impl Machine {
         segment_bytes: u64,
         bytes_max: u64,
     ) -> Result<Self, WalError> {
-        let options = Options {
-            segment_bytes: Bytes(segment_bytes),
-            bytes_max: Bytes(bytes_max),
-            ..Options::default()
-        };
-        let clock = ManualClock::at(0);
+        let (segment_bytes, bytes_max) = (Bytes(segment_bytes), Bytes(bytes_max));
+        Self::start_as(disk, &Options { segment_bytes, bytes_max, ..Options::default() })
+    }
+
+    pub(super) fn start_as(disk: &SimDisk, options: &Options) -> Result<Self, WalError> {
+        Self::open(disk, options, 0)
+    }
+
+    pub(super) fn start_observed(
+        disk: &SimDisk,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, WalError> {
+        let (segment_bytes, bytes_max) = (Bytes(SEGMENT_BYTES), Bytes(6 * SEGMENT_BYTES));
+        let options = Options { segment_bytes, bytes_max, ..Options::default() };
+        Self::open_observed(disk, &options, 0, observer)
+    }
+
+    pub(super) fn open(disk: &SimDisk, options: &Options, now_ns: i64) -> Result<Self, WalError> {
+        Self::open_observed(disk, options, now_ns, Arc::new(Unobserved))
+    }
+
+    fn open_observed(
+        disk: &SimDisk,
+        options: &Options,
+        now_ns: i64,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, WalError> {
+        let clock = ManualClock::at(now_ns);
         let shared = Arc::<ManualClock>::clone(&clock);
-        let (log, committer) =
-            Log::open(&options, disk.shared(), shared, Poison::new(), Arc::new(Unobserved))?;
+        let (log, committer) = Log::open(options, disk.shared(), shared, Poison::new(), observer)?;
         Ok(Self { log, committer, clock, answers: Answers::default() })
     }
 

@@ -301,6 +301,7 @@ fn every_case_says_what_it_is_and_what_to_do() {
         Case::New,
         Case::Leftover,
         Case::Reclaimed,
+        Case::StoredDamaged,
         Case::Spare,
         Case::CleanEnd,
         Case::TornTail,

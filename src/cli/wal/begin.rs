@@ -1,0 +1,77 @@
+//! `tidegate wal begin`: a new log for tables whose log is lost for good.
+//!
+//! A start refuses a log that ends before what the tables have, since new frames would get the numbers
+//! of stored ones and be left out as stored. This command is the operator's word that the log is not
+//! coming back.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::super::{Failure, SettingsArgs};
+use crate::base::clock::SystemClock;
+use crate::base::lsn::Lsn;
+use crate::config::Config;
+use crate::engine::TableEngine;
+use crate::engine::catalog::Catalog;
+use crate::engine::embedded::Embedded;
+use crate::object::Store;
+use crate::record::codec::Bucket;
+use crate::reject;
+use crate::wal::begin::Beginning;
+
+/// Flags of `wal begin`.
+#[derive(Debug, Args)]
+pub(super) struct BeginArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// The new log's first frame is the one behind this LSN. Without it: behind the last frame that the
+    /// tables and the rejection reports know. More than that where clients were told of later ones.
+    #[arg(long, value_name = "LSN")]
+    after: Option<u64>,
+}
+
+pub(super) fn run(args: &BeginArgs, of_wal: &SettingsArgs) -> Result<(), Failure> {
+    let config = args.settings.or(of_wal).load(Vec::new())?.placed();
+    if !config.data_dir.is_dir() {
+        let data = config.data_dir.display();
+        return Err(Failure::failed(format!("there are no tables in {data}; a start makes a log")));
+    }
+    // The lock first, as in a start: it keeps a server out of the tables too.
+    let beginning = Beginning::take(&config.wal).map_err(Failure::failed)?;
+    let known = known(&config)?.max(beginning.begun_after());
+    let after = args.after.map_or(known, Lsn);
+    if after < known {
+        return Err(Failure::failed(format!(
+            "frames up to LSN {known} were stored or reported; a log that begins after {after} would \
+             give their numbers again, and the tables would take new records for stored ones"
+        )));
+    }
+    if after >= Lsn::LIMIT {
+        return Err(Failure::failed(format!("--after: {after} is not in 0 to 2^63 - 1")));
+    }
+    beginning.make(after).map_err(Failure::failed)?;
+    super::print(&format!(
+        "a new, empty log begins after LSN {after}; the server can be started.\nWhat the lost log held \
+         and no table or report has is gone: records that were acknowledged and not yet written to \
+         Parquet files ([engine.embedded] flush_interval tells how old those can be). Whoever still \
+         has them sends them again; what the tables have already is taken as repeated.\n"
+    ))
+}
+
+/// The last frame that the tables or the rejection reports know.
+fn known(config: &Config) -> Result<Lsn, Failure> {
+    let catalog = Arc::new(Catalog::open(&config.data_dir).map_err(Failure::failed)?);
+    let engine = config.engine.embedded.clone();
+    let engine =
+        Embedded::open(engine, 1, catalog, SystemClock::shared()).map_err(Failure::failed)?;
+    let stored = Bucket::all().map(|bucket| engine.stored(bucket)).max().unwrap_or_default();
+    engine.close();
+    let reports = Path::new(&config.rejects.url);
+    if !reports.is_dir() {
+        return Ok(stored);
+    }
+    let store = Store::in_directory(reports).map_err(Failure::failed)?;
+    Ok(stored.max(reject::last_reported(&store).map_err(Failure::failed)?))
+}

@@ -1,0 +1,120 @@
+//! A file of the magnetic store in the making: row groups, their index, what the manifest says of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::engine::EngineError;
+use crate::record::TableId;
+
+use super::columns::ColumnSet;
+use super::disk::{Disk, DiskFile};
+use super::io_error;
+use super::magnetic::IndexEntry;
+use super::manifest::FileMeta;
+use super::parquet_write::{GroupWriter, Pick};
+use super::partition::day_of;
+use super::store::TableStore;
+
+/// Where a file goes.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) table: TableId,
+    /// Of the database and the table.
+    pub(super) names: [String; 2],
+    pub(super) day: i32,
+    pub(super) number: u64,
+    pub(super) generation: u32,
+    /// Its name while no reader shall find it.
+    pub(super) path: PathBuf,
+}
+
+/// A file being written. It is there from the first row group on.
+#[derive(Debug)]
+pub(super) struct FileOut<'t> {
+    target: &'t Target,
+    columns: ColumnSet,
+    disk: &'t Arc<Disk>,
+    writer: Option<GroupWriter<DiskFile>>,
+    entries: Vec<IndexEntry>,
+    groups: u32,
+    rows: u64,
+}
+
+impl<'t> FileOut<'t> {
+    /// A file with these columns, which are those of all rows that will be written.
+    pub(super) fn new(target: &'t Target, columns: ColumnSet, disk: &'t Arc<Disk>) -> Self {
+        Self { target, columns, disk, writer: None, entries: Vec::new(), groups: 0, rows: 0 }
+    }
+
+    /// Writes a row group: rows sorted by series and time, after those of the groups before.
+    pub(super) fn write_group(
+        &mut self,
+        sources: &[&TableStore],
+        picks: &[Pick],
+    ) -> Result<(), EngineError> {
+        assert!(!picks.is_empty(), "a row group has rows");
+        let path = &self.target.path;
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => self.begin()?,
+        };
+        let written = writer.write(sources, picks);
+        written.map_err(|error| io_error("write", path, error))?;
+        self.writer = Some(writer);
+        for run in picks.chunk_by(|a, b| (a.source, a.series) == (b.source, b.series)) {
+            let source = sources[run[0].source as usize];
+            let (first, last) = (run[0].row, run[run.len() - 1].row);
+            self.entries.push(IndexEntry {
+                hash: source.keys()[run[0].series.0 as usize].hash,
+                time_ns_min: source.row(first).time_ns(),
+                time_ns_max: source.row(last).time_ns(),
+                group: self.groups,
+            });
+        }
+        self.groups += 1;
+        self.rows += picks.len() as u64;
+        Ok(())
+    }
+
+    fn begin(&self) -> Result<GroupWriter<DiskFile>, EngineError> {
+        let path = &self.target.path;
+        let file = self.disk.create(path).map_err(|error| io_error("create", path, error))?;
+        let [database, table] = &self.target.names;
+        let metadata = [("tidegate.database", &**database), ("tidegate.table", &**table)];
+        GroupWriter::new(file, &self.columns, &metadata)
+            .map_err(|error| io_error("begin", path, error))
+    }
+
+    /// Ends and syncs the file. `None` if it had no rows; then there is no file.
+    pub(super) fn finish(self) -> Result<Option<Finished>, EngineError> {
+        let path = &self.target.path;
+        let Some(writer) = self.writer else { return Ok(None) };
+        let file = writer.finish().map_err(|error| io_error("end", path, error))?;
+        let bytes = file.sync().map_err(|error| io_error("sync", path, error))?;
+        let times_min = self.entries.iter().map(|entry| entry.time_ns_min).min();
+        let times_max = self.entries.iter().map(|entry| entry.time_ns_max).max();
+        let hashes = self.entries.iter().map(|entry| entry.hash);
+        let meta = FileMeta {
+            number: self.target.number,
+            generation: self.target.generation,
+            day: self.target.day,
+            rows: self.rows,
+            bytes,
+            time_ns_min: times_min.expect("a file has rows"),
+            time_ns_max: times_max.expect("a file has rows"),
+            hash_min: hashes.clone().min().expect("a file has rows"),
+            hash_max: hashes.max().expect("a file has rows"),
+        };
+        assert_eq!(day_of(meta.time_ns_min), meta.day, "a file's rows are of its day");
+        assert_eq!(day_of(meta.time_ns_max), meta.day, "a file's rows are of its day");
+        Ok(Some(Finished { meta, entries: self.entries, columns: self.columns }))
+    }
+}
+
+/// A file that was written and synced.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) meta: FileMeta,
+    pub(super) entries: Vec<IndexEntry>,
+    pub(super) columns: ColumnSet,
+}

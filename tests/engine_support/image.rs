@@ -1,0 +1,131 @@
+//! What a crash or a power cut would leave of a folder, after each step of the work on its files.
+//!
+//! The files are real ones. [`Disk`] hears of every step, and remembers of each folder the names it
+//! had, and of each file the bytes it had, when they were last synced. Files are told apart by their
+//! inodes, which it keeps open so that none is used again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use tidegate::engine::embedded::FileStep;
+
+use super::Random;
+
+/// What is lost of what was not synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Loss {
+    /// Nothing: the process was killed.
+    Nothing,
+    /// All of it.
+    All,
+    /// The bytes, while every name is as it was.
+    Bytes,
+    /// The names of some folders, and all bytes.
+    SomeNames,
+}
+
+impl Loss {
+    pub(crate) const ALL: [Self; 4] = [Self::Nothing, Self::All, Self::Bytes, Self::SomeNames];
+}
+
+type Names = BTreeMap<OsString, u64>;
+
+/// The files of an image, by their paths from its top.
+pub(crate) type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+#[derive(Debug)]
+pub(crate) struct Disk {
+    root: PathBuf,
+    /// Of each folder, what was synced.
+    names: BTreeMap<PathBuf, Names>,
+    /// Of each file, what was synced.
+    bytes: HashMap<u64, Vec<u8>>,
+    open: Vec<File>,
+}
+
+impl Disk {
+    /// What is in the folder now counts as synced.
+    pub(crate) fn of(root: &Path) -> Self {
+        let root = root.to_owned();
+        let mut disk =
+            Self { root, names: BTreeMap::new(), bytes: HashMap::new(), open: Vec::new() };
+        for folder in folders(&disk.root) {
+            for name in names_in(&folder).keys() {
+                disk.saw(FileStep::FileCreated, &folder.join(name));
+                disk.saw(FileStep::FileSynced, &folder.join(name));
+            }
+            disk.saw(FileStep::FolderSynced, &folder);
+        }
+        disk
+    }
+
+    pub(crate) fn saw(&mut self, step: FileStep, path: &Path) {
+        match step {
+            FileStep::FileCreated => self.open.push(File::open(path).unwrap()),
+            FileStep::FileSynced => {
+                let inode = fs::metadata(path).unwrap().ino();
+                self.bytes.insert(inode, fs::read(path).unwrap());
+            }
+            FileStep::FolderSynced => {
+                self.names.insert(path.to_owned(), names_in(path));
+            }
+            _ => {}
+        }
+    }
+
+    /// What the next start finds.
+    pub(crate) fn image(&self, loss: Loss, random: &mut Random) -> Files {
+        let mut files = Files::new();
+        for folder in folders(&self.root) {
+            let below = folder.strip_prefix(&self.root).unwrap();
+            let now = names_in(&folder);
+            let is_lost = match loss {
+                Loss::Nothing | Loss::Bytes => false,
+                Loss::All => true,
+                Loss::SomeNames => random.chance(50),
+            };
+            let names = if is_lost { self.names.get(&folder).cloned() } else { Some(now.clone()) };
+            for (name, inode) in names.unwrap_or_default() {
+                let path = folder.join(&name);
+                // The catalog's own durability is not what is tried here.
+                let bytes = if loss == Loss::Nothing || name == "catalog.log" {
+                    fs::read(path).unwrap()
+                } else {
+                    self.bytes.get(&inode).cloned().unwrap_or_default()
+                };
+                files.insert(below.join(name), bytes);
+            }
+        }
+        files
+    }
+}
+
+pub(crate) fn write_image(files: &Files, root: &Path) {
+    for (path, bytes) in files {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+/// The folder and all below it.
+fn folders(root: &Path) -> Vec<PathBuf> {
+    let mut found = vec![root.to_owned()];
+    let mut at = 0;
+    while at < found.len() {
+        let below = fs::read_dir(&found[at]).unwrap().map(|entry| entry.unwrap().path());
+        let below: Vec<PathBuf> = below.filter(|path| path.is_dir()).collect();
+        found.extend(below);
+        at += 1;
+    }
+    found
+}
+
+fn names_in(folder: &Path) -> Names {
+    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let files = entries.filter(|entry| entry.file_type().unwrap().is_file());
+    files.map(|entry| (entry.file_name(), entry.metadata().unwrap().ino())).collect()
+}
