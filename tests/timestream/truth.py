@@ -1,5 +1,6 @@
 """The truth table of versions, row by row; duplicates inside a request; CommonAttributes; repetitions."""
 
+import concurrent.futures
 import itertools
 import json
 import urllib.request
@@ -163,6 +164,26 @@ def repetitions():
     same(send(bad, call)[1]["RecordsIngested"], {"Total": 0, "MemoryStore": 0, "MagneticStore": 0})
 
 
-for part in (rows, identity, inside_one_request, common_attributes, repetitions):
+def at_the_same_time():
+    """Sixteen clients: each series keeps the order of its own, and one call sent eight times is one call."""
+    def ascending(host):
+        for version in range(1, 11):
+            write(record(host, str(version), version), record(host, str(version + 0.5), version, MeasureName="n"))
+        return rejections(record(host, "0", 10))[0][2]
+
+    def once(body):
+        return send(body, call)
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        same(list(pool.map(ascending, [next(hosts) for _ in range(16)])), [10] * 16)
+        for _ in range(5):
+            host, call = next(hosts), str(uuid.uuid4())
+            body = {"DatabaseName": DB, "TableName": TABLE, "Records": [record(host, "1", 1), record(host, "2", 2)]}
+            answers = list(pool.map(once, [body] * 8))
+            same(answers, [answers[0]] * 8)
+            same(answers[0][0], 200)
+
+
+for part in (rows, identity, inside_one_request, common_attributes, repetitions, at_the_same_time):
     part()
 print("the truth table holds")
