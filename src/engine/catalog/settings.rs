@@ -104,11 +104,15 @@ impl Default for Retention {
 }
 
 impl Retention {
-    /// The earliest time of a record that lives at `now_ns`, ns; one before it is gone.
+    /// The earliest time of a record that lives at `now_ns`, ns; one before it is gone. With the
+    /// longest retention that there is, which is also the default, nothing ever is: who asked for no
+    /// end must not lose what was measured in 1820.
     pub const fn alive_from_ns(&self, now_ns: i64) -> i64 {
+        if self.magnetic_days >= MAGNETIC_RETENTION_DAYS_MAX {
+            return i64::MIN;
+        }
         let memory_ns = self.memory_hours as i64 * NS_PER_HOUR;
-        // Two hundred years of days are more nanoseconds than there are: then nothing is gone.
-        let magnetic_ns = (self.magnetic_days as i64).saturating_mul(24 * NS_PER_HOUR);
+        let magnetic_ns = self.magnetic_days as i64 * 24 * NS_PER_HOUR;
         now_ns.saturating_sub(memory_ns).saturating_sub(magnetic_ns)
     }
 

@@ -167,7 +167,7 @@ impl TableEngine for Embedded {
         inner.is_idle[shard.0 as usize].store(false, Ordering::Release);
         state.first_write.get_or_insert_with(|| inner.clock.monotonic());
         let before = state.bytes();
-        let alive_from_ns = tidy::alive_from_ns(&table, inner.clock.wall_ns());
+        let alive_from_ns = table.retention().alive_from_ns(inner.clock.wall_ns());
         let below = Below { table: &table, magnetic: &inner.magnetic, alive_from_ns };
         let result = state.write(&below, request, outcomes);
         inner.account_active(before, state.bytes());
@@ -211,7 +211,7 @@ impl TableEngine for Embedded {
         each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
         let Some(known) = self.inner.catalog.get(table) else { return Ok(()) };
-        let alive_from_ns = tidy::alive_from_ns(&known, self.inner.clock.wall_ns());
+        let alive_from_ns = known.retention().alive_from_ns(self.inner.clock.wall_ns());
         let range = TimeRange { from_ns: range.from_ns.max(alive_from_ns), ..range };
         if range.from_ns >= range.to_ns && range.to_ns != i64::MAX {
             return Ok(());

@@ -30,10 +30,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use crate::engine::catalog::Table;
 use crate::engine::{EngineError, Tidied};
 use crate::record::TableId;
-use crate::record::limits::MAGNETIC_RETENTION_DAYS_MAX;
 
 use super::commit::{Changes, CommitError};
 use super::compact::{CONFLICTS_MAX, Job, choose};
@@ -77,15 +75,6 @@ impl Counts {
             deleted_files: read(&self.deleted_files),
         }
     }
-}
-
-/// The earliest time of a row of the table that lives at `now_ns`.
-pub(super) fn alive_from_ns(table: &Table, now_ns: i64) -> i64 {
-    let retention = table.retention();
-    if retention.magnetic_days >= MAGNETIC_RETENTION_DAYS_MAX {
-        return i64::MIN;
-    }
-    retention.alive_from_ns(now_ns)
 }
 
 /// A commit that panics leaves it open what counts.
@@ -159,7 +148,7 @@ impl Inner {
         let mut expired: Vec<Arc<MagneticFile>> = Vec::new();
         for (&id, days) in &files.tables {
             let Some(table) = self.catalog.get(id) else { continue };
-            let alive_from_ns = alive_from_ns(&table, now_ns);
+            let alive_from_ns = table.retention().alive_from_ns(now_ns);
             let gone = days.iter().take_while(|(day, _)| day_end(**day) <= alive_from_ns);
             expired.extend(gone.flat_map(|(_, files)| files).map(Arc::clone));
         }
