@@ -9,7 +9,7 @@ python="$tools/python/bin/python"
 
 # The clients that producers really use, and readers of Parquet that are not ours; versions are
 # pinned, so that a failure is a change of ours.
-if ! "$python" -c 'import influxdb_client, duckdb, pyarrow' 2>/dev/null; then
+if ! "$python" -c 'import influxdb_client, duckdb, pyarrow, boto3, awswrangler' 2>/dev/null; then
     echo "installing Python clients into tests/.tools"
     python3 -m venv "$tools/python" || {
         # Debian keeps the module for virtual environments in a package of its own.
@@ -17,8 +17,24 @@ if ! "$python" -c 'import influxdb_client, duckdb, pyarrow' 2>/dev/null; then
         python3 -m venv "$tools/python"
     }
     "$python" -m pip install --quiet --requirement tests/requirements.txt
+    # Asks for an older pyarrow than the readers have, and does not need it to write.
+    "$python" -m pip install --quiet --no-deps awswrangler==3.17.1
 fi
 export TIDEGATE_TEST_PYTHON="$python"
+
+# The SDKs that Timestream's users have: boto3 of 2023 beside today's, and the one for JavaScript.
+if ! "$tools/python-2023/bin/python" -c 'import boto3' 2>/dev/null; then
+    python3 -m venv "$tools/python-2023"
+    "$tools/python-2023/bin/python" -m pip install --quiet boto3==1.28.85
+fi
+if ! command -v npm >/dev/null; then
+    apt-get update -qq && apt-get install -qq -y nodejs npm >/dev/null
+fi
+ln -sf "$(command -v node)" "$tools/node"
+if [[ ! -d "$tools/js/node_modules/@aws-sdk/client-timestream-write" ]]; then
+    echo "installing the SDK for JavaScript into tests/.tools"
+    npm install --silent --no-save --prefix "$tools/js" @aws-sdk/client-timestream-write@3.1138.0
+fi
 
 # The plainest client of all.
 command -v curl >/dev/null || { apt-get update -qq && apt-get install -qq -y curl >/dev/null; }

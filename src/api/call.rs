@@ -50,6 +50,12 @@ impl Caller {
     pub fn anonymous() -> Self {
         Self { name: "anonymous".into(), read: Scope::All, write: Scope::All }
     }
+
+    /// Whoever has not proved yet who they are; may do nothing.
+    pub fn nobody() -> Self {
+        let nothing = || Scope::Named(Vec::new());
+        Self { name: "nobody".into(), read: nothing(), write: nothing() }
+    }
 }
 
 /// A set of databases.

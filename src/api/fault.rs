@@ -12,6 +12,7 @@ use hyper::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICAT
 use serde_json::json;
 
 use super::reply::{Reply, header_text};
+use super::timestream::exception::Exception;
 use crate::base::class::Class;
 use crate::ingest::IngestError;
 
@@ -35,6 +36,8 @@ pub enum Family {
     V3,
     /// Tidegate's own: `{"code":..,"error":..}`.
     Native,
+    /// Amazon Timestream: `{"__type":..,"Message":..}` and statuses of its own.
+    Timestream,
 }
 
 /// What went wrong, as a status tells it.
@@ -124,6 +127,7 @@ impl Fault {
     pub fn reply(&self, family: Family) -> Reply {
         let (code, message) = (self.code(), &self.message);
         let body = match family {
+            Family::Timestream => return Exception::from(self).reply(),
             Family::V1 | Family::V3 => json!({ "error": message }),
             Family::V2 => json!({ "code": code, "message": message }),
             Family::Native => json!({ "code": code, "error": message }),
@@ -150,7 +154,7 @@ pub fn error_headers(reply: Reply, family: Family, code: &'static str, message: 
             reply.with(X_INFLUXDB_ERROR, header_text(message, HEADER_MESSAGE_BYTES_MAX))
         }
         Family::V2 => reply.with(X_PLATFORM_ERROR_CODE, HeaderValue::from_static(code)),
-        Family::Native => reply,
+        Family::Native | Family::Timestream => reply,
     }
 }
 

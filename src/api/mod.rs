@@ -10,6 +10,7 @@
 //! | [`native`] | `/api/v1/write`, JSON or line protocol |
 //! | [`write`](mod@write) | what all writes share: from a plan and a body to a receipt |
 //! | [`partial`] | the receipt as a reply, in each family's words |
+//! | [`timestream`] | the Timestream Write API |
 //! | [`export`] | `/api/v1/export` |
 //! | [`ops`] | ping, health, ready, metrics, the index page |
 
@@ -23,6 +24,7 @@ pub mod influx;
 pub mod influxql;
 pub mod native;
 pub mod export;
+pub mod timestream;
 pub mod ops;
 
 use std::fmt::Debug;
@@ -32,6 +34,7 @@ use tokio::sync::Semaphore;
 
 use crate::base::clock::SharedClock;
 use crate::engine::TableEngine;
+use crate::engine::catalog::Catalog;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::record::TableId;
@@ -52,6 +55,8 @@ pub struct App {
     pub ingest: Ingest,
     /// What exports read.
     pub engine: Arc<dyn TableEngine>,
+    /// The databases and tables, for whoever changes them.
+    pub catalog: Arc<Catalog>,
     /// The databases and tables by name.
     pub tables: Arc<dyn Tables>,
     /// The state of the server, for probes.
@@ -62,6 +67,8 @@ pub struct App {
     pub mapping: Mapping,
     /// For durations.
     pub clock: SharedClock,
+    /// The answers to the last writes of Timestream's clients.
+    pub answers: Arc<timestream::answers::Answers>,
     /// A permit an export; see [`EXPORTS_MAX`].
     pub exports: Arc<Semaphore>,
 }

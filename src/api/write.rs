@@ -184,7 +184,7 @@ pub fn check_may_write(caller: &Caller, database: &str, family: Family) -> Resul
     }
     let message = match family {
         Family::V2 => "insufficient permissions for write".to_owned(),
-        Family::V1 | Family::V3 | Family::Native => {
+        Family::V1 | Family::V3 | Family::Native | Family::Timestream => {
             format!("{:?} user is not authorized to write to database {database:?}", caller.name)
         }
     };

@@ -117,7 +117,7 @@ impl Config {
         if !self.auth.is_sufficient_for(self.server.listen) {
             problems.push(format!(
                 "server.listen: {} can be reached from other machines, and nobody has to say who they \
-                 are: set auth.tokens or auth.users, or write auth.anonymous = true",
+                 are: set auth.tokens, auth.users or auth.access_keys, or write auth.anonymous = true",
                 self.server.listen
             ));
         }

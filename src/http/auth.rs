@@ -4,9 +4,14 @@
 //! the query parameter `p`; a name and password as `Basic`, as `Token name:password`, or as `u` and
 //! `p`. The parameters go before the header. Source: `InfluxDB` 1.12, `services/httpd`; `InfluxDB` 3.
 //!
-//! Without any token or user, everybody may do everything; [`Options::is_sufficient_for`] keeps that
+//! Clients of Amazon's APIs sign each request with an access key instead ([`sigv4`]).
+//!
+//! Without any token, user or access key, everybody may do everything; [`Options::is_sufficient_for`] keeps that
 //! from happening on an address that others can reach.
 
+pub mod sigv4;
+
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,12 +21,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
+use hyper::http::request::Parts;
 use serde::{Deserialize, Serialize, Serializer};
 use subtle::{Choice, ConstantTimeEq as _};
 
 use crate::api::call::{Caller, Scope};
 use crate::api::fault::{Family, Fault, Kind};
 use crate::api::params::Params;
+use crate::api::timestream::exception::{Code, Exception};
 use crate::base::class::Class;
 
 /// The name that stands for all databases.
@@ -38,6 +45,8 @@ pub struct Options {
     pub tokens: Vec<Token>,
     /// Names with passwords.
     pub users: Vec<User>,
+    /// Keys with which clients of Amazon's APIs sign.
+    pub access_keys: Vec<AccessKey>,
     /// Whether requests without credentials may do everything, on any address. Wrong credentials are
     /// refused even then, since whoever sends some means them.
     pub anonymous: bool,
@@ -72,6 +81,22 @@ pub struct User {
     /// The databases that they may read; `*` is all of them.
     pub read: Vec<String>,
     /// The databases that they may write; `*` is all of them.
+    pub write: Vec<String>,
+}
+
+/// A key with which a client of Amazon's APIs signs its requests.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccessKey {
+    /// Its public part, `aws_access_key_id` in the client's settings.
+    pub id: String,
+    /// Its secret part, `aws_secret_access_key`; better kept in `secret_file`.
+    pub secret: Option<Secret>,
+    /// The file that holds the secret; white space at its ends is not part of it.
+    pub secret_file: Option<PathBuf>,
+    /// The databases that it may read; `*` is all of them.
+    pub read: Vec<String>,
+    /// The databases that it may write; `*` is all of them.
     pub write: Vec<String>,
 }
 
@@ -111,7 +136,7 @@ pub enum AuthError {
     NotOne {
         /// Whose secret.
         owner: String,
-        /// `token` or `password`.
+        /// `token`, `password` or `secret`.
         key: &'static str,
     },
     /// The secret is empty.
@@ -119,8 +144,14 @@ pub enum AuthError {
     Empty {
         /// Whose secret.
         owner: String,
-        /// `token` or `password`.
+        /// `token`, `password` or `secret`.
         key: &'static str,
+    },
+    /// An access key has no id, or that of another.
+    #[error("auth: each of access_keys needs an id of its own, not {id:?}")]
+    Id {
+        /// The id.
+        id: String,
     },
     /// The file cannot be read, or is no text, or too large.
     #[error("auth: cannot read {} for {owner:?}", path.display())]
@@ -150,7 +181,7 @@ impl Options {
     }
 
     fn is_empty(&self) -> bool {
-        self.tokens.is_empty() && self.users.is_empty()
+        self.tokens.is_empty() && self.users.is_empty() && self.access_keys.is_empty()
     }
 }
 
@@ -164,6 +195,8 @@ pub fn requires_auth(listen: SocketAddr) -> bool {
 pub struct Keyring {
     tokens: Vec<(Secret, Arc<Caller>)>,
     users: Vec<(Secret, Arc<Caller>)>,
+    /// By their public parts.
+    access_keys: HashMap<String, (Secret, Arc<Caller>)>,
     anonymous: Option<Arc<Caller>>,
 }
 
@@ -180,7 +213,12 @@ impl Keyring {
     ///
     /// [`AuthError`] for the first that is missing or cannot be read.
     pub fn load(options: &Options) -> Result<Self, AuthError> {
-        let mut keyring = Self { tokens: Vec::new(), users: Vec::new(), anonymous: None };
+        let mut keyring = Self {
+            tokens: Vec::new(),
+            users: Vec::new(),
+            access_keys: HashMap::new(),
+            anonymous: None,
+        };
         for token in &options.tokens {
             let secret =
                 secret_of(&token.name, "token", token.token.as_ref(), token.token_file.as_deref())?;
@@ -194,6 +232,14 @@ impl Keyring {
                 user.password_file.as_deref(),
             )?;
             keyring.users.push((secret, caller(&user.name, &user.read, &user.write)));
+        }
+        for key in &options.access_keys {
+            let secret =
+                secret_of(&key.id, "secret", key.secret.as_ref(), key.secret_file.as_deref())?;
+            let known = (secret, caller(&key.id, &key.read, &key.write));
+            if key.id.is_empty() || keyring.access_keys.insert(key.id.clone(), known).is_some() {
+                return Err(AuthError::Id { id: key.id.clone() });
+            }
         }
         if options.anonymous || options.is_empty() {
             keyring.anonymous = Some(Arc::new(Caller::anonymous()));
@@ -223,6 +269,39 @@ impl Keyring {
         }
     }
 
+    /// Who claims to have signed a request, or who sent it where nobody needs to sign. Looks at its head
+    /// only; what is claimed is proved by [`Proof::caller`].
+    ///
+    /// # Errors
+    ///
+    /// [`Exception`]: 403 where the key is not known or credentials are missing, 400 where they are
+    /// incomplete.
+    pub fn claim(&self, headers: &HeaderMap, params: &Params) -> Result<Proof, Exception> {
+        let Some(claim) = sigv4::Claim::of(headers)? else {
+            return match self.identify(headers, params, Family::Timestream) {
+                Ok(caller) => Ok(Proof::Known(caller)),
+                Err(_unauthorized) => {
+                    let message = "Missing Authentication Token";
+                    Err(Exception::new(Code::MissingAuthenticationToken, message))
+                }
+            };
+        };
+        if let Some((secret, caller)) = self.access_keys.get(&claim.key_id) {
+            let (secret, caller) = (secret.clone(), Arc::clone(caller));
+            return Ok(Proof::Signed { claim, secret, caller });
+        }
+        // SDKs cannot but sign. Where there is no key that they could have, nobody needs one.
+        match &self.anonymous {
+            Some(anonymous) if self.access_keys.is_empty() => {
+                Ok(Proof::Known(Arc::clone(anonymous)))
+            }
+            _ => {
+                let message = "The security token included in the request is invalid.";
+                Err(Exception::new(Code::UnrecognizedClient, message))
+            }
+        }
+    }
+
     /// Compares with every secret, so that the time taken does not tell which came close.
     fn find(&self, shown: &Shown) -> Option<Arc<Caller>> {
         let mut found = None;
@@ -242,6 +321,51 @@ impl Keyring {
             }
         }
         found.cloned()
+    }
+}
+
+/// What proves who sent a request of Amazon's clients.
+#[derive(Debug)]
+pub enum Proof {
+    /// Nothing more is needed.
+    Known(Arc<Caller>),
+    /// A signature, over the body too.
+    Signed {
+        /// What the request says.
+        claim: sigv4::Claim,
+        /// The key's secret.
+        secret: Secret,
+        /// Whose key it is.
+        caller: Arc<Caller>,
+    },
+}
+
+impl Proof {
+    /// Whether the body's digest is needed.
+    pub const fn is_signed(&self) -> bool {
+        matches!(self, Self::Signed { .. })
+    }
+
+    /// Who sent the request with this head and body to `service`.
+    ///
+    /// # Errors
+    ///
+    /// [`Exception`] where the signature is not that of the key, see [`sigv4::Claim::verify`].
+    pub fn caller(
+        self,
+        head: &Parts,
+        body: &sigv4::BodyDigest,
+        service: &str,
+        now_ns: i64,
+    ) -> Result<Arc<Caller>, Exception> {
+        match self {
+            Self::Known(caller) => Ok(caller),
+            Self::Signed { claim, secret, caller } => {
+                let expected = sigv4::Expected { secret: &secret.0, service, now_ns };
+                claim.verify(head, body, &expected)?;
+                Ok(caller)
+            }
+        }
     }
 }
 
@@ -329,7 +453,7 @@ fn unauthorized(family: Family, why: Why) -> Fault {
         (Family::V1 | Family::Native, Why::Missing) => "unable to parse authentication credentials",
         (Family::V1 | Family::Native, Why::Wrong) => "authorization failed",
         (Family::V2, _) => "unauthorized access",
-        (Family::V3, _) => "the request was not authenticated",
+        (Family::V3 | Family::Timestream, _) => "the request was not authenticated",
     };
     Fault::new(Kind::Unauthorized, message)
 }

@@ -11,8 +11,10 @@ use http_body_util::BodyExt as _;
 use hyper::HeaderMap;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_ENCODING, EXPECT};
+use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
+use super::auth::sigv4::BodyDigest;
 use super::inflate::{Encoding, Inflate, InflateError, Reserve};
 use super::options::Options;
 use crate::api::App;
@@ -44,8 +46,16 @@ pub async fn read(
     headers: &HeaderMap,
     body: Incoming,
 ) -> Result<Body, Fault> {
-    let mut frames = Frames::new(body, headers, options);
-    let read = collect(app, options, headers, &mut frames).await;
+    read_frames(app, options, headers, &mut Frames::new(body, headers, options)).await
+}
+
+async fn read_frames(
+    app: &App,
+    options: &Options,
+    headers: &HeaderMap,
+    frames: &mut Frames<'_>,
+) -> Result<Body, Fault> {
+    let read = collect(app, options, headers, frames).await;
     app.metrics.http_body_bytes.inc_by(frames.received);
     match &read {
         Ok(body) => app.metrics.http_inflated_bytes.inc_by(body.bytes.len() as u64),
@@ -55,6 +65,24 @@ pub async fn read(
         Err(_) => frames.discard(DISCARDED_BYTES_MAX).await,
     }
     read
+}
+
+/// The same, and the SHA-256 of the body as it came, before inflation.
+///
+/// # Errors
+///
+/// As [`read`].
+pub async fn read_digested(
+    app: &App,
+    options: &Options,
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Result<(Body, BodyDigest), Fault> {
+    let mut frames = Frames::new(body, headers, options);
+    frames.digest = Some(Sha256::new());
+    let body = read_frames(app, options, headers, &mut frames).await?;
+    let digest = frames.digest.take().expect("nobody else takes it");
+    Ok((body, digest.finalize().into()))
 }
 
 /// Reads `body` away where it is small, after an answer was found without it.
@@ -199,13 +227,23 @@ struct Frames<'o> {
     is_awaited: bool,
     /// Whether the body ended or broke off.
     is_over: bool,
+    /// Of what was received so far, where somebody wants to know.
+    digest: Option<Sha256>,
 }
 
 impl<'o> Frames<'o> {
     fn new(body: Incoming, headers: &HeaderMap, options: &'o Options) -> Self {
         let is_over = body.is_end_stream();
         let is_awaited = headers.contains_key(EXPECT);
-        Self { body, options, started: Instant::now(), received: 0, is_awaited, is_over }
+        Self {
+            body,
+            options,
+            started: Instant::now(),
+            received: 0,
+            is_awaited,
+            is_over,
+            digest: None,
+        }
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
@@ -230,6 +268,9 @@ impl<'o> Frames<'o> {
             self.received += data.len() as u64;
             if self.received > self.options.body_bytes_max.0 {
                 return Err(too_large(self.options));
+            }
+            if let Some(digest) = &mut self.digest {
+                digest.update(&data);
             }
             if !data.is_empty() {
                 return Ok(Some(data));

@@ -6,7 +6,7 @@
 //! | [`guard`] | ends connections that stand still |
 //! | [`service`] | one request: route, authenticate, plan, read, run, reply |
 //! | [`route`] | the table of paths |
-//! | [`auth`] | who sent it |
+//! | [`auth`] | who sent it, by token, password or signature |
 //! | [`body`] [`inflate`] | the body, bounded in bytes and in time, decompressed |
 //! | [`reply`] | the headers that every reply has |
 //! | [`options`] | the limits |

@@ -16,6 +16,12 @@ use crate::api::reply::{Broken, Content, Reply};
 /// Longest request id of a client that is echoed, in bytes.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
+/// The header in which clients of Amazon look for a request's id.
+pub const X_AMZN_REQUESTID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+
+/// The digits of base 32. Source: RFC 4648, 6.
+const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_INFLUXDB_VERSION: HeaderName = HeaderName::from_static("x-influxdb-version");
@@ -27,12 +33,15 @@ pub struct RequestIds {
     /// Tells this process from others.
     process: u64,
     next: AtomicU64,
+    /// Spreads numbers, so that ids do not tell how many requests there were.
+    seed: RandomState,
 }
 
 impl RequestIds {
     /// Ids that no other process gives, in all likelihood.
     pub fn new() -> Self {
-        Self { process: RandomState::new().hash_one(0), next: AtomicU64::new(1) }
+        let seed = RandomState::new();
+        Self { process: seed.hash_one(0), next: AtomicU64::new(1), seed }
     }
 
     /// The id that the client sent, if it is visible ASCII of a sane length; else one of ours.
@@ -42,6 +51,20 @@ impl RequestIds {
             .find_map(|name| headers.get(name))
             .filter(|value| is_sane(value.as_bytes()));
         sent.cloned().unwrap_or_else(|| self.make())
+    }
+
+    /// An id as Amazon's: 26 digits of base 32.
+    pub fn amzn(&self) -> HeaderValue {
+        // Relaxed: each number is given once; nothing else hangs on it.
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut bits = u128::from(self.seed.hash_one(number)) << 64 | u128::from(self.process);
+        bits ^= u128::from(number);
+        let digits = [(); 26].map(|()| {
+            let digit = BASE32[(bits & 31) as usize];
+            bits >>= 5;
+            digit
+        });
+        HeaderValue::from_bytes(&digits).expect("digits of base 32 are visible ASCII")
     }
 
     fn make(&self) -> HeaderValue {
@@ -138,6 +161,16 @@ mod tests {
             assert_ne!(with(odd).as_bytes(), odd);
         }
         assert_ne!(ids.of(&HeaderMap::new()), ids.of(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn an_id_of_amazons_kind_has_26_digits_and_is_given_once() {
+        let ids = RequestIds::new();
+        let all: std::collections::HashSet<_> = (0..1000).map(|_| ids.amzn()).collect();
+        assert_eq!(all.len(), 1000);
+        assert!(
+            all.iter().all(|id| id.len() == 26 && id.as_bytes().iter().all(|d| BASE32.contains(d)))
+        );
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub enum Endpoint {
     Metrics,
     /// The page that names the endpoints.
     Index,
+    /// The Timestream Write API.
+    Timestream,
     /// Which methods a path has.
     Options,
 }
@@ -40,6 +42,9 @@ pub enum Access {
     Open,
     /// Whoever has a token or password, where there are any.
     Known,
+    /// Whoever has signed the request, where there are access keys. The signature is over the body, so
+    /// who asks is known only after it was read.
+    Signed,
 }
 
 /// One path.
@@ -58,6 +63,11 @@ const GET: &[Method] = &[Method::GET];
 const PROBE: &[Method] = &[Method::GET, Method::HEAD];
 const QUERY: &[Method] = &[Method::GET, Method::POST];
 
+/// A page for people, and the one path of Amazon's JSON protocol.
+const TOP: &str = "/";
+const TOP_METHODS: &[Method] = &[Method::GET, Method::HEAD, Method::POST];
+
+const ALLOW_TOP: &str = "GET, HEAD, OPTIONS, POST";
 const ALLOW_POST: &str = "OPTIONS, POST";
 const ALLOW_GET: &str = "GET, OPTIONS";
 const ALLOW_PROBE: &str = "GET, HEAD, OPTIONS";
@@ -76,7 +86,7 @@ const ROUTES: [Route; 12] = [
     route("/health", PROBE, ALLOW_PROBE, Endpoint::Health, Family::V2),
     route("/ready", PROBE, ALLOW_PROBE, Endpoint::Ready, Family::V2),
     route("/metrics", PROBE, ALLOW_PROBE, Endpoint::Metrics, Family::Native),
-    route("/", PROBE, ALLOW_PROBE, Endpoint::Index, Family::Native),
+    route(TOP, TOP_METHODS, ALLOW_TOP, Endpoint::Index, Family::Native),
 ];
 
 const fn route(
@@ -116,6 +126,7 @@ impl Endpoint {
             Self::Ready => "ready",
             Self::Metrics => "metrics",
             Self::Index => "index",
+            Self::Timestream => "timestream",
             Self::Options => "options",
         }
     }
@@ -135,12 +146,16 @@ impl Endpoint {
             | Self::WriteNative
             | Self::Export
             | Self::Query => Access::Known,
+            Self::Timestream => Access::Signed,
         }
     }
 }
 
-/// Whose clients ask for `path`, whether or not it exists.
-pub fn family_of(path: &str) -> Family {
+/// Whose clients ask for `path` with `method`, whether or not it exists.
+pub fn family_of(method: &Method, path: &str) -> Family {
+    if path == TOP && method == Method::POST {
+        return Family::Timestream;
+    }
     let known = ROUTES.iter().find(|route| route.path == path).map(|route| route.family);
     known.unwrap_or_else(|| match path.get(..8) {
         Some("/api/v1/") => Family::Native,
@@ -159,6 +174,9 @@ pub fn find(method: &Method, path: &str) -> Result<Way, Fault> {
     let route = ROUTES.iter().find(|route| route.path == path).ok_or_else(|| {
         Fault::new(Kind::NotFound, "not found: GET / names the paths that there are")
     })?;
+    if path == TOP && method == Method::POST {
+        return Ok(Way { endpoint: Endpoint::Timestream, allow: route.allow });
+    }
     if route.methods.contains(method) {
         return Ok(Way { endpoint: route.endpoint, allow: route.allow });
     }
@@ -179,6 +197,8 @@ mod tests {
         assert_eq!(endpoint(Method::POST, "/write"), Ok(Endpoint::WriteV1));
         assert_eq!(endpoint(Method::HEAD, "/ping"), Ok(Endpoint::Ping));
         assert_eq!(endpoint(Method::OPTIONS, "/write"), Ok(Endpoint::Options));
+        assert_eq!(endpoint(Method::POST, "/"), Ok(Endpoint::Timestream));
+        assert_eq!(endpoint(Method::GET, "/"), Ok(Endpoint::Index));
         let fault = endpoint(Method::GET, "/write").unwrap_err();
         assert_eq!(fault.kind, Kind::MethodNotAllowed { allow: "OPTIONS, POST" });
         assert_eq!(endpoint(Method::POST, "/write/").unwrap_err().status(), 404);
@@ -194,8 +214,9 @@ mod tests {
             ("/api/v1/nothing", Family::Native),
             ("/api/v1", Family::V1),
             ("/äöü/äöü", Family::V1),
+            ("/", Family::Timestream),
         ] {
-            assert_eq!(family_of(path), family, "{path}");
+            assert_eq!(family_of(&Method::POST, path), family, "{path}");
         }
     }
 

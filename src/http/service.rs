@@ -10,18 +10,20 @@ use hyper::{Request, Response, StatusCode};
 use prometheus::IntGauge;
 use tracing::{debug, error};
 
-use super::auth::Keyring;
+use super::auth::sigv4::BodyDigest;
+use super::auth::{Keyring, Proof};
 use super::body;
 use super::guard::Phase;
 use super::options::Options;
-use super::reply::{self, Outgoing, RequestIds};
+use super::reply::{self, Outgoing, RequestIds, X_AMZN_REQUESTID};
 use super::route::{self, Access, Endpoint, Way};
 use crate::api::call::{Body, Call, Caller};
-use crate::api::fault::{Fault, Kind};
+use crate::api::fault::{Family, Fault, Kind};
 use crate::api::params::Params;
 use crate::api::reply::Reply;
+use crate::api::timestream::exception::Exception;
 use crate::api::write::{self, Plan};
-use crate::api::{App, export, influx, influxql, native, ops};
+use crate::api::{App, export, influx, influxql, native, ops, timestream};
 
 /// When to send a request again that took too long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -71,7 +73,7 @@ impl Service {
         let started = self.app.clock.monotonic();
         let (head, body) = request.into_parts();
         let id = self.ids.of(&head.headers);
-        let family = route::family_of(head.uri.path());
+        let family = route::family_of(&head.method, head.uri.path());
         let way = route::find(&head.method, head.uri.path());
         let label = way.as_ref().map_or(route::NOWHERE, |way| way.endpoint.label());
         let result = match way {
@@ -87,6 +89,10 @@ impl Service {
             }
             fault.reply(family)
         });
+        let reply = match family {
+            Family::Timestream => reply.with(X_AMZN_REQUESTID, self.ids.amzn()),
+            _ => reply,
+        };
         debug!(endpoint = label, request_id = ?id, status = reply.status.as_u16(), "answered");
         metrics.http_requests.with_label_values(&[label, reply.status.as_str()]).inc();
         metrics.http_request_duration.record(self.app.clock.monotonic().saturating_sub(started));
@@ -109,6 +115,13 @@ impl Service {
                 let body = self.read(&head, body).await?;
                 self.write(&plan, &call.caller, body).await
             }
+            Work::Timestream(operation, proof) => {
+                let proved = self.proved(&head, body, *proof).await?;
+                Ok(match proved {
+                    Ok((caller, body)) => self.timestream(operation, &head, caller, body).await,
+                    Err(exception) => exception.reply(),
+                })
+            }
             Work::Query => {
                 let form = self.read(&head, body).await?;
                 influxql::answer(&self.app, &call, &form.bytes)
@@ -124,16 +137,40 @@ impl Service {
         body::read(&self.app, &self.options, &head.headers, body).await
     }
 
+    /// Reads the body, and finds who has signed it.
+    async fn proved(
+        &self,
+        head: &Parts,
+        body: Incoming,
+        proof: Proof,
+    ) -> Result<Result<(Arc<Caller>, Body), Exception>, Fault> {
+        let (app, options) = (&self.app, &self.options);
+        let (body, digest) = if proof.is_signed() {
+            body::read_digested(app, options, &head.headers, body).await?
+        } else {
+            (body::read(app, options, &head.headers, body).await?, BodyDigest::default())
+        };
+        let caller = proof.caller(head, &digest, timestream::SERVICE, app.clock.wall_ns());
+        Ok(caller.map(|caller| (caller, body)))
+    }
+
+    async fn timestream(
+        &self,
+        operation: timestream::Operation,
+        head: &Parts,
+        caller: Arc<Caller>,
+        body: Body,
+    ) -> Reply {
+        let request = timestream::Request::new(operation, &head.headers, caller, body);
+        let timeout = self.options.request_timeout.0;
+        let answer = tokio::time::timeout(timeout, timestream::answer(&self.app, request)).await;
+        answer.unwrap_or_else(|_elapsed| too_late(timeout).reply(Family::Timestream))
+    }
+
     async fn write(&self, plan: &Plan, caller: &Caller, body: Body) -> Result<Reply, Fault> {
         let timeout = self.options.request_timeout.0;
         let run = write::run(&self.app, caller, plan, body);
-        tokio::time::timeout(timeout, run).await.unwrap_or_else(|_elapsed| {
-            let message = format!(
-                "not answered within {} s: whether the request is stored is unknown, send it again",
-                timeout.as_secs()
-            );
-            Err(Fault::new(Kind::Busy { retry_after: RETRY_AFTER }, message))
-        })
+        tokio::time::timeout(timeout, run).await.unwrap_or_else(|_elapsed| Err(too_late(timeout)))
     }
 
     /// What is to be done, found without the body.
@@ -141,8 +178,10 @@ impl Service {
         let params = Params::parse(head.uri.query().unwrap_or_default())?;
         let caller = match way.endpoint.access() {
             Access::Open => Arc::new(Caller::anonymous()),
+            // Until the body was read.
+            Access::Signed => Arc::new(Caller::nobody()),
             Access::Known => {
-                let family = route::family_of(head.uri.path());
+                let family = route::family_of(&head.method, head.uri.path());
                 self.keyring.identify(&head.headers, &params, family)?
             }
         };
@@ -157,6 +196,14 @@ impl Service {
             Endpoint::WriteV2 => Work::Write(influx::plan_v2(call)?),
             Endpoint::WriteV3 => Work::Write(influx::plan_v3(call)?),
             Endpoint::WriteNative => Work::Write(native::plan(call)?),
+            Endpoint::Timestream => {
+                let operation = timestream::Operation::of(call.headers);
+                let proof = || self.keyring.claim(call.headers, &call.params);
+                match operation.and_then(|operation| Ok((operation, proof()?))) {
+                    Ok((operation, proof)) => Work::Timestream(operation, Box::new(proof)),
+                    Err(exception) => Work::Answered(exception.reply()),
+                }
+            }
             Endpoint::Query => Work::Query,
             Endpoint::Export => Work::Answered(export::answer(app, call)?),
             Endpoint::Ping => Work::Answered(ops::ping(call)?),
@@ -172,12 +219,22 @@ impl Service {
     }
 }
 
+fn too_late(timeout: Duration) -> Fault {
+    let message = format!(
+        "not answered within {} s: whether the request is stored is unknown, send it again",
+        timeout.as_secs()
+    );
+    Fault::new(Kind::Busy { retry_after: RETRY_AFTER }, message)
+}
+
 /// What is left to do once a request's head was read.
 enum Work {
     /// Nothing.
     Answered(Reply),
     /// Take the body as records.
     Write(Plan),
+    /// Take the body as the input of an operation.
+    Timestream(timestream::Operation, Box<Proof>),
     /// Look for a query in the body, if there is none in the head.
     Query,
 }

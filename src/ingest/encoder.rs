@@ -8,7 +8,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use super::rules::{Rules, broken};
-use super::{Ask, Durability, NamedRefusal, Options, Receipt};
+use super::{Ask, Durability, NamedRefusal, Options, Protocol, Receipt};
 use crate::base::class::Class;
 use crate::engine::catalog::{Catalog, CatalogError, Table, TableSettings};
 use crate::record::codec::{FamilyId, LayoutId, PAYLOAD_BYTES_MAX, PayloadBuilder};
@@ -231,7 +231,8 @@ impl<'e> Encoder<'e> {
         record: &Record<'_>,
         settings: &TableSettings,
     ) -> Result<Arc<Table>, Broken> {
-        if !self.options.create_tables {
+        // Clients of Timestream make their tables themselves; one that is missing was just deleted.
+        if !self.options.create_tables || self.ask.protocol == Protocol::Timestream {
             let is_own = record.database == self.ask.database;
             if is_own && !self.catalog.has_database(record.database) {
                 self.outcome.database_not_found = Some(record.database.to_owned());

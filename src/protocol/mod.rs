@@ -3,3 +3,4 @@
 
 pub mod line;
 pub mod json;
+pub mod timestream;

@@ -21,6 +21,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 use tracing::{error, info};
 
+use crate::api::timestream::answers::Answers;
 use crate::api::{App, EXPORTS_MAX, Mapping};
 use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::lsn::Lsn;
@@ -345,6 +346,7 @@ fn app(core: &Core) -> App {
     App {
         ingest: core.ingest.clone(),
         engine: Arc::clone(&core.engine),
+        catalog: Arc::clone(&core.catalog),
         tables: Arc::clone(&status) as Arc<dyn crate::api::Tables>,
         status,
         metrics: core.metrics.clone(),
@@ -354,6 +356,7 @@ fn app(core: &Core) -> App {
             version_field: options.version_field().map(str::to_owned),
         },
         clock: Arc::clone(&core.clock),
+        answers: Arc::new(Answers::new(Arc::clone(&core.clock))),
         exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
     }
 }

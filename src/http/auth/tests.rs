@@ -141,3 +141,59 @@ fn secrets_come_from_files_and_are_never_printed() {
     options.tokens[1].token = Some(Secret::new("two".into()));
     assert!(matches!(Keyring::load(&options), Err(AuthError::NotOne { .. })));
 }
+
+fn with_keys(more: &str) -> Options {
+    let key = "[[access_keys]]\nid = \"AKID\"\nsecret = \"s3cret\"\nwrite = [\"fleet\"]\n";
+    toml::from_str(&format!("{more}\n{key}")).unwrap()
+}
+
+/// Who a request with this `Authorization` would be, or the error.
+fn claimed(options: &Options, header: Option<&str>) -> Result<String, Code> {
+    let mut headers = HeaderMap::new();
+    if let Some(header) = header {
+        headers.insert(AUTHORIZATION, HeaderValue::from_str(header).unwrap());
+    }
+    let claim = Keyring::load(options).unwrap().claim(&headers, &Params::default());
+    claim.map_err(|exception| exception.code).map(|proof| match proof {
+        Proof::Known(caller) => caller.name.clone(),
+        Proof::Signed { caller, .. } => format!("{}, if the signature is right", caller.name),
+    })
+}
+
+const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=AKID/20260101/r/timestream/aws4_request, \
+                      SignedHeaders=host, Signature=0";
+
+#[test]
+fn a_signature_is_claimed_for_a_known_key_only_and_any_will_do_where_nobody_is_named() {
+    let nobody = Options::default();
+    assert_eq!(claimed(&nobody, Some(SIGNED)).as_deref(), Ok("anonymous"));
+    assert_eq!(claimed(&nobody, None).as_deref(), Ok("anonymous"));
+    let keys = with_keys("");
+    assert_eq!(claimed(&keys, Some(SIGNED)).as_deref(), Ok("AKID, if the signature is right"));
+    let other = SIGNED.replace("AKID", "OTHER");
+    assert_eq!(claimed(&keys, Some(&other)), Err(Code::UnrecognizedClient));
+    assert_eq!(claimed(&keys, None), Err(Code::MissingAuthenticationToken));
+    // Whoever shows a key means it, also where nobody needs one.
+    let open = with_keys("anonymous = true");
+    assert_eq!(claimed(&open, Some(&other)), Err(Code::UnrecognizedClient));
+    assert_eq!(claimed(&open, None).as_deref(), Ok("anonymous"));
+    // Tokens and users are somebody: a signature by an unknown key is not them.
+    assert_eq!(claimed(&options(), Some(SIGNED)), Err(Code::UnrecognizedClient));
+    assert_eq!(claimed(&options(), Some("Bearer s3cret")).as_deref(), Ok("agent"));
+}
+
+#[test]
+fn an_access_key_is_somebody_so_others_are_kept_out_and_its_secret_is_never_shown() {
+    let keys = with_keys("");
+    assert!(keys.is_sufficient_for("0.0.0.0:80".parse().unwrap()));
+    assert_eq!(identify(&keys, None, "").unwrap_err().status(), 401);
+    assert!(!format!("{keys:?}{}", toml::to_string(&keys).unwrap()).contains("s3cret"));
+    for wrong in [
+        "[[access_keys]]\nid = \"AKID\"\nsecret = \"other\"",
+        "[[access_keys]]\nid = \"\"\nsecret = \"other\"",
+        "[[access_keys]]\nid = \"NEW\"",
+        "[[access_keys]]\nid = \"NEW\"\nsecret = \"\"",
+    ] {
+        assert!(Keyring::load(&with_keys(wrong)).is_err(), "{wrong}");
+    }
+}

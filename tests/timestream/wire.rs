@@ -1,0 +1,101 @@
+//! What no SDK shows: broken connections, and refusals of the floor below the API.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+use tidegate::base::clock::{Clock as _, SystemClock};
+
+use super::catalog::call;
+use super::common::gateway::{Gateway, Place};
+
+/// A server with one table, and records for it.
+fn with_table(settings: &str) -> (Place, Gateway) {
+    let place = Place::new(settings);
+    let server = place.start();
+    let names = json!({ "DatabaseName": "db1", "TableName": "cpu" });
+    for operation in ["CreateDatabase", "CreateTable"] {
+        let (status, answer) =
+            call(&mut server.client(), operation, &names).expect("it is answered");
+        assert_eq!(status, 200, "{answer}");
+    }
+    (place, server)
+}
+
+fn record(host: &str, value: u64, version: u64) -> Value {
+    json!({
+        "Dimensions": [{ "Name": "host", "Value": host }], "MeasureName": "m",
+        "MeasureValue": value.to_string(), "MeasureValueType": "BIGINT",
+        "Time": (SystemClock::new().wall_ns() / 3_600_000_000_000 * 3_600_000).to_string(),
+        "Version": version,
+    })
+}
+
+const WRITE: &str = "Timestream_20181101.WriteRecords";
+
+/// The second record supersedes the first, so that a second execution would refuse the first.
+#[test]
+fn a_request_whose_connection_broke_is_repeated_with_success() {
+    let (_place, server) = with_table("");
+    for round in 0..20 {
+        let host = round.to_string();
+        let records = [record(&host, 1, 1), record(&host, 2, 2)];
+        let body = json!({ "DatabaseName": "db1", "TableName": "cpu", "Records": records });
+        let (body, id) = (body.to_string(), format!("call-{round}"));
+        let head = format!(
+            "POST / HTTP/1.1\r\nHost: t\r\nX-Amz-Target: {WRITE}\r\namz-sdk-invocation-id: {id}\r\n\
+             Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut broken = TcpStream::connect(server.address).unwrap();
+        broken.write_all(format!("{head}{body}").as_bytes()).unwrap();
+        if round % 2 == 0 {
+            // The answer is on its way, and never heard.
+            broken.read_exact(&mut [0]).unwrap();
+        }
+        drop(broken);
+        let headers = [("X-Amz-Target", WRITE), ("amz-sdk-invocation-id", &*id)];
+        let reply = server.client().post("/", &headers, body.as_bytes()).unwrap();
+        assert_eq!(reply.status, 200, "round {round}: {}", reply.text());
+        assert_eq!(reply.json()["RecordsIngested"]["Total"], 2);
+    }
+    let stands = server.client().get("/api/v1/export?db=db1&table=cpu").unwrap().text();
+    let second = stands.lines().filter(|line| line.contains("\"version\":2"));
+    assert_eq!((stands.lines().count(), second.count()), (20, 20), "one record a host:\n{stands}");
+}
+
+#[test]
+fn what_the_floor_below_refuses_has_the_shape_that_sdks_read_and_repeat() {
+    let limits = "[server]\nbody_bytes_max = \"1 MiB\"\ninflated_bytes_max = \"1 MiB\"\n\
+                  [ingest]\nmemory_bytes_max = \"1 MiB\"\nadmit_wait = \"0ms\"";
+    let (_place, server) = with_table(limits);
+    let headers = [("X-Amz-Target", WRITE)];
+    let large = vec![b' '; (1 << 20) + 1];
+    let reply = server.client().post("/", &headers, &large).unwrap();
+    assert_eq!(reply.status, 413);
+    assert!(reply.json()["__type"].as_str().unwrap().ends_with("#RequestEntityTooLargeException"));
+    assert_eq!(reply.header("x-amzn-requestid").map(str::len), Some(26));
+    // Somebody holds the memory.
+    let mut holding = TcpStream::connect(server.address).unwrap();
+    let head = "POST / HTTP/1.1\r\nHost: t\r\nX-Amz-Target: Timestream_20181101.WriteRecords\r\n\
+                Content-Length: 1000000\r\n\r\n ";
+    holding.write_all(head.as_bytes()).unwrap();
+    let is_held = || server.metric("tidegate_ingest_in_flight_bytes") >= 1_000_000.0;
+    super::common::wait_for("the memory to be held", std::time::Duration::from_mins(1), || {
+        is_held().then_some(())
+    });
+    let reply = server.client().post("/", &headers, &large[..500_000]).unwrap();
+    assert_eq!(reply.status, 429);
+    assert_eq!(reply.json()["__type"], "com.amazonaws.timestream.v20181101#ThrottlingException");
+    assert_eq!(reply.header("x-amz-retry-after"), Some("1000"));
+    assert_eq!(reply.header("content-type"), Some("application/x-amz-json-1.0"));
+    drop(holding);
+}
+
+#[test]
+fn a_browser_still_gets_the_page() {
+    let (_place, server) = with_table("");
+    let reply = server.client().get("/").unwrap();
+    assert_eq!(reply.status, 200);
+    assert!(reply.text().contains("Timestream"));
+}
