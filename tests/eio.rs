@@ -13,6 +13,7 @@ mod common;
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
@@ -78,7 +79,8 @@ impl BadDisk {
             ],
         );
         let socket = disk.dir.join("socket");
-        wait_for("nbdkit's socket", END_MAX, || socket.exists().then_some(()));
+        // The file of a socket is there before anybody listens, and nbdfuse asks only once.
+        wait_for("nbdkit's socket", END_MAX, || UnixStream::connect(&socket).ok().map(drop));
         disk.tool("nbdfuse", &["device", "--unix", "socket"]);
         let device = disk.device();
         wait_for("nbdfuse's file", END_MAX, || {
