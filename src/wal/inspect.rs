@@ -38,6 +38,20 @@ pub struct Overview {
     begin: u64,
 }
 
+/// Whether a log was ever begun in `dir`: it has a segment or a checkpoint, sound or not.
+///
+/// # Errors
+///
+/// [`WalError::Io`]: the directory cannot be listed. That there is none is no error.
+pub fn has_log(dir: &Path) -> Result<bool, WalError> {
+    let names = match RealDisk::read_only(dir).list() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        names => names.map_err(failed(dir))?,
+    };
+    let of_log = |name: &String| segment::number_in(name).is_some() || name == checkpoint::NAME;
+    Ok(names.iter().any(of_log))
+}
+
 /// What the checkpoint file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checkpoint {
