@@ -381,6 +381,13 @@ impl Verdict {
         self.damage.is_empty()
     }
 
+    /// The last frame that a start finds or knows to have been there.
+    pub fn end(&self) -> Lsn {
+        let walked = self.walked.values().map(Walked::end);
+        let begun = self.overview.segments.iter().map(|segment| segment.first().previous());
+        walked.chain(begun).chain([self.overview.checkpoint.durable()]).max().unwrap_or_default()
+    }
+
     /// Sound frames of all segments.
     pub fn frames(&self) -> u64 {
         self.walked.values().map(|walked| walked.frames).sum()
