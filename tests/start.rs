@@ -34,16 +34,23 @@ fn wal(place: &Place, arguments: &[&str]) -> (Option<i32>, String) {
     (status.code(), said.concat())
 }
 
-/// Takes a folder or file of the data away, to be put back.
+/// Takes a folder of the data away, to be put back.
 fn away(place: &Place, name: &str) -> (PathBuf, PathBuf) {
-    let (from, to) = (place.data().join(name), place.file("away"));
-    fs::rename(&from, &to).expect("it can be moved");
+    let (from, to) = (place.data().join(name), place.file(&format!("{name}-away")));
+    rename(&from, &to);
     (from, to)
 }
 
 fn put_back((from, to): &(PathBuf, PathBuf)) {
-    drop(fs::remove_dir_all(from));
-    fs::rename(to, from).expect("it can be moved back");
+    if from.is_dir() {
+        fs::remove_dir(from).expect("nothing was made in it");
+    }
+    rename(to, from);
+}
+
+#[expect(clippy::disallowed_methods, reason = "no power is cut here")]
+fn rename(from: &Path, to: &Path) {
+    fs::rename(from, to).expect("it can be moved");
 }
 
 fn is_empty(dir: &Path) -> bool {
@@ -66,7 +73,7 @@ fn tables_that_are_not_mounted_are_not_begun_anew() {
         "{said}"
     );
     assert!(is_empty(&tables.0), "nothing is made below a mount that is away");
-    let log = away_log(&place);
+    let log = away(&place, "wal");
     let (code, said) = wal(&place, &["begin"]);
     assert!(code == Some(1) && said.contains("has no manifest.json"), "{said}");
     assert!(is_empty(&tables.0), "nor by the command");
@@ -74,12 +81,6 @@ fn tables_that_are_not_mounted_are_not_begun_anew() {
     put_back(&tables);
     assert_eq!(place.exported("iot", "weather").len(), 4);
     place.start().stop();
-}
-
-fn away_log(place: &Place) -> (PathBuf, PathBuf) {
-    let (from, to) = (place.data().join("wal"), place.file("log-away"));
-    fs::rename(&from, &to).expect("it can be moved");
-    (from, to)
 }
 
 /// Numbers would be given again, and one database's records appear in another one's table.
@@ -115,7 +116,7 @@ fn a_log_that_is_gone_is_not_begun_in_silence() {
     send(&server, "iot", 0..3);
     // Killed: nothing is in the tables yet, so their marks tell nothing.
     server.kill();
-    let log = away_log(&place);
+    let log = away(&place, "wal");
     for _ in 0..2 {
         let said = refused(&place);
         assert!(said.contains("wal.dir") && said.contains("tidegate wal begin"), "{said}");
@@ -143,7 +144,7 @@ fn verify_and_salvage_say_that_the_tables_are_ahead_of_the_log() {
     other.start().stop();
     assert_eq!(wal(&place, &["verify"]).0, Some(0));
     fs::remove_dir_all(place.data().join("wal")).expect("it can be lost");
-    fs::rename(other.data().join("wal"), place.data().join("wal")).expect("it can be mistaken");
+    rename(&other.data().join("wal"), &place.data().join("wal"));
     assert!(refused(&place).contains("the tables hold frames up to 5"));
     let to = place.file("broken");
     let salvage = ["salvage", "--to", to.to_str().expect("a plain path")];

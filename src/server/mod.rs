@@ -206,13 +206,7 @@ impl Core {
         let observer = Arc::new(LogObserver::new(metrics.clone()));
         let wal = Wal::open(&config.wal, Arc::clone(&clock), poison.clone(), observer)?;
         let count = config.shards.effective_count();
-        let catalog = Arc::new(Catalog::open(&config.data_dir)?);
-        fit::check_tables_are_there(&wal, &config.engine.embedded.dir)?;
-        fit::check_catalog_of(&wal, &catalog, &config.data_dir)?;
-        let engine = config.engine.embedded.clone();
-        let engine = Embedded::open(engine, count, Arc::clone(&catalog), Arc::clone(&clock))?;
-        let engine: Arc<dyn TableEngine> = Arc::new(engine);
-        fit::check_log_of(&*engine, &wal, &config.wal.dir)?;
+        let (catalog, engine) = open_tables(&config, count, &wal, &clock)?;
         let store = Arc::new(Store::in_directory(Path::new(&config.rejects.url))?);
         let reporter =
             Reporter::new(store, Arc::clone(&clock), metrics.clone(), Arc::clone(&stopping));
@@ -411,6 +405,22 @@ fn app(core: &Core) -> App {
         clock: Arc::clone(&core.clock),
         exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
     }
+}
+
+/// Catalog and engine, once it is known that they are those of the log.
+fn open_tables(
+    config: &Config,
+    shards: usize,
+    wal: &Wal,
+    clock: &SharedClock,
+) -> Result<(Arc<Catalog>, Arc<dyn TableEngine>), StartError> {
+    let options = config.engine.embedded.clone();
+    fit::check_tables_are_there(wal, &options.dir)?;
+    let catalog = Arc::new(Catalog::open(&config.data_dir)?);
+    fit::check_catalog_of(wal, &catalog, &config.data_dir)?;
+    let engine = Embedded::open(options, shards, Arc::clone(&catalog), Arc::clone(clock))?;
+    fit::check_log_of(&engine, wal, &config.wal.dir)?;
+    Ok((catalog, Arc::new(engine)))
 }
 
 fn make_folder(path: &Path) -> Result<(), StartError> {
