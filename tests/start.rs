@@ -43,7 +43,8 @@ fn away(place: &Place, name: &str) -> (PathBuf, PathBuf) {
 
 fn put_back((from, to): &(PathBuf, PathBuf)) {
     if from.is_dir() {
-        fs::remove_dir(from).expect("nothing was made in it");
+        // A command that was refused leaves its lock file in the log's folder.
+        fs::remove_dir_all(from).expect("it can be removed");
     }
     rename(to, from);
 }
