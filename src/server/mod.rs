@@ -9,6 +9,7 @@
 //! [`Server`] adds the socket. The socket answers from the first moment, but `/ready`
 //! says so only when the shards have executed what the log held at the start.
 
+mod fit;
 mod status;
 
 use std::net::SocketAddr;
@@ -35,8 +36,8 @@ use crate::http::service::Service;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::object::{ObjectError, Store};
-use crate::record::Reason;
-use crate::record::codec::Bucket;
+use crate::record::codec::CodecError;
+use crate::record::{Reason, TableId};
 use crate::reject::Reporter;
 use crate::shard::{self, Shards};
 use crate::wal::{Wal, WalError};
@@ -108,6 +109,56 @@ pub enum StartError {
         /// The last frame of the log.
         durable: Lsn,
     },
+    /// There are tables and no log at all: a new one would give the numbers of its frames again, and
+    /// what the lost one held would be missed by nobody.
+    #[error(
+        "the catalog in {} has tables, but there is no log in {}: put it back or mount its folder, or \
+         point wal.dir at it; where it is lost for good, `tidegate wal begin --help` tells how to go on \
+         without it",
+        data.display(), dir.display()
+    )]
+    LogMissing {
+        /// The log's folder.
+        dir: PathBuf,
+        /// The data folder.
+        data: PathBuf,
+    },
+    /// The log says that records are in the tables, and there are none.
+    #[error(
+        "the log says that frames up to {stored} are stored in the tables, but {} has no manifest.json: \
+         mount or restore the folder, or point engine.embedded.dir at it",
+        dir.display()
+    )]
+    TablesMissing {
+        /// The tables' folder.
+        dir: PathBuf,
+        /// The log's checkpoint.
+        stored: Lsn,
+    },
+    /// A frame names a table that the catalog never had: the next table made would get its records.
+    #[error(
+        "frame {lsn} of the log has records of table number {table}, which {} never gave: the catalog \
+         is missing, lost its end, or is an older copy; restore the catalog.log that this log was \
+         written with",
+        path.display()
+    )]
+    CatalogBehind {
+        /// The catalog's file.
+        path: PathBuf,
+        /// The frame.
+        lsn: Lsn,
+        /// The number.
+        table: TableId,
+    },
+    /// A frame to be replayed is of no format that this build reads.
+    #[error("frame {lsn} of the log cannot be read")]
+    Frame {
+        /// The frame.
+        lsn: Lsn,
+        /// What is wrong with it.
+        #[source]
+        source: CodecError,
+    },
 }
 
 /// Log, engine and everything between them, running.
@@ -150,15 +201,13 @@ impl Core {
         metrics.start_reasons_at_zero(Reason::ALL.iter().map(|reason| reason.code()));
         metrics.start_time_seconds.set(clock.wall_ns() / 1_000_000_000);
         let stopping = Arc::new(AtomicBool::new(false));
+        // Before a log is made where one is missing.
+        fit::check_log_is_there(&config)?;
         // The log first: its lock keeps a second process out of the whole folder.
         let observer = Arc::new(LogObserver::new(metrics.clone()));
         let wal = Wal::open(&config.wal, Arc::clone(&clock), poison.clone(), observer)?;
         let count = config.shards.effective_count();
-        let catalog = Arc::new(Catalog::open(&config.data_dir)?);
-        let engine = config.engine.embedded.clone();
-        let engine = Embedded::open(engine, count, Arc::clone(&catalog), Arc::clone(&clock))?;
-        let engine: Arc<dyn TableEngine> = Arc::new(engine);
-        check_log_of(&*engine, &wal, &config.wal.dir)?;
+        let (catalog, engine) = open_tables(&config, count, &wal, &clock)?;
         let store = Arc::new(Store::in_directory(Path::new(&config.rejects.url))?);
         let reporter =
             Reporter::new(store, Arc::clone(&clock), metrics.clone(), Arc::clone(&stopping));
@@ -361,14 +410,20 @@ fn app(core: &Core) -> App {
     }
 }
 
-/// Refuses a log that ends before what the engine has stored of it.
-fn check_log_of(engine: &dyn TableEngine, wal: &Wal, dir: &Path) -> Result<(), StartError> {
-    let stored = Bucket::all().map(|bucket| engine.stored(bucket)).max().unwrap_or_default();
-    let durable = wal.marks().durable;
-    if stored <= durable {
-        return Ok(());
-    }
-    Err(StartError::LogBehind { dir: dir.to_owned(), stored, durable })
+/// Catalog and engine, once it is known that they are those of the log.
+fn open_tables(
+    config: &Config,
+    shards: usize,
+    wal: &Wal,
+    clock: &SharedClock,
+) -> Result<(Arc<Catalog>, Arc<dyn TableEngine>), StartError> {
+    let options = config.engine.embedded.clone();
+    fit::check_tables_are_there(wal, &options.dir)?;
+    let catalog = Arc::new(Catalog::open(&config.data_dir)?);
+    fit::check_catalog_of(wal, &catalog, &config.data_dir)?;
+    let engine = Embedded::open(options, shards, Arc::clone(&catalog), Arc::clone(clock))?;
+    fit::check_log_of(&engine, wal, &config.wal.dir)?;
+    Ok((catalog, Arc::new(engine)))
 }
 
 fn make_folder(path: &Path) -> Result<(), StartError> {

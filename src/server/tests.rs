@@ -31,20 +31,124 @@ fn write(core: &Core, text: &str, durability: Durability) -> Receipt {
     runtime.block_on(accepted).unwrap()
 }
 
+/// Writes one record, and stops: it is in the files, and the checkpoint says so.
+fn stopped_with_a_record(dir: &Path) {
+    let mut core = Core::open(&config(dir)).unwrap();
+    write(&core, "m,site=a v=1 1", Durability::Applied);
+    core.close();
+}
+
+/// Writes one record that stays in the log alone.
+fn killed_with_a_record(dir: &Path) {
+    let core = Core::open(&config(dir)).unwrap();
+    write(&core, "m,site=a v=1 1", Durability::Applied);
+    // As SIGKILL would: nothing of it may be flushed.
+    copy_of(dir, &dir.with_extension("copy"));
+    drop(core);
+    std::fs::remove_dir_all(dir).unwrap();
+    copy_of(&dir.with_extension("copy"), dir);
+}
+
+fn copy_of(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_of(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn refused(dir: &Path) -> StartError {
+    Core::open(&config(dir)).map(drop).expect_err("it starts")
+}
+
 /// Its first frames would get the numbers of frames that are stored, and be left out as stored.
 #[test]
 fn a_log_that_ends_before_what_is_stored_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut core = Core::open(&config(dir.path())).unwrap();
-    write(&core, "m,site=a v=1 1", Durability::Applied);
-    core.close();
-    drop(core);
-    std::fs::remove_dir_all(dir.path().join("wal")).unwrap();
-    let refused = Core::open(&config(dir.path())).map(drop);
-    let Err(StartError::LogBehind { stored, durable, .. }) = refused else {
-        panic!("started: {refused:?}")
-    };
+    let place = tempfile::tempdir().unwrap();
+    let (dir, other) = (place.path().join("data"), place.path().join("other"));
+    stopped_with_a_record(&dir);
+    drop(Core::open(&config(&other)).unwrap());
+    std::fs::remove_dir_all(dir.join("wal")).unwrap();
+    copy_of(&other.join("wal"), &dir.join("wal"));
+    let StartError::LogBehind { stored, durable, .. } = refused(&dir) else { panic!() };
     assert_eq!((stored, durable), (Lsn(1), Lsn::ZERO));
+}
+
+/// What the lost log held would be missed by nobody.
+#[test]
+fn no_log_is_begun_beside_tables() {
+    for end in [stopped_with_a_record, killed_with_a_record] {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("data");
+        end(&dir);
+        for name in ["checkpoint", "00000000000000000001.wal"] {
+            assert!(dir.join("wal").join(name).is_file(), "{name}");
+        }
+        std::fs::remove_dir_all(dir.join("wal")).unwrap();
+        // Twice: the first refusal makes nothing that a second start takes for a log.
+        for _ in 0..2 {
+            assert!(matches!(refused(&dir), StartError::LogMissing { .. }));
+        }
+        std::fs::create_dir(dir.join("wal")).unwrap();
+        assert!(matches!(refused(&dir), StartError::LogMissing { .. }));
+    }
+}
+
+#[test]
+fn a_start_that_was_cut_between_log_and_catalog_is_gone_on_with() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("data");
+    drop(Core::open(&config(&dir)).unwrap());
+    std::fs::remove_file(dir.join("catalog.log")).unwrap();
+    std::fs::remove_file(dir.join("tables/manifest.json")).unwrap();
+    drop(Core::open(&config(&dir)).unwrap());
+    std::fs::remove_dir_all(dir.join("wal")).unwrap();
+    drop(Core::open(&config(&dir)).unwrap());
+}
+
+#[test]
+fn no_tables_are_begun_where_the_log_says_that_there_are_some() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("data");
+    stopped_with_a_record(&dir);
+    let tables = config(&dir).placed().engine.embedded.dir;
+    let away = place.path().join("away");
+    copy_of(&tables, &away);
+    std::fs::remove_dir_all(&tables).unwrap();
+    let error = refused(&dir);
+    assert!(matches!(&error, StartError::TablesMissing { stored: Lsn(1), .. }), "{error}");
+    assert!(!tables.exists(), "nothing is made in the place of what may be mounted there");
+    copy_of(&away, &tables);
+    drop(Core::open(&config(&dir)).unwrap());
+}
+
+/// The next table would get the number, and the records with it.
+#[test]
+fn a_catalog_without_a_table_of_the_log_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("data");
+    killed_with_a_record(&dir);
+    let catalog = dir.join("catalog.log");
+    let whole = std::fs::read(&catalog).unwrap();
+    let lines = whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+    let header = lines.map(|(at, _)| at + 1).next().unwrap();
+    for cut in [None, Some(0), Some(header)] {
+        match cut {
+            None => std::fs::remove_file(&catalog).unwrap(),
+            Some(bytes) => std::fs::write(&catalog, &whole[..bytes]).unwrap(),
+        }
+        let error = refused(&dir);
+        let is_it =
+            matches!(&error, StartError::CatalogBehind { lsn: Lsn(1), table: TableId(1), .. });
+        assert!(is_it && error.to_string().contains("catalog.log"), "{cut:?}: {error}");
+    }
+    std::fs::write(&catalog, &whole).unwrap();
+    let core = Core::open(&config(&dir)).unwrap();
+    assert!(core.wait_replayed());
 }
 
 #[test]

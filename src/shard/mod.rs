@@ -153,6 +153,14 @@ pub enum Ended {
     /// A frame cannot be read.
     #[error("a frame cannot be read")]
     Codec(#[from] crate::record::codec::CodecError),
+    /// A frame has records of a table that the catalog never had, so the two do not belong together.
+    #[error("frame {lsn} has records of table number {table}, which the catalog never gave")]
+    NeverNumbered {
+        /// The frame.
+        lsn: crate::base::lsn::Lsn,
+        /// The number.
+        table: crate::record::TableId,
+    },
     /// The log cannot be read.
     #[error("the log cannot be read")]
     Wal(#[from] wal::WalError),

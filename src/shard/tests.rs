@@ -277,15 +277,17 @@ fn frames_of_a_deleted_table_are_dropped_without_a_report() {
     house.shards.stop();
 }
 
-/// A log beside another catalog: nothing of it is dropped in silence.
+/// A log beside another catalog: the next table that is made would get the records.
 #[test]
-fn frames_of_a_table_that_never_was_are_reported() {
+fn a_frame_of_a_table_that_never_was_ends_the_server() {
     let mut house = House::new(|_| Ok(Outcome::Stored));
     house.table = TableId(77);
-    assert_eq!(house.append(1).recv_timeout(WAIT_MAX), Ok(Lsn(1)));
-    let reports = house.reports();
-    assert!(reports.len() == 1 && reports[0].starts_with("records/unknown/77/"), "{reports:?}");
+    assert!(house.append(1).recv_timeout(WAIT_MAX).is_err(), "nobody is told that it is applied");
+    let reason = house.parts.poison.reason().expect("the poison is thrown").to_owned();
+    assert!(reason.contains("frame 1 ") && reason.contains("table number 77"), "{reason}");
+    assert_eq!(house.reports(), [""; 0]);
     house.shards.stop();
+    assert_eq!(house.parts.wal.marks().applied, Lsn::ZERO, "the log keeps it");
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::engine::{EngineError, ShardId, TableEngine};
 use crate::metrics::Metrics;
 use crate::metrics::catalog::{BATCH_CAUSES, OUTCOMES};
 use crate::record::codec::{Bucket, CodecError, Family, Layout, Payload, RecordView, RefusedLine};
-use crate::record::request::{Outcome, Rejection, WriteRequest};
+use crate::record::request::{Outcome, WriteRequest};
 use crate::record::window::Store;
 use crate::record::{Reason, TableId};
 use crate::reject::report::{Content, Place};
@@ -277,16 +277,17 @@ impl Turn<'_> {
         worker.counters.batches[cause as usize].inc();
         let outcomes = &mut self.outcomes;
         outcomes.clear();
-        if worker.catalog.has_numbered(table) {
-            worker.until_done("write", || {
-                // What was written before a failure has its outcome; giving it again would find its
-                // own versions, and reject them.
-                let records = &request.records[outcomes.len()..];
-                worker.engine.write(worker.id, &WriteRequest { records, ..request }, outcomes)
-            })?;
-        } else {
-            outcomes.extend(std::iter::repeat_with(|| table_unknown(table)).take(count));
+        // A start looks for this, and a way in resolves what it appends: no catalog lost it but while
+        // the server ran. Whatever was done with the records, a table made later would get the number.
+        if !worker.catalog.has_numbered(table) {
+            return Err(Ended::NeverNumbered { lsn: batch.frame(0), table });
         }
+        worker.until_done("write", || {
+            // What was written before a failure has its outcome; giving it again would find its
+            // own versions, and reject them.
+            let records = &request.records[outcomes.len()..];
+            worker.engine.write(worker.id, &WriteRequest { records, ..request }, outcomes)
+        })?;
         assert_eq!(self.outcomes.len(), count, "an engine answers for every record");
         // Deleted, at the latest while the engine wrote: its records were deleted with it, as those
         // were that came before. There is nothing to report, and nobody whom it would concern.
@@ -417,13 +418,4 @@ fn sink_of(settings: &TableSettings, record: &RecordView<'_>, reason: Reason) ->
         // Outside, since the retention is another one now than when the record was received.
         Ok(Store::Memory) | Err(_) => Sink::Ours,
     }
-}
-
-/// The log is not of this catalog: what it holds is kept where an operator sees it.
-fn table_unknown(table: TableId) -> Outcome {
-    Outcome::Rejected(Box::new(Rejection {
-        reason: Reason::TableNotFound,
-        message: format!("the catalog never had a table number {table}"),
-        existing_version: None,
-    }))
 }

@@ -198,6 +198,10 @@ fn place(log: &Log, tail: &mut Tail, frame_bytes: u64) -> Result<Place, WalError
     if !tail.pending.is_empty() && waiting + frame_bytes > PENDING_BYTES_MAX as u64 {
         return Err(WalError::Full { cause: FullCause::Pending });
     }
+    // The segment behind this frame must begin with a number too.
+    if tail.last.next().next() >= Lsn::LIMIT {
+        return Err(WalError::Exhausted { last: tail.last });
+    }
     if tail.offset + frame_bytes > tail.segment.bytes() {
         tail.segment = log.take_next().map_err(|cause| WalError::Full { cause })?;
         tail.offset = HEADER_PAGE_BYTES;

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::disk::{Disk, RealDisk};
-use super::inspect::{Checkpoint, Verdict};
+use super::inspect::{Checkpoint, SegmentInfo, Verdict};
 use super::segment::{self, Header};
 use super::{Options, WalError, checkpoint};
 use crate::base::fs::TEMPORARY_SUFFIX;
@@ -20,6 +20,9 @@ use crate::base::lsn::Lsn;
 
 /// The number of the first segment.
 const FIRST_SEGMENT: u64 = 1;
+
+/// A log begins after a frame below this: half of all numbers are left to it, more than it ever gives.
+pub const AFTER_LIMIT: Lsn = Lsn(Lsn::LIMIT.0 / 2);
 
 /// A directory without a frame in it, held by its lock.
 #[derive(Debug)]
@@ -29,8 +32,10 @@ pub struct Beginning {
     /// Files of a log without a frame, as a refused start leaves it: the checkpoint, which names
     /// segments, and then the newest first.
     in_the_way: Vec<String>,
-    /// No frame up to here was ever in that log.
+    /// Its first frame would be the one behind.
     begun_after: Lsn,
+    /// Frames up to this one may have been in it.
+    given: Lsn,
 }
 
 impl Beginning {
@@ -54,15 +59,27 @@ impl Beginning {
         let mut in_the_way: Vec<String> = names.iter().filter(of_log).cloned().collect();
         in_the_way
             .sort_unstable_by_key(|name| Reverse(segment::number_in(name).unwrap_or(u64::MAX)));
-        let mut begun_after = Lsn::ZERO;
+        let (mut begun_after, mut given) = (Lsn::ZERO, Lsn::ZERO);
         if !in_the_way.is_empty() {
             let verdict = Verdict::of(disk.as_ref(), &mut |_| {}).map_err(failed)?;
             begun_after = without_frames(&verdict).ok_or_else(|| failed(holds_something(dir)))?;
+            // A log leaves its first segment with its first frames, and never has it again.
+            let with_frames = |info: &&SegmentInfo| info.first() > Lsn::ZERO;
+            let mut begun = verdict.overview.segments.iter().filter(with_frames);
+            if !begun.all(|info| info.number == FIRST_SEGMENT) {
+                given = begun_after;
+            }
         }
-        Ok(Self { disk, segment_bytes: options.segment_bytes.0, in_the_way, begun_after })
+        Ok(Self { disk, segment_bytes: options.segment_bytes.0, in_the_way, begun_after, given })
     }
 
-    /// Frames up to this one have had their numbers, as far as the directory knows.
+    /// Frames up to this one may have had their numbers in this log; zero where it was begun, also
+    /// behind a larger number, and has had no frame since.
+    pub fn given(&self) -> Lsn {
+        self.given
+    }
+
+    /// The log that is there begins behind this frame.
     pub fn begun_after(&self) -> Lsn {
         self.begun_after
     }
@@ -73,8 +90,8 @@ impl Beginning {
     ///
     /// [`WalError::Io`]: no log was begun, or one behind `after`; a second call goes on.
     pub fn make(&self, after: Lsn) -> Result<(), WalError> {
-        assert!(after >= self.begun_after, "no number is given twice");
-        assert!(after < Lsn::LIMIT, "there is a number behind it");
+        assert!(after >= self.given, "no number is given twice");
+        assert!(after < AFTER_LIMIT, "there are numbers behind it");
         let path = self.disk.path(&segment::name(FIRST_SEGMENT));
         self.try_make(after).map_err(|error| WalError::io("make", path, error))
     }
@@ -127,6 +144,7 @@ fn holds_something(dir: &Path) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Durability;
     use super::super::disk::sim::{Fault, Random, SimDisk};
     use super::super::tests::{Machine, SEGMENT_BYTES};
     use super::*;
@@ -155,6 +173,37 @@ mod tests {
             assert_eq!(machine.commit(b"first"), AFTER.next());
             drop(machine);
             assert!(beginning(&disk).is_err(), "a log with a frame is not given up");
+        }
+    }
+
+    #[test]
+    fn a_log_without_a_frame_may_begin_earlier() {
+        let disk = SimDisk::new(1);
+        beginning(&disk).unwrap().make(AFTER).unwrap();
+        // Also when a server ran on it, which makes the next segment ahead of need.
+        Machine::start(&disk).unwrap().close();
+        let again = beginning(&disk).unwrap();
+        assert_eq!((again.begun_after(), again.given()), (AFTER, Lsn::ZERO));
+        again.make(Lsn(7)).unwrap();
+        let mut machine = Machine::start(&disk).unwrap();
+        assert_eq!(machine.commit(b"first"), Lsn(8));
+    }
+
+    /// A number beyond would be acknowledged, and dropped by the next start.
+    #[test]
+    fn no_frame_gets_a_number_that_is_not_read_back() {
+        let disk = SimDisk::new(1);
+        let last = Lsn(Lsn::LIMIT.0 - 2);
+        // Not by way of `make`, which leaves more room.
+        beginning(&disk).unwrap().try_make(last.previous()).unwrap();
+        let mut machine = Machine::start(&disk).unwrap();
+        assert_eq!(machine.commit(b"last"), last);
+        for _ in 0..2 {
+            let refused = machine.append(b"one more", Durability::Sync);
+            assert!(matches!(refused, Err(WalError::Exhausted { last: of }) if of == last));
+            machine.close();
+            machine = Machine::start(&disk).unwrap();
+            assert_eq!(machine.log.marks.get().durable, last, "it opens, with all that it has");
         }
     }
 

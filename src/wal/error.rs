@@ -25,6 +25,14 @@ pub enum WalError {
         /// The most: [`super::PAYLOAD_BYTES_MAX`].
         max: usize,
     },
+    /// Every number that a frame can have was given; only a log begun anew has more.
+    #[error(
+        "frame {last} is the last that a log can number: this one was begun with a wrong --after"
+    )]
+    Exhausted {
+        /// The last frame's number.
+        last: Lsn,
+    },
     /// A write or a sync failed, now or before; the log takes nothing more until it is opened anew.
     #[error("the log is poisoned: {reason}")]
     Poisoned {
@@ -113,7 +121,8 @@ impl WalError {
         match self {
             Self::Full { .. } | Self::Closed => Class::Busy,
             Self::TooLarge { .. } => Class::Refused,
-            Self::Poisoned { .. }
+            Self::Exhausted { .. }
+            | Self::Poisoned { .. }
             | Self::Locked { .. }
             | Self::FileSystem { .. }
             | Self::Damaged { .. }

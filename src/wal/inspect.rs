@@ -38,6 +38,20 @@ pub struct Overview {
     begin: u64,
 }
 
+/// Whether a log was ever begun in `dir`: it has a segment or a checkpoint, sound or not.
+///
+/// # Errors
+///
+/// [`WalError::Io`]: the directory cannot be listed. That there is none is no error.
+pub fn has_log(dir: &Path) -> Result<bool, WalError> {
+    let names = match RealDisk::read_only(dir).list() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        names => names.map_err(failed(dir))?,
+    };
+    let of_log = |name: &String| segment::number_in(name).is_some() || name == checkpoint::NAME;
+    Ok(names.iter().any(of_log))
+}
+
 /// What the checkpoint file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checkpoint {
@@ -365,6 +379,13 @@ impl Verdict {
     /// Whether nothing is wrong.
     pub fn is_sound(&self) -> bool {
         self.damage.is_empty()
+    }
+
+    /// The last frame that a start finds or knows to have been there.
+    pub fn end(&self) -> Lsn {
+        let walked = self.walked.values().map(Walked::end);
+        let begun = self.overview.segments.iter().map(|segment| segment.first().previous());
+        walked.chain(begun).chain([self.overview.checkpoint.durable()]).max().unwrap_or_default()
     }
 
     /// Sound frames of all segments.

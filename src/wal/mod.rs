@@ -253,7 +253,7 @@ impl Wal {
     ///
     /// The frame was not appended and `done` is dropped without a call. [`WalError::Full`]: it may
     /// succeed later. [`WalError::TooLarge`]: it never does. [`WalError::Poisoned`],
-    /// [`WalError::Closed`]: this log takes nothing more.
+    /// [`WalError::Closed`], [`WalError::Exhausted`]: this log takes nothing more.
     pub fn append(
         &self,
         payload: &[u8],

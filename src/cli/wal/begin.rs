@@ -15,11 +15,12 @@ use crate::base::lsn::Lsn;
 use crate::config::Config;
 use crate::engine::TableEngine;
 use crate::engine::catalog::Catalog;
-use crate::engine::embedded::Embedded;
+use crate::engine::embedded::{Embedded, stored_in};
 use crate::object::Store;
+use crate::record::TableId;
 use crate::record::codec::Bucket;
 use crate::reject;
-use crate::wal::begin::Beginning;
+use crate::wal::begin::{AFTER_LIMIT, Beginning};
 
 /// Flags of `wal begin`.
 #[derive(Debug, Args)]
@@ -33,6 +34,9 @@ pub(super) struct BeginArgs {
 }
 
 pub(super) fn run(args: &BeginArgs, of_wal: &SettingsArgs) -> Result<(), Failure> {
+    if let Some(after) = args.after.filter(|after| Lsn(*after) >= AFTER_LIMIT) {
+        return Err(Failure::usage(format!("--after: {after} is not in 0 to 2^62 - 1")));
+    }
     let config = args.settings.or(of_wal).load(Vec::new())?.placed();
     if !config.data_dir.is_dir() {
         let data = config.data_dir.display();
@@ -40,16 +44,18 @@ pub(super) fn run(args: &BeginArgs, of_wal: &SettingsArgs) -> Result<(), Failure
     }
     // The lock first, as in a start: it keeps a server out of the tables too.
     let beginning = Beginning::take(&config.wal).map_err(Failure::failed)?;
-    let known = known(&config)?.max(beginning.begun_after());
-    let after = args.after.map_or(known, Lsn);
+    let known = known(&config)?.max(beginning.given());
+    let after = args.after.map_or_else(|| known.max(beginning.begun_after()), Lsn);
     if after < known {
         return Err(Failure::failed(format!(
             "frames up to LSN {known} were stored or reported; a log that begins after {after} would \
              give their numbers again, and the tables would take new records for stored ones"
         )));
     }
-    if after >= Lsn::LIMIT {
-        return Err(Failure::failed(format!("--after: {after} is not in 0 to 2^63 - 1")));
+    if after >= AFTER_LIMIT {
+        return Err(Failure::failed(format!(
+            "frames up to {known} are known, which leaves no numbers"
+        )));
     }
     beginning.make(after).map_err(Failure::failed)?;
     super::print(&format!(
@@ -64,6 +70,15 @@ pub(super) fn run(args: &BeginArgs, of_wal: &SettingsArgs) -> Result<(), Failure
 fn known(config: &Config) -> Result<Lsn, Failure> {
     let catalog = Arc::new(Catalog::open(&config.data_dir).map_err(Failure::failed)?);
     let engine = config.engine.embedded.clone();
+    // Every start writes the manifest before the first table can be made.
+    let is_begun = stored_in(&engine.dir).map_err(Failure::failed)?.is_some();
+    if !is_begun && catalog.has_numbered(TableId(1)) {
+        let (data, tables) = (config.data_dir.display(), engine.dir.display());
+        return Err(Failure::failed(format!(
+            "the catalog in {data} has tables, but {tables} has no manifest.json: mount or restore the \
+             folder, or point engine.embedded.dir at it; without it nobody knows which frames are stored"
+        )));
+    }
     let engine =
         Embedded::open(engine, 1, catalog, SystemClock::shared()).map_err(Failure::failed)?;
     let stored = Bucket::all().map(|bucket| engine.stored(bucket)).max().unwrap_or_default();

@@ -15,7 +15,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{Failure, SettingsArgs};
+use crate::base::lsn::Lsn;
 use crate::config::Config;
+use crate::engine::embedded;
 
 /// Flags of `wal`.
 #[derive(Debug, Args)]
@@ -40,7 +42,7 @@ enum Command {
     /// List the segments: number, state, frames, LSNs, bytes; and how far the log got.
     #[command(after_help = "Example:\n  tidegate wal ls --data ./tidegate-data")]
     Ls(ls::LsArgs),
-    /// Check every frame; exit code 1 when one is damaged.
+    /// Check every frame; exit code 1 when one is damaged, or the tables have frames beyond the last.
     #[command(after_help = "Example:\n  tidegate wal verify --data ./tidegate-data")]
     Verify(verify::VerifyArgs),
     /// Write the records in the frames to standard output.
@@ -85,6 +87,25 @@ fn settings(own: &SettingsArgs, of_wal: &SettingsArgs) -> Result<Config, Failure
         return Ok(config);
     }
     Err(Failure::failed(format!("there is no log in {}", dir.display())))
+}
+
+/// The last frame that the tables have, asked of their files alone. Before the log is looked at: beside
+/// a running server, the log then has every such frame.
+fn stored(config: &Config) -> Result<Lsn, Failure> {
+    let stored = embedded::stored_in(&config.engine.embedded.dir).map_err(Failure::failed)?;
+    Ok(stored.unwrap_or_default())
+}
+
+/// Why a start refuses a log that is sound and ends at `end`, if the tables have frames beyond.
+fn behind(config: &Config, stored: Lsn, end: Lsn) -> Option<String> {
+    let dir = config.wal.dir.display();
+    (stored > end).then(|| {
+        format!(
+            "the tables hold frames up to {stored}, but the log in {dir} ends at {end}: a start refuses \
+             it, and nothing in it mends that; put the right log back, or, where it is lost for good, \
+             move this one away and run `tidegate wal begin`"
+        )
+    })
 }
 
 /// Writes to standard output; whoever reads may have enough, as in `| head`.

@@ -9,7 +9,9 @@ use serde_json::json;
 use super::super::{Failure, SettingsArgs};
 use crate::base::fs;
 use crate::base::lsn::Lsn;
+use crate::config::Config;
 use crate::record::codec::PayloadBuilder;
+use crate::wal::inspect;
 use crate::wal::salvage::Salvage;
 
 /// Flags of `wal salvage`.
@@ -30,7 +32,10 @@ pub(super) fn run(args: &SalvageArgs, of_wal: &SettingsArgs) -> Result<(), Failu
     builder.start(0);
     builder.finish(&mut filler);
     let Some(salvage) = Salvage::plan(&config.wal, &filler).map_err(Failure::failed)? else {
-        return super::print("a start does not refuse this log; nothing was changed\n");
+        return match behind(&config)? {
+            Some(why) => Err(Failure::failed(format!("nothing was changed; {why}"))),
+            None => super::print("a start does not refuse this log; nothing was changed\n"),
+        };
     };
     let copied = salvage.copy_broken(&args.to).map_err(Failure::failed)?;
     let listing = listing(&salvage, &copied);
@@ -40,7 +45,18 @@ pub(super) fn run(args: &SalvageArgs, of_wal: &SettingsArgs) -> Result<(), Failu
         .map_err(Failure::failed)?;
     salvage.mend(&filler).map_err(Failure::failed)?;
     let to = args.to.display();
+    if let Some(why) = behind(&config)? {
+        super::print(&format!("{listing}\nthe log is mended; this listing is in {to}\n"))?;
+        return Err(Failure::failed(why));
+    }
     super::print(&format!("{listing}\nthe log can be started; this listing is in {to}\n"))
+}
+
+/// Why a start refuses this log although it is sound.
+fn behind(config: &Config) -> Result<Option<String>, Failure> {
+    let stored = super::stored(config)?;
+    let verdict = inspect::verify(&config.wal.dir, &mut |_| {}).map_err(Failure::failed)?;
+    Ok(super::behind(config, stored, verdict.end()))
 }
 
 fn json(salvage: &Salvage, copied: &[String]) -> String {

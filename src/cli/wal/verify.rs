@@ -19,6 +19,7 @@ pub(super) struct VerifyArgs {
 pub(super) fn run(args: &VerifyArgs, of_wal: &SettingsArgs) -> Result<(), Failure> {
     let config = super::settings(&args.settings, of_wal)?;
     let dir = &config.wal.dir;
+    let stored = super::stored(&config)?;
     let overview = inspect::overview(dir).map_err(Failure::failed)?;
     let with_frames = overview.segments.iter().filter(|segment| segment.first() > Lsn::ZERO);
     let mut progress =
@@ -32,7 +33,8 @@ pub(super) fn run(args: &VerifyArgs, of_wal: &SettingsArgs) -> Result<(), Failur
     let verdict = verdict.map_err(Failure::failed)?;
     super::print(&told(&verdict))?;
     if verdict.is_sound() {
-        return Ok(());
+        let behind = super::behind(&config, stored, verdict.end());
+        return behind.map_or(Ok(()), |why| Err(Failure::failed(why)));
     }
     Err(Failure::failed(format!("{} is damaged; see above", dir.display())))
 }

@@ -13,7 +13,8 @@ use crate::base;
 use crate::base::poison::Poison;
 use crate::record::TableId;
 
-pub(super) const FILE_NAME: &str = "catalog.log";
+/// The catalog's file in the data folder.
+pub const FILE_NAME: &str = "catalog.log";
 
 /// The format that this code writes. It reads the ones before it.
 pub(super) const FORMAT: u32 = 2;

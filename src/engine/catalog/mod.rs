@@ -70,6 +70,7 @@ use log::Log;
 use state::State;
 
 pub use error::{CatalogError, ClaimError};
+pub use log::FILE_NAME;
 pub use settings::{
     DatabaseSettings, Encryption, Enforcement, PartitionKey, Profile, RejectLocation, Retention,
     TableSettings, TableUpdate, Tags,

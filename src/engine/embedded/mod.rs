@@ -242,6 +242,17 @@ impl TableEngine for Embedded {
     }
 }
 
+/// The last frame that the tables in `dir` have stored of any bucket; `None` where no engine ever
+/// began. Opens nothing and makes nothing, so also beside the server that has the folder.
+///
+/// # Errors
+///
+/// [`EngineError`]: the manifest cannot be read, or is not what was written.
+pub fn stored_in(dir: &Path) -> Result<Option<Lsn>, EngineError> {
+    let manifest = manifest::Manifest::load(dir)?;
+    Ok(manifest.map(|manifest| manifest.stored.into_iter().max().unwrap_or_default()))
+}
+
 /// An error of the system, or of a library that met one, on a file.
 fn io_error(
     what: &'static str,

@@ -32,7 +32,7 @@ pub(super) fn open(
     base::fs::create_dir_all(dir).map_err(|error| io_error("make", dir, error))?;
     let mut manifest = match Manifest::load(dir)? {
         Some(manifest) => manifest,
-        None => begin(dir, catalog)?,
+        None => begin(dir, catalog, &disk)?,
     };
     let unfinished = dir.join(format!("{}{TEMPORARY_SUFFIX}", manifest::FILE_NAME));
     if unfinished.exists() {
@@ -65,8 +65,9 @@ pub(super) fn open(
 }
 
 /// The manifest of a folder that has none yet. Start-up deletes what no manifest lists, so a folder
-/// whose manifest was lost must not be taken for a new one.
-fn begin(dir: &Path, catalog: &Catalog) -> Result<Manifest, EngineError> {
+/// whose manifest was lost must not be taken for a new one. It is written at once: from then on a
+/// folder without one is known to be another folder, such as the place of a disk that is not mounted.
+fn begin(dir: &Path, catalog: &Catalog, disk: &Arc<Disk>) -> Result<Manifest, EngineError> {
     for table in catalog.tables() {
         for day in entries_in(&dir.join(table_dir(&table)))? {
             let public = |path: &PathBuf| path.extension().is_some_and(|end| end == "parquet");
@@ -78,7 +79,16 @@ fn begin(dir: &Path, catalog: &Catalog) -> Result<Manifest, EngineError> {
             }
         }
     }
-    Ok(Manifest::default())
+    let manifest = Manifest::default();
+    write(&manifest, dir, disk)?;
+    Ok(manifest)
+}
+
+/// Writes a manifest where nothing goes on without it.
+fn write(manifest: &Manifest, dir: &Path, disk: &Arc<Disk>) -> Result<(), EngineError> {
+    manifest.write(dir, disk).map_err(|error| match error {
+        CommitError::Before(error) | CommitError::During(error) => error,
+    })
 }
 
 /// Takes deleted tables out of the manifest, durably.
@@ -95,9 +105,7 @@ fn forget_deleted(
     if manifest.tables.len() == before {
         return Ok(());
     }
-    manifest.write(dir, disk).map_err(|error| match error {
-        CommitError::Before(error) | CommitError::During(error) => error,
-    })
+    write(manifest, dir, disk)
 }
 
 /// Claims the columns of a table's files, so that nobody writes them with another type.
