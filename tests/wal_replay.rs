@@ -402,7 +402,7 @@ fn a_busy_server_and_a_broken_connection_are_tried_again_with_the_same_request()
         "HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 429 Slow\r\nRetry-After: 0\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
         "",
-        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 33\r\n\r\n{\"accepted\":3,\"rejected_count\":0}",
     ]);
     let clock = SystemClock::new();
     let token = token_file(&place);
@@ -449,6 +449,65 @@ fn a_record_that_the_server_refuses_is_named_and_nothing_of_its_request_is_taken
     assert!(text.contains("begins with LSN 2: 4") && text.contains("type_conflict"), "{text}");
     target.settle();
     assert_eq!(target.export("iot", "weather").len(), 1);
+    target.stop();
+}
+
+#[test]
+fn a_success_that_is_no_receipt_ends_and_moves_no_position() {
+    let place = stored(3);
+    let position = place.file("position.json");
+    for (answer, found) in [
+        ("200 OK\r\nContent-Length: 6\r\n\r\n<html>", "<html>"),
+        ("204 No Content\r\n\r\n", "204"),
+        ("200 OK\r\nContent-Length: 14\r\n\r\n{\"accepted\":0}", "{\"accepted\":0}"),
+        (
+            "200 OK\r\nContent-Length: 33\r\n\r\n{\"accepted\":2,\"rejected_count\":0}",
+            "{\"accepted\":2",
+        ),
+    ] {
+        let answer =
+            format!("HTTP/1.1 {}", answer.replacen("\r\n", "\r\nConnection: close\r\n", 1));
+        let (to, server) = answering(vec![answer.leak()]);
+        let replayed = replay(&place, &to, &["--position", path(&position)]);
+        assert_code(&replayed, 1);
+        server.join().expect("it answered");
+        let text = err(&replayed);
+        assert!(text.contains("the target must be a Tidegate") && text.contains(found), "{text}");
+        assert!(text.contains("--from 1"), "{text}");
+        assert!(!position.exists(), "nothing was acknowledged");
+    }
+}
+
+#[test]
+fn what_newer_versions_replaced_at_the_target_is_counted_and_the_rest_is_sent() {
+    let place = stored(4);
+    let other = Place::new("");
+    let target = other.start();
+    for (n, version) in [(2, 1), (3, i64::MAX)] {
+        let body = format!(
+            r#"{{"database":"iot","measurement":"weather","tags":{{"site":"a"}},"fields":{{"t":-1.0,"n":5}},"timestamp":{},"version":{version}}}"#,
+            TIME_NS + n
+        );
+        let headers = [("Content-Type", "application/json")];
+        let reply = target.client().post("/api/v1/write?precision=ns", &headers, body.as_bytes());
+        let reply = reply.expect("a write is answered");
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+    let position = place.file("position.json");
+    let replayed = replay(&place, &url(&target), &["--rate", "2", "--position", path(&position)]);
+    assert_code(&replayed, 1);
+    let text = out(&replayed);
+    assert!(text.contains("sent       4 records of 4 frames in 2 requests, 0 of them"), "{text}");
+    let refused = "refused    2 records were refused by the target: a higher or equal version \
+                   stands there; they are in its reject sink\n";
+    assert!(text.ends_with(refused), "{text}");
+    assert!(err(&replayed).contains("2 records were refused by the target"), "{}", err(&replayed));
+    let written = fs::read_to_string(&position).expect("it went on");
+    assert!(written.contains("\"next_lsn\":5"), "{written}");
+    target.settle();
+    let stands = exported(&target, "iot", "weather");
+    assert_eq!(stands.lines().count(), 4, "{stands}");
+    assert!(target.metric("tidegate_reject_records_total") >= 2.0, "they are kept");
     target.stop();
 }
 

@@ -11,7 +11,7 @@
 //! types, time in nanoseconds and version are sent as they are stored. So a server that has a record
 //! already answers it as success and changes nothing, and a request may be sent twice: after an answer
 //! that was lost, or by the next run from the last position. What a version higher than its own has
-//! replaced since is reported there as a conflict of versions, and stays replaced.
+//! replaced since is refused there and stays replaced; the replay counts it, goes on, and ends with 1.
 //!
 //! Not sent are lines that were refused when they came, since they would be refused again, and records
 //! of tables that the catalog does not have; both are counted and told.
@@ -23,7 +23,6 @@ mod shape;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 
@@ -35,7 +34,7 @@ use crate::base::lsn::Lsn;
 use crate::base::units::Span;
 use past::{Event, Hole, Past};
 use position::Position;
-use sender::{Credentials, Sender};
+use sender::{Credentials, Refused, Sender};
 
 /// What stands below `wal replay --help`.
 pub(super) const EXAMPLES: &str = "Examples:
@@ -44,7 +43,8 @@ pub(super) const EXAMPLES: &str = "Examples:
   tidegate wal replay --to http://127.0.0.1:8086 --from 1200 --to-lsn 1300
 
 The same command again goes on where --position left off. Exit code 1 when LSNs that were asked for are
-not in the log, or the server refuses a record.";
+not in the log, or the server refuses a record. A record whose version is lower than what stands there,
+or equal with other values, is refused too, but the replay goes on behind it.";
 
 /// Records a request at most.
 const RECORDS_MAX: u64 = 5000;
@@ -142,7 +142,8 @@ pub(super) fn run(args: &ReplayArgs, of_wal: &SettingsArgs) -> Result<(), Failur
     let Out { sent, sender, progress, .. } = replay.out;
     drop(progress);
     super::print(&told(&sent, &sender))?;
-    missing(&sent)
+    missing(&sent)?;
+    refused(sender.refused())
 }
 
 /// Reads all that is asked for, and counts.
@@ -222,11 +223,33 @@ fn plan(args: &ReplayArgs, dir: &Path, past: &Past, tally: &Tally) -> String {
 fn told(sent: &Tally, sender: &Sender) -> String {
     let Tally { frames, records, .. } = sent;
     let (requests, retries) = (sender.requests(), sender.retries());
-    format!(
+    let mut text = format!(
         "sent       {records} records of {frames} frames in {requests} requests, {retries} of them \
          tried again\n{}",
         sent.left_out()
-    )
+    );
+    let Refused { records, unnamed } = sender.refused();
+    if records > 0 {
+        let why = "a higher or equal version stands there; they are in its reject sink";
+        writeln!(text, "refused    {records} records were refused by the target: {why}")
+            .expect("a string takes all");
+    }
+    if unnamed > 0 {
+        let why = "its receipts do not name, a receipt has a hundred: the reject sink says why";
+        writeln!(text, "           {unnamed} of them {why}").expect("a string takes all");
+    }
+    text
+}
+
+/// Ends the command with 1 when the target has not all of what was sent.
+fn refused(refused: Refused) -> Result<(), Failure> {
+    if refused.records == 0 {
+        return Ok(());
+    }
+    Err(Failure::failed(format!(
+        "{} records were refused by the target; see above",
+        refused.records
+    )))
 }
 
 /// Ends the command with 1 when something that was asked for is not there.
@@ -322,33 +345,5 @@ impl Out {
     fn keep_position(&mut self) -> Result<(), Failure> {
         assert!(self.in_body == 0, "all before it is acknowledged");
         self.position.set(self.next.min(self.durable.next()))
-    }
-}
-
-/// How long to wait before the next request, so that no more than `rate` records a second are sent.
-/// `sent` records were, in `elapsed`; so the first request goes at once.
-fn pause(sent: u64, rate: u64, elapsed: Duration) -> Duration {
-    let due_ns = u128::from(sent) * 1_000_000_000 / u128::from(rate);
-    let due = Duration::from_nanos(u64::try_from(due_ns).unwrap_or(u64::MAX));
-    due.saturating_sub(elapsed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_pause_holds_the_rate_and_no_credit_gathers_before_it() {
-        let ms = Duration::from_millis;
-        for (sent, rate, elapsed, expected) in [
-            (0, 100, ms(0), ms(0)),
-            (100, 100, ms(0), ms(1000)),
-            (100, 100, ms(400), ms(600)),
-            (100, 100, ms(1000), ms(0)),
-            (100, 100, ms(5000), ms(0)),
-            (u64::MAX, 1, ms(0), Duration::from_nanos(u64::MAX)),
-        ] {
-            assert_eq!(pause(sent, rate, elapsed), expected, "{sent} at {rate} after {elapsed:?}");
-        }
     }
 }
