@@ -13,8 +13,14 @@
 //! that was lost, or by the next run from the last position. What a version higher than its own has
 //! replaced since is refused there and stays replaced; the replay counts it, goes on, and ends with 1.
 //!
-//! Not sent are lines that were refused when they came, since they would be refused again, and records
-//! of tables that the catalog does not have; both are counted and told.
+//! Not sent are lines that were refused when they came, since they would be refused again; they are
+//! counted and told. A catalog has every table that ever was, deleted ones too. So without a catalog
+//! nothing is sent, and where it lacks the table of a record it lost its end: what is known is sent, the
+//! position stays before the first such record, and the replay ends with 1.
+//!
+//! What must be there: from the first frame that the tables do not have yet up to the last that the
+//! checkpoint knows to be synced, and whatever `--from` and `--to-lsn` name. What of it is not there is a
+//! hole, also before the first file and behind the last.
 
 mod past;
 mod position;
@@ -70,7 +76,7 @@ pub(super) struct ReplayArgs {
     #[arg(long, value_name = "RECORDS_PER_SECOND", default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     rate: u64,
     /// A file that says how far the replay got: written after each acknowledged request, read at the
-    /// start. Of it and --from the later counts.
+    /// start. A --from that is later than what it says is refused.
     #[arg(long, value_name = "FILE")]
     position: Option<PathBuf>,
     /// Tell what would be sent, and send nothing.
@@ -94,6 +100,8 @@ struct Tally {
     refused: u64,
     /// Records of tables that the catalog does not have.
     unknown: u64,
+    /// The LSN of the first of them.
+    first_unknown: Option<Lsn>,
     holes: Vec<Hole>,
 }
 
@@ -102,7 +110,15 @@ pub(super) fn run(args: &ReplayArgs, of_wal: &SettingsArgs) -> Result<(), Failur
     let address = Address::parse("--to", &args.to)?;
     let position = Position::open(args.position.as_deref(), &config.wal.dir, &address)?;
     let asked = args.from.map(Lsn);
-    let from = asked.max(position.next());
+    let from = match (asked, position.next()) {
+        (Some(asked), Some(next)) if asked > next => {
+            return Err(Failure::usage(format!(
+                "--from {asked} is behind LSN {next}, from which on --position has nothing acknowledged: \
+                 its file would say that all before {asked} is; leave out --from, or name a new file"
+            )));
+        }
+        (asked, next) => asked.max(next),
+    };
     let to = Lsn(args.to_lsn.unwrap_or(u64::MAX));
     if from.is_some_and(|from| from > to) {
         let from = from.unwrap_or_default();
@@ -112,11 +128,19 @@ pub(super) fn run(args: &ReplayArgs, of_wal: &SettingsArgs) -> Result<(), Failur
         return Err(Failure::usage(format!("--from {from} is behind --to-lsn {to}")));
     }
     let mut names = Names::read(&config.data_dir)?;
-    let past = Past::open(&config.wal.dir, from, to)?;
+    names.need_catalog()?;
+    let past = Past::open(&config.wal.dir, from, to, args.to_lsn.is_some())?;
+    if let Some(next) = position.next().filter(|next| *next > past.last().next()) {
+        return Err(Failure::failed(format!(
+            "--position goes on from LSN {next}, but the log ends at {}: it is of another log, or the \
+             log lost its end",
+            past.last()
+        )));
+    }
     let planned = survey(&past, &mut names)?;
     super::print(&plan(args, &config.wal.dir, &past, &planned))?;
     if args.dry_run || past.is_empty() {
-        return missing(&planned);
+        return missing(&planned).and(unknown(&planned));
     }
     let sender = Sender::new(address, &args.credentials, args.rate, args.patience.0)?;
     let progress = Progress::new("replaying, records", planned.records);
@@ -139,10 +163,14 @@ pub(super) fn run(args: &ReplayArgs, of_wal: &SettingsArgs) -> Result<(), Failur
     replay.out.flush()?;
     replay.out.next = past.to().next();
     replay.out.keep_position()?;
-    let Out { sent, sender, progress, .. } = replay.out;
+    let Out { mut sent, sender, progress, .. } = replay.out;
+    if let Some(hole) = past.beyond() {
+        sent.add_hole(hole);
+    }
     drop(progress);
     super::print(&told(&sent, &sender))?;
     missing(&sent)?;
+    unknown(&sent)?;
     refused(sender.refused())
 }
 
@@ -158,21 +186,27 @@ fn survey(past: &Past, names: &mut Names) -> Result<Tally, Failure> {
                 tally.frames += 1;
                 tally.bytes += payload.len() as u64;
                 names.each(lsn, payload, &mut |held| {
-                    tally.count(&held);
+                    tally.count(lsn, &held);
                     Ok(())
                 })?;
             }
         }
         Ok(())
     })?;
+    if let Some(hole) = past.beyond() {
+        tally.add_hole(hole);
+    }
     Ok(tally)
 }
 
 impl Tally {
-    fn count(&mut self, held: &Held<'_>) {
+    fn count(&mut self, lsn: Lsn, held: &Held<'_>) {
         match held {
             Held::Record(..) => self.records += 1,
-            Held::Unknown(_) => self.unknown += 1,
+            Held::Unknown(_) => {
+                self.unknown += 1;
+                self.first_unknown.get_or_insert(lsn);
+            }
             Held::Refused(_) => self.refused += 1,
         }
     }
@@ -193,8 +227,10 @@ impl Tally {
             writeln!(text, "left out   {} {line}", self.refused).expect("a string takes all");
         }
         if self.unknown > 0 {
-            let line = "records of tables that the catalog does not have";
-            writeln!(text, "left out   {} {line}", self.unknown).expect("a string takes all");
+            let line = "records of tables that the catalog does not have, the first of LSN";
+            let first = self.first_unknown.unwrap_or_default();
+            writeln!(text, "left out   {} {line} {first}", self.unknown)
+                .expect("a string takes all");
         }
         for hole in &self.holes {
             writeln!(text, "hole       {hole}").expect("a string takes all");
@@ -261,6 +297,16 @@ fn missing(tally: &Tally) -> Result<(), Failure> {
     Err(Failure::failed(format!("{lost} LSNs that were asked for are not in the log; see above")))
 }
 
+/// Ends the command with 1 when records have no names.
+fn unknown(tally: &Tally) -> Result<(), Failure> {
+    let Some(first) = tally.first_unknown else { return Ok(()) };
+    Err(Failure::failed(format!(
+        "{} records from LSN {first} on are of tables that the catalog does not have, and it keeps \
+         deleted ones too: catalog.log lost its end; put it back, then go on with --from {first}",
+        tally.unknown
+    )))
+}
+
 /// A replay under way.
 struct Replay {
     names: Names,
@@ -309,7 +355,7 @@ impl Replay {
 
 impl Out {
     fn take(&mut self, lsn: Lsn, held: &Held<'_>) -> Result<(), Failure> {
-        self.sent.count(held);
+        self.sent.count(lsn, held);
         let Held::Record(table, row) = held else { return Ok(()) };
         if self.in_body >= self.records_max || self.body.len() >= BODY_BYTES {
             self.flush()?;
@@ -341,9 +387,10 @@ impl Out {
     }
 
     /// Writes down how far it is. Never beyond what is known to be synced: after a power cut other
-    /// records may have those LSNs, and the next run must send them.
+    /// records may have those LSNs, and the next run must send them. Nor beyond a record that was left out.
     fn keep_position(&mut self) -> Result<(), Failure> {
         assert!(self.in_body == 0, "all before it is acknowledged");
-        self.position.set(self.next.min(self.durable.next()))
+        let left_out = self.sent.first_unknown.unwrap_or(self.next);
+        self.position.set(self.next.min(self.durable.next()).min(left_out))
     }
 }

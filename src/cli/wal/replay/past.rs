@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use super::super::super::Failure;
 use crate::base::lsn::Lsn;
 use crate::record::codec::Payload;
-use crate::wal::inspect::{self, Overview, SegmentInfo};
+use crate::wal::inspect::{self, Overview};
 
 /// A stretch of the log.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(super) struct Past {
     last: Lsn,
     /// The last frame that is known to be synced.
     durable: Lsn,
+    /// What was asked for behind the last frame.
+    beyond: Option<Hole>,
 }
 
 /// What stands at the next LSN.
@@ -55,6 +57,8 @@ enum Why {
     Damaged,
     /// `wal salvage` put fillers in their places.
     Salvaged,
+    /// The log never got there.
+    Beyond,
 }
 
 /// Hears of what there is, in the order of LSNs; an error ends it.
@@ -77,6 +81,7 @@ impl fmt::Display for Hole {
         let why = match self.why {
             Why::Gone => "their file was used again or is missing",
             Why::Damaged => "damaged; run `tidegate wal verify`",
+            Why::Beyond => "behind the end of the log",
             Why::Salvaged => "lost before, and left out by `tidegate wal salvage`",
         };
         write!(f, "LSN {} to {}: {why}", self.first, self.last)
@@ -85,11 +90,19 @@ impl fmt::Display for Hole {
 
 impl Past {
     /// Looks at the log in `dir`, whose frames from `from` on (the oldest, where that is not said) up to
-    /// `to` are meant.
-    pub(super) fn open(dir: &Path, from: Option<Lsn>, to: Lsn) -> Result<Self, Failure> {
+    /// `to` are meant; `is_owed` says whether all up to `to` must be there.
+    pub(super) fn open(
+        dir: &Path,
+        from: Option<Lsn>,
+        to: Lsn,
+        is_owed: bool,
+    ) -> Result<Self, Failure> {
         let overview = inspect::overview(dir).map_err(Failure::failed)?;
         let used = || overview.segments.iter().filter(|segment| segment.first() > Lsn::ZERO);
-        let oldest = used().next().map_or(Lsn(1), SegmentInfo::first);
+        // What the tables do not have yet must be there, whatever files are left.
+        let needed = overview.checkpoint.stored().next();
+        let oldest = used().next().map_or(needed, |segment| segment.first().min(needed));
+        // A frame is stored or synced before the checkpoint says so.
         let (mut last, mut durable) = (Lsn::ZERO, overview.checkpoint.durable());
         if let Some(newest) = used().next_back() {
             let walked = inspect::walk(dir, &overview, newest, &mut |_, _| Ok(()));
@@ -98,8 +111,20 @@ impl Past {
             last = walked.last.max(newest.first().previous());
             durable = durable.max(walked.durable).max(newest.first().previous());
         }
+        let last = last.max(durable);
         let from = from.unwrap_or(oldest).max(Lsn(1));
-        Ok(Self { dir: dir.to_owned(), from, to: to.min(last), last, durable, overview })
+        // To begin right behind the end is to wait for what comes.
+        let is_beyond = from > last.next() || (is_owed && to > last);
+        let beyond = is_beyond.then(|| {
+            let first = from.max(last.next());
+            Hole { first, last: if is_owed { to.max(first) } else { first }, why: Why::Beyond }
+        });
+        Ok(Self { dir: dir.to_owned(), from, to: to.min(last), last, durable, beyond, overview })
+    }
+
+    /// What was asked for behind the last frame.
+    pub(super) fn beyond(&self) -> Option<Hole> {
+        self.beyond
     }
 
     pub(super) fn is_empty(&self) -> bool {
