@@ -110,15 +110,7 @@ pub(super) fn run(args: &ReplayArgs, of_wal: &SettingsArgs) -> Result<(), Failur
     let address = Address::parse("--to", &args.to)?;
     let position = Position::open(args.position.as_deref(), &config.wal.dir, &address)?;
     let asked = args.from.map(Lsn);
-    let from = match (asked, position.next()) {
-        (Some(asked), Some(next)) if asked > next => {
-            return Err(Failure::usage(format!(
-                "--from {asked} is behind LSN {next}, from which on --position has nothing acknowledged: \
-                 its file would say that all before {asked} is; leave out --from, or name a new file"
-            )));
-        }
-        (asked, next) => asked.max(next),
-    };
+    let from = first_asked(asked, &position)?;
     let to = Lsn(args.to_lsn.unwrap_or(u64::MAX));
     if from.is_some_and(|from| from > to) {
         let from = from.unwrap_or_default();
@@ -130,13 +122,7 @@ pub(super) fn run(args: &ReplayArgs, of_wal: &SettingsArgs) -> Result<(), Failur
     let mut names = Names::read(&config.data_dir)?;
     names.need_catalog()?;
     let past = Past::open(&config.wal.dir, from, to, args.to_lsn.is_some())?;
-    if let Some(next) = position.next().filter(|next| *next > past.last().next()) {
-        return Err(Failure::failed(format!(
-            "--position goes on from LSN {next}, but the log ends at {}: it is of another log, or the \
-             log lost its end",
-            past.last()
-        )));
-    }
+    is_of_this_log(&position, &past)?;
     let planned = survey(&past, &mut names)?;
     super::print(&plan(args, &config.wal.dir, &past, &planned))?;
     if args.dry_run || past.is_empty() {
@@ -172,6 +158,29 @@ pub(super) fn run(args: &ReplayArgs, of_wal: &SettingsArgs) -> Result<(), Failur
     missing(&sent)?;
     unknown(&sent)?;
     refused(sender.refused())
+}
+
+/// Where to begin: at the position, or before it, where that was asked for.
+fn first_asked(asked: Option<Lsn>, position: &Position) -> Result<Option<Lsn>, Failure> {
+    match (asked, position.next()) {
+        (Some(asked), Some(next)) if asked > next => Err(Failure::usage(format!(
+            "--from {asked} is behind LSN {next}, from which on --position has nothing acknowledged: \
+             its file would say that all before {asked} is; leave out --from, or name a new file"
+        ))),
+        (asked, next) => Ok(asked.max(next)),
+    }
+}
+
+/// Ends the command when the position cannot be of this log.
+fn is_of_this_log(position: &Position, past: &Past) -> Result<(), Failure> {
+    let Some(next) = position.next().filter(|next| *next > past.last().next()) else {
+        return Ok(());
+    };
+    Err(Failure::failed(format!(
+        "--position goes on from LSN {next}, but the log ends at {}: it is of another log, or the log \
+         lost its end",
+        past.last()
+    )))
 }
 
 /// Reads all that is asked for, and counts.

@@ -410,7 +410,7 @@ mod tests {
         let patience = Duration::from_mins(10);
         let mut sender = Sender::new(address, &credentials, 100, patience).unwrap();
         let clock = ManualClock::at(0);
-        sender.clock = clock.clone();
+        sender.clock = std::sync::Arc::<ManualClock>::clone(&clock);
         let mut sent_at = Vec::new();
         for lsn in 1..5 {
             sender.send(b"{}", 100, (Lsn(lsn), Lsn(lsn + 1))).unwrap();
