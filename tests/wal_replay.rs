@@ -266,6 +266,12 @@ fn a_position_never_says_more_than_was_sent_and_is_of_its_log() {
     assert_code(&leap, 2);
     assert!(err(&leap).contains("--from 5 is behind LSN 4"), "{}", err(&leap));
     assert_eq!(fs::read_to_string(position).expect("it stands"), before);
+    let mut other: serde_json::Value = serde_json::from_str(&before).expect("it is JSON");
+    other["segment"]["generation"] = 1.into();
+    fs::write(position, other.to_string()).expect("it can be written");
+    let foreign = replay(&place, &to, &["--position", position]);
+    assert_code(&foreign, 1);
+    assert!(err(&foreign).contains("another log"), "{}", err(&foreign));
     let later = before.replace("\"next_lsn\":4", "\"next_lsn\":9");
     fs::write(position, later).expect("it can be written");
     let foreign = replay(&place, &to, &["--position", position]);
@@ -402,6 +408,21 @@ fn damage_below_the_checkpoint_refuses_no_start_and_is_named() {
         send(&server, 7, 1);
         server.stop();
     }
+}
+
+#[test]
+fn a_file_without_a_header_is_damaged_and_not_used_again() {
+    let place = stored(3);
+    let server = place.start();
+    send(&server, 4, 2);
+    server.stop();
+    let file = fs::OpenOptions::new().write(true).open(&place.files("wal", ".wal")[0]);
+    let zeros = [0; 4096];
+    file.expect("it is there").write_all_at(&zeros, 0).expect("it can be written");
+    let planned = replay(&place, "http://127.0.0.1:9", &["--dry-run", "--from", "1"]);
+    assert_code(&planned, 1);
+    let hole = "hole       LSN 1 to 3: damaged";
+    assert!(out(&planned).contains(hole), "{}", out(&planned));
 }
 
 #[test]

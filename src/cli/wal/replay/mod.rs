@@ -38,7 +38,7 @@ use super::super::{Failure, SettingsArgs};
 use super::records::{Held, Names};
 use crate::base::lsn::Lsn;
 use crate::base::units::Span;
-use past::{Event, Hole, Past};
+use past::{Event, Hole, Lives, Past};
 use position::Position;
 use sender::{Credentials, Refused, Sender};
 
@@ -141,6 +141,7 @@ pub(super) fn run(args: &ReplayArgs, of_wal: &SettingsArgs) -> Result<(), Failur
             begun: past.from(),
             next: past.from(),
             durable: past.durable(),
+            lives: past.lives(),
             records_max: RECORDS_MAX.min(args.rate),
             sent: Tally::default(),
         },
@@ -173,6 +174,10 @@ fn first_asked(asked: Option<Lsn>, position: &Position) -> Result<Option<Lsn>, F
 
 /// Ends the command when the position cannot be of this log.
 fn is_of_this_log(position: &Position, past: &Past) -> Result<(), Failure> {
+    if position.life().is_some_and(|life| past.contradicts(life)) {
+        let what = "--position is of another log that was in the same folder; name a new file";
+        return Err(Failure::failed(what));
+    }
     let Some(next) = position.next().filter(|next| *next > past.last().next()) else {
         return Ok(());
     };
@@ -336,6 +341,8 @@ struct Out {
     next: Lsn,
     /// The last frame whose LSN is never given again.
     durable: Lsn,
+    /// What the log's segments are known by.
+    lives: Lives,
     /// Records a request at most.
     records_max: u64,
     sent: Tally,
@@ -400,6 +407,7 @@ impl Out {
     fn keep_position(&mut self) -> Result<(), Failure> {
         assert!(self.in_body == 0, "all before it is acknowledged");
         let left_out = self.sent.first_unknown.unwrap_or(self.next);
-        self.position.set(self.next.min(self.durable.next()).min(left_out))
+        let next = self.next.min(self.durable.next()).min(left_out);
+        self.position.set(next, self.lives.of(next.previous()))
     }
 }

@@ -12,9 +12,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::super::Failure;
+use super::position::Life;
 use crate::base::lsn::Lsn;
 use crate::record::codec::Payload;
-use crate::wal::inspect::{self, Overview};
+use crate::wal::inspect::{self, Overview, SegmentInfo};
 
 /// A stretch of the log.
 #[derive(Debug)]
@@ -59,6 +60,17 @@ enum Why {
     Salvaged,
     /// The log never got there.
     Beyond,
+}
+
+/// The first LSN of each segment, and its life.
+#[derive(Debug)]
+pub(super) struct Lives(Vec<(Lsn, Life)>);
+
+impl Lives {
+    /// That of the segment with this frame, if it is there.
+    pub(super) fn of(&self, lsn: Lsn) -> Option<Life> {
+        self.0.iter().rfind(|(first, _)| *first <= lsn).map(|(_, life)| *life)
+    }
 }
 
 /// Hears of what there is, in the order of LSNs; an error ends it.
@@ -122,6 +134,22 @@ impl Past {
         Ok(Self { dir: dir.to_owned(), from, to: to.min(last), last, durable, beyond, overview })
     }
 
+    /// What its segments are known by.
+    pub(super) fn lives(&self) -> Lives {
+        let used = self.overview.segments.iter().filter(|segment| segment.first() > Lsn::ZERO);
+        let life = |segment: &SegmentInfo| {
+            let generation = segment.generation()?;
+            Some((segment.first(), Life { number: segment.number, generation }))
+        };
+        Lives(used.filter_map(life).collect())
+    }
+
+    /// Whether the segment of this number has another life, so that this is another log: no number is
+    /// given twice in one.
+    pub(super) fn contradicts(&self, life: Life) -> bool {
+        self.lives().0.iter().any(|(_, own)| own.number == life.number && *own != life)
+    }
+
     /// What was asked for behind the last frame.
     pub(super) fn beyond(&self) -> Option<Hole> {
         self.beyond
@@ -153,7 +181,8 @@ impl Past {
         if self.is_empty() {
             return Ok(());
         }
-        let mut place = Place { expected: self.from, to: self.to, each, failed: None };
+        let mut place =
+            Place { expected: self.from, to: self.to, each, dir: &self.dir, failed: None };
         let used: Vec<_> =
             self.overview.segments.iter().filter(|s| s.first() > Lsn::ZERO).collect();
         for (at, segment) in used.iter().enumerate() {
@@ -166,12 +195,18 @@ impl Past {
             if until < place.expected {
                 continue;
             }
-            place.hole_before(segment.first(), Why::Gone)?;
+            // A file whose header is not valid is there and damaged, whatever it held.
+            let after = at.checked_sub(1).map_or(0, |before| used[before].number);
+            let is_between = |s: &SegmentInfo| (after..segment.number).contains(&s.number);
+            let is_broken = |s: &SegmentInfo| is_between(s) && s.generation().is_none();
+            let is_damaged = self.overview.segments.iter().any(is_broken);
+            let why = if is_damaged { Why::Damaged } else { Why::Gone };
+            place.hole_before(segment.first(), why)?;
             let walked = inspect::walk(&self.dir, &self.overview, segment, &mut |lsn, payload| {
                 if lsn < place.expected || lsn > until {
                     return Ok(());
                 }
-                place.frame(lsn, payload).map_err(|failure| {
+                place.frame(segment, lsn, payload).map_err(|failure| {
                     place.failed = Some(failure);
                     io::Error::other("whoever reads wants no more")
                 })
@@ -193,6 +228,7 @@ struct Place<'a, 'e> {
     expected: Lsn,
     to: Lsn,
     each: &'a mut Each<'e>,
+    dir: &'a Path,
     failed: Option<Failure>,
 }
 
@@ -208,8 +244,12 @@ impl Place<'_, '_> {
         (self.each)(Event::Hole(Hole { first, last, why }))
     }
 
-    fn frame(&mut self, lsn: Lsn, payload: &[u8]) -> Result<(), Failure> {
-        self.hole_before(lsn, Why::Damaged)?;
+    fn frame(&mut self, of: &SegmentInfo, lsn: Lsn, payload: &[u8]) -> Result<(), Failure> {
+        if self.expected < lsn {
+            // A new life overwrites the old from its begin, so the old one's later frames stand still.
+            let is_same = inspect::is_unchanged(self.dir, of).map_err(Failure::failed)?;
+            self.hole_before(lsn, if is_same { Why::Damaged } else { Why::Gone })?;
+        }
         assert_eq!(self.expected, lsn, "every LSN is shown once");
         self.expected = lsn.next();
         if is_filler(payload) {
