@@ -171,6 +171,15 @@ pub fn walk(
     Ok(walked)
 }
 
+/// Whether the file of a segment still has the life that the overview saw.
+///
+/// # Errors
+///
+/// [`WalError::Io`] when the file cannot be read.
+pub fn is_unchanged(dir: &Path, segment: &SegmentInfo) -> Result<bool, WalError> {
+    is_same(&RealDisk::read_only(dir), segment).map_err(failed(dir))
+}
+
 /// Reads every frame of the log in `dir` and judges it. `progress` is called before each segment.
 ///
 /// # Errors

@@ -41,6 +41,11 @@ enum Format {
 
 pub(super) fn run(args: &DumpArgs, of_wal: &SettingsArgs) -> Result<(), Failure> {
     let config = super::settings(&args.settings, of_wal)?;
+    if let (Some(from), Some(to)) = (args.from, args.to)
+        && from > to
+    {
+        return Err(Failure::usage(format!("--from {from} is behind --to {to}")));
+    }
     let mut names = Names::read(&config.data_dir)?;
     let frames = match args.from {
         None => scan::read_only(&config.wal.dir),

@@ -38,6 +38,18 @@ impl Names {
         Ok(names)
     }
 
+    /// Ends the command where there is no catalog at all, so that no record has a name.
+    pub(super) fn need_catalog(&self) -> Result<(), Failure> {
+        if Catalog::is_begun(&self.dir).map_err(Failure::failed)? {
+            return Ok(());
+        }
+        Err(Failure::failed(format!(
+            "catalog.log in {} is missing or empty: without it no record has the name of its table; \
+             put it back first",
+            self.dir.display()
+        )))
+    }
+
     fn refresh(&mut self) -> Result<(), Failure> {
         let tables = Catalog::read_only(&self.dir).map_err(Failure::failed)?;
         self.tables = tables.into_iter().map(|table| (table.id, table)).collect();
@@ -58,7 +70,11 @@ impl Names {
 
     /// What is wrong where records of a table have no name.
     pub(super) fn no_table(&self, id: TableId) -> Failure {
-        Failure::failed(format!("the catalog in {} has no table {id}", self.dir.display()))
+        Failure::failed(format!(
+            "the catalog in {} has no table {id}, and it keeps deleted ones too: catalog.log is \
+             missing or lost its end",
+            self.dir.display()
+        ))
     }
 
     /// Hands everything in the frame to `each`, which ends it with an error.

@@ -135,6 +135,16 @@ pub(super) fn read_only(dir: &Path) -> Result<State, CatalogError> {
     }
 }
 
+/// Whether there is a log in `dir` with a sound begin: a server makes it before its first table.
+pub(super) fn is_begun(dir: &Path) -> Result<bool, CatalogError> {
+    let path = dir.join(FILE_NAME);
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(replay(&path, &bytes[..sound_length(&bytes)])?.1.is_some()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(CatalogError::Io { what: "read", path, source }),
+    }
+}
+
 pub(super) fn line_of(entry: &Entry) -> Vec<u8> {
     let json = serde_json::to_string(entry).expect("names and numbers become JSON");
     checked::line_of(&json)

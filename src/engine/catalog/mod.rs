@@ -140,6 +140,15 @@ impl Catalog {
         Ok(log::read_only(dir)?.all().map(Arc::clone).collect())
     }
 
+    /// Whether there is a catalog in `dir`, be it without a table.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::read_only`].
+    pub fn is_begun(dir: &Path) -> Result<bool, CatalogError> {
+        log::is_begun(dir)
+    }
+
     /// The table of this name.
     pub fn resolve(&self, database: &str, table: &str) -> Option<Arc<Table>> {
         self.state().find(database, table).map(Arc::clone)

@@ -11,10 +11,16 @@
 //! types, time in nanoseconds and version are sent as they are stored. So a server that has a record
 //! already answers it as success and changes nothing, and a request may be sent twice: after an answer
 //! that was lost, or by the next run from the last position. What a version higher than its own has
-//! replaced since is reported there as a conflict of versions, and stays replaced.
+//! replaced since is refused there and stays replaced; the replay counts it, goes on, and ends with 1.
 //!
-//! Not sent are lines that were refused when they came, since they would be refused again, and records
-//! of tables that the catalog does not have; both are counted and told.
+//! Not sent are lines that were refused when they came, since they would be refused again; they are
+//! counted and told. A catalog has every table that ever was, deleted ones too. So without a catalog
+//! nothing is sent, and where it lacks the table of a record it lost its end: what is known is sent, the
+//! position stays before the first such record, and the replay ends with 1.
+//!
+//! What must be there: from the first frame that the tables do not have yet up to the last that the
+//! checkpoint knows to be synced, and whatever `--from` and `--to-lsn` name. What of it is not there is a
+//! hole, also before the first file and behind the last.
 
 mod past;
 mod position;
@@ -23,7 +29,6 @@ mod shape;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 
@@ -33,9 +38,9 @@ use super::super::{Failure, SettingsArgs};
 use super::records::{Held, Names};
 use crate::base::lsn::Lsn;
 use crate::base::units::Span;
-use past::{Event, Hole, Past};
+use past::{Event, Hole, Lives, Past};
 use position::Position;
-use sender::{Credentials, Sender};
+use sender::{Credentials, Refused, Sender};
 
 /// What stands below `wal replay --help`.
 pub(super) const EXAMPLES: &str = "Examples:
@@ -44,7 +49,8 @@ pub(super) const EXAMPLES: &str = "Examples:
   tidegate wal replay --to http://127.0.0.1:8086 --from 1200 --to-lsn 1300
 
 The same command again goes on where --position left off. Exit code 1 when LSNs that were asked for are
-not in the log, or the server refuses a record.";
+not in the log, or the server refuses a record. A record whose version is lower than what stands there,
+or equal with other values, is refused too, but the replay goes on behind it.";
 
 /// Records a request at most.
 const RECORDS_MAX: u64 = 5000;
@@ -70,7 +76,7 @@ pub(super) struct ReplayArgs {
     #[arg(long, value_name = "RECORDS_PER_SECOND", default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     rate: u64,
     /// A file that says how far the replay got: written after each acknowledged request, read at the
-    /// start. Of it and --from the later counts.
+    /// start. A --from that is later than what it says is refused.
     #[arg(long, value_name = "FILE")]
     position: Option<PathBuf>,
     /// Tell what would be sent, and send nothing.
@@ -94,6 +100,8 @@ struct Tally {
     refused: u64,
     /// Records of tables that the catalog does not have.
     unknown: u64,
+    /// The LSN of the first of them.
+    first_unknown: Option<Lsn>,
     holes: Vec<Hole>,
 }
 
@@ -102,7 +110,7 @@ pub(super) fn run(args: &ReplayArgs, of_wal: &SettingsArgs) -> Result<(), Failur
     let address = Address::parse("--to", &args.to)?;
     let position = Position::open(args.position.as_deref(), &config.wal.dir, &address)?;
     let asked = args.from.map(Lsn);
-    let from = asked.max(position.next());
+    let from = first_asked(asked, &position)?;
     let to = Lsn(args.to_lsn.unwrap_or(u64::MAX));
     if from.is_some_and(|from| from > to) {
         let from = from.unwrap_or_default();
@@ -112,11 +120,13 @@ pub(super) fn run(args: &ReplayArgs, of_wal: &SettingsArgs) -> Result<(), Failur
         return Err(Failure::usage(format!("--from {from} is behind --to-lsn {to}")));
     }
     let mut names = Names::read(&config.data_dir)?;
-    let past = Past::open(&config.wal.dir, from, to)?;
+    names.need_catalog()?;
+    let past = Past::open(&config.wal.dir, from, to, args.to_lsn.is_some())?;
+    is_of_this_log(&position, &past)?;
     let planned = survey(&past, &mut names)?;
     super::print(&plan(args, &config.wal.dir, &past, &planned))?;
     if args.dry_run || past.is_empty() {
-        return missing(&planned);
+        return missing(&planned).and(unknown(&planned));
     }
     let sender = Sender::new(address, &args.credentials, args.rate, args.patience.0)?;
     let progress = Progress::new("replaying, records", planned.records);
@@ -131,6 +141,7 @@ pub(super) fn run(args: &ReplayArgs, of_wal: &SettingsArgs) -> Result<(), Failur
             begun: past.from(),
             next: past.from(),
             durable: past.durable(),
+            lives: past.lives(),
             records_max: RECORDS_MAX.min(args.rate),
             sent: Tally::default(),
         },
@@ -139,10 +150,42 @@ pub(super) fn run(args: &ReplayArgs, of_wal: &SettingsArgs) -> Result<(), Failur
     replay.out.flush()?;
     replay.out.next = past.to().next();
     replay.out.keep_position()?;
-    let Out { sent, sender, progress, .. } = replay.out;
+    let Out { mut sent, sender, progress, .. } = replay.out;
+    if let Some(hole) = past.beyond() {
+        sent.add_hole(hole);
+    }
     drop(progress);
     super::print(&told(&sent, &sender))?;
-    missing(&sent)
+    missing(&sent)?;
+    unknown(&sent)?;
+    refused(sender.refused())
+}
+
+/// Where to begin: at the position, or before it, where that was asked for.
+fn first_asked(asked: Option<Lsn>, position: &Position) -> Result<Option<Lsn>, Failure> {
+    match (asked, position.next()) {
+        (Some(asked), Some(next)) if asked > next => Err(Failure::usage(format!(
+            "--from {asked} is behind LSN {next}, from which on --position has nothing acknowledged: \
+             its file would say that all before {asked} is; leave out --from, or name a new file"
+        ))),
+        (asked, next) => Ok(asked.max(next)),
+    }
+}
+
+/// Ends the command when the position cannot be of this log.
+fn is_of_this_log(position: &Position, past: &Past) -> Result<(), Failure> {
+    if position.life().is_some_and(|life| past.contradicts(life)) {
+        let what = "--position is of another log that was in the same folder; name a new file";
+        return Err(Failure::failed(what));
+    }
+    let Some(next) = position.next().filter(|next| *next > past.last().next()) else {
+        return Ok(());
+    };
+    Err(Failure::failed(format!(
+        "--position goes on from LSN {next}, but the log ends at {}: it is of another log, or the log \
+         lost its end",
+        past.last()
+    )))
 }
 
 /// Reads all that is asked for, and counts.
@@ -157,21 +200,27 @@ fn survey(past: &Past, names: &mut Names) -> Result<Tally, Failure> {
                 tally.frames += 1;
                 tally.bytes += payload.len() as u64;
                 names.each(lsn, payload, &mut |held| {
-                    tally.count(&held);
+                    tally.count(lsn, &held);
                     Ok(())
                 })?;
             }
         }
         Ok(())
     })?;
+    if let Some(hole) = past.beyond() {
+        tally.add_hole(hole);
+    }
     Ok(tally)
 }
 
 impl Tally {
-    fn count(&mut self, held: &Held<'_>) {
+    fn count(&mut self, lsn: Lsn, held: &Held<'_>) {
         match held {
             Held::Record(..) => self.records += 1,
-            Held::Unknown(_) => self.unknown += 1,
+            Held::Unknown(_) => {
+                self.unknown += 1;
+                self.first_unknown.get_or_insert(lsn);
+            }
             Held::Refused(_) => self.refused += 1,
         }
     }
@@ -192,8 +241,10 @@ impl Tally {
             writeln!(text, "left out   {} {line}", self.refused).expect("a string takes all");
         }
         if self.unknown > 0 {
-            let line = "records of tables that the catalog does not have";
-            writeln!(text, "left out   {} {line}", self.unknown).expect("a string takes all");
+            let line = "records of tables that the catalog does not have, the first of LSN";
+            let first = self.first_unknown.unwrap_or_default();
+            writeln!(text, "left out   {} {line} {first}", self.unknown)
+                .expect("a string takes all");
         }
         for hole in &self.holes {
             writeln!(text, "hole       {hole}").expect("a string takes all");
@@ -222,11 +273,33 @@ fn plan(args: &ReplayArgs, dir: &Path, past: &Past, tally: &Tally) -> String {
 fn told(sent: &Tally, sender: &Sender) -> String {
     let Tally { frames, records, .. } = sent;
     let (requests, retries) = (sender.requests(), sender.retries());
-    format!(
+    let mut text = format!(
         "sent       {records} records of {frames} frames in {requests} requests, {retries} of them \
          tried again\n{}",
         sent.left_out()
-    )
+    );
+    let Refused { records, unnamed } = sender.refused();
+    if records > 0 {
+        let why = "a higher or equal version stands there; they are in its reject sink";
+        writeln!(text, "refused    {records} records were refused by the target: {why}")
+            .expect("a string takes all");
+    }
+    if unnamed > 0 {
+        let why = "its receipts do not name, a receipt has a hundred: the reject sink says why";
+        writeln!(text, "           {unnamed} of them {why}").expect("a string takes all");
+    }
+    text
+}
+
+/// Ends the command with 1 when the target has not all of what was sent.
+fn refused(refused: Refused) -> Result<(), Failure> {
+    if refused.records == 0 {
+        return Ok(());
+    }
+    Err(Failure::failed(format!(
+        "{} records were refused by the target; see above",
+        refused.records
+    )))
 }
 
 /// Ends the command with 1 when something that was asked for is not there.
@@ -236,6 +309,16 @@ fn missing(tally: &Tally) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::failed(format!("{lost} LSNs that were asked for are not in the log; see above")))
+}
+
+/// Ends the command with 1 when records have no names.
+fn unknown(tally: &Tally) -> Result<(), Failure> {
+    let Some(first) = tally.first_unknown else { return Ok(()) };
+    Err(Failure::failed(format!(
+        "{} records from LSN {first} on are of tables that the catalog does not have, and it keeps \
+         deleted ones too: catalog.log lost its end; put it back, then go on with --from {first}",
+        tally.unknown
+    )))
 }
 
 /// A replay under way.
@@ -258,6 +341,8 @@ struct Out {
     next: Lsn,
     /// The last frame whose LSN is never given again.
     durable: Lsn,
+    /// What the log's segments are known by.
+    lives: Lives,
     /// Records a request at most.
     records_max: u64,
     sent: Tally,
@@ -286,7 +371,7 @@ impl Replay {
 
 impl Out {
     fn take(&mut self, lsn: Lsn, held: &Held<'_>) -> Result<(), Failure> {
-        self.sent.count(held);
+        self.sent.count(lsn, held);
         let Held::Record(table, row) = held else { return Ok(()) };
         if self.in_body >= self.records_max || self.body.len() >= BODY_BYTES {
             self.flush()?;
@@ -318,37 +403,11 @@ impl Out {
     }
 
     /// Writes down how far it is. Never beyond what is known to be synced: after a power cut other
-    /// records may have those LSNs, and the next run must send them.
+    /// records may have those LSNs, and the next run must send them. Nor beyond a record that was left out.
     fn keep_position(&mut self) -> Result<(), Failure> {
         assert!(self.in_body == 0, "all before it is acknowledged");
-        self.position.set(self.next.min(self.durable.next()))
-    }
-}
-
-/// How long to wait before the next request, so that no more than `rate` records a second are sent.
-/// `sent` records were, in `elapsed`; so the first request goes at once.
-fn pause(sent: u64, rate: u64, elapsed: Duration) -> Duration {
-    let due_ns = u128::from(sent) * 1_000_000_000 / u128::from(rate);
-    let due = Duration::from_nanos(u64::try_from(due_ns).unwrap_or(u64::MAX));
-    due.saturating_sub(elapsed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_pause_holds_the_rate_and_no_credit_gathers_before_it() {
-        let ms = Duration::from_millis;
-        for (sent, rate, elapsed, expected) in [
-            (0, 100, ms(0), ms(0)),
-            (100, 100, ms(0), ms(1000)),
-            (100, 100, ms(400), ms(600)),
-            (100, 100, ms(1000), ms(0)),
-            (100, 100, ms(5000), ms(0)),
-            (u64::MAX, 1, ms(0), Duration::from_nanos(u64::MAX)),
-        ] {
-            assert_eq!(pause(sent, rate, elapsed), expected, "{sent} at {rate} after {elapsed:?}");
-        }
+        let left_out = self.sent.first_unknown.unwrap_or(self.next);
+        let next = self.next.min(self.durable.next()).min(left_out);
+        self.position.set(next, self.lives.of(next.previous()))
     }
 }

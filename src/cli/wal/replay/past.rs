@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::super::Failure;
+use super::position::Life;
 use crate::base::lsn::Lsn;
 use crate::record::codec::Payload;
 use crate::wal::inspect::{self, Overview, SegmentInfo};
@@ -27,6 +28,8 @@ pub(super) struct Past {
     last: Lsn,
     /// The last frame that is known to be synced.
     durable: Lsn,
+    /// What was asked for behind the last frame.
+    beyond: Option<Hole>,
 }
 
 /// What stands at the next LSN.
@@ -55,6 +58,19 @@ enum Why {
     Damaged,
     /// `wal salvage` put fillers in their places.
     Salvaged,
+    /// The log never got there.
+    Beyond,
+}
+
+/// The first LSN of each segment, and its life.
+#[derive(Debug)]
+pub(super) struct Lives(Vec<(Lsn, Life)>);
+
+impl Lives {
+    /// That of the segment with this frame, if it is there.
+    pub(super) fn of(&self, lsn: Lsn) -> Option<Life> {
+        self.0.iter().rfind(|(first, _)| *first <= lsn).map(|(_, life)| *life)
+    }
 }
 
 /// Hears of what there is, in the order of LSNs; an error ends it.
@@ -77,6 +93,7 @@ impl fmt::Display for Hole {
         let why = match self.why {
             Why::Gone => "their file was used again or is missing",
             Why::Damaged => "damaged; run `tidegate wal verify`",
+            Why::Beyond => "behind the end of the log",
             Why::Salvaged => "lost before, and left out by `tidegate wal salvage`",
         };
         write!(f, "LSN {} to {}: {why}", self.first, self.last)
@@ -85,11 +102,19 @@ impl fmt::Display for Hole {
 
 impl Past {
     /// Looks at the log in `dir`, whose frames from `from` on (the oldest, where that is not said) up to
-    /// `to` are meant.
-    pub(super) fn open(dir: &Path, from: Option<Lsn>, to: Lsn) -> Result<Self, Failure> {
+    /// `to` are meant; `is_owed` says whether all up to `to` must be there.
+    pub(super) fn open(
+        dir: &Path,
+        from: Option<Lsn>,
+        to: Lsn,
+        is_owed: bool,
+    ) -> Result<Self, Failure> {
         let overview = inspect::overview(dir).map_err(Failure::failed)?;
         let used = || overview.segments.iter().filter(|segment| segment.first() > Lsn::ZERO);
-        let oldest = used().next().map_or(Lsn(1), SegmentInfo::first);
+        // What the tables do not have yet must be there, whatever files are left.
+        let needed = overview.checkpoint.stored().next();
+        let oldest = used().next().map_or(needed, |segment| segment.first().min(needed));
+        // A frame is stored or synced before the checkpoint says so.
         let (mut last, mut durable) = (Lsn::ZERO, overview.checkpoint.durable());
         if let Some(newest) = used().next_back() {
             let walked = inspect::walk(dir, &overview, newest, &mut |_, _| Ok(()));
@@ -98,8 +123,36 @@ impl Past {
             last = walked.last.max(newest.first().previous());
             durable = durable.max(walked.durable).max(newest.first().previous());
         }
+        let last = last.max(durable);
         let from = from.unwrap_or(oldest).max(Lsn(1));
-        Ok(Self { dir: dir.to_owned(), from, to: to.min(last), last, durable, overview })
+        // To begin right behind the end is to wait for what comes.
+        let is_beyond = from > last.next() || (is_owed && to > last);
+        let beyond = is_beyond.then(|| {
+            let first = from.max(last.next());
+            Hole { first, last: if is_owed { to.max(first) } else { first }, why: Why::Beyond }
+        });
+        Ok(Self { dir: dir.to_owned(), from, to: to.min(last), last, durable, beyond, overview })
+    }
+
+    /// What its segments are known by.
+    pub(super) fn lives(&self) -> Lives {
+        let used = self.overview.segments.iter().filter(|segment| segment.first() > Lsn::ZERO);
+        let life = |segment: &SegmentInfo| {
+            let generation = segment.generation()?;
+            Some((segment.first(), Life { number: segment.number, generation }))
+        };
+        Lives(used.filter_map(life).collect())
+    }
+
+    /// Whether the segment of this number has another life, so that this is another log: no number is
+    /// given twice in one.
+    pub(super) fn contradicts(&self, life: Life) -> bool {
+        self.lives().0.iter().any(|(_, own)| own.number == life.number && *own != life)
+    }
+
+    /// What was asked for behind the last frame.
+    pub(super) fn beyond(&self) -> Option<Hole> {
+        self.beyond
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -128,7 +181,8 @@ impl Past {
         if self.is_empty() {
             return Ok(());
         }
-        let mut place = Place { expected: self.from, to: self.to, each, failed: None };
+        let mut place =
+            Place { expected: self.from, to: self.to, each, dir: &self.dir, failed: None };
         let used: Vec<_> =
             self.overview.segments.iter().filter(|s| s.first() > Lsn::ZERO).collect();
         for (at, segment) in used.iter().enumerate() {
@@ -141,12 +195,18 @@ impl Past {
             if until < place.expected {
                 continue;
             }
-            place.hole_before(segment.first(), Why::Gone)?;
+            // A file whose header is not valid is there and damaged, whatever it held.
+            let after = at.checked_sub(1).map_or(0, |before| used[before].number);
+            let is_between = |s: &SegmentInfo| (after..segment.number).contains(&s.number);
+            let is_broken = |s: &SegmentInfo| is_between(s) && s.generation().is_none();
+            let is_damaged = self.overview.segments.iter().any(is_broken);
+            let why = if is_damaged { Why::Damaged } else { Why::Gone };
+            place.hole_before(segment.first(), why)?;
             let walked = inspect::walk(&self.dir, &self.overview, segment, &mut |lsn, payload| {
                 if lsn < place.expected || lsn > until {
                     return Ok(());
                 }
-                place.frame(lsn, payload).map_err(|failure| {
+                place.frame(segment, lsn, payload).map_err(|failure| {
                     place.failed = Some(failure);
                     io::Error::other("whoever reads wants no more")
                 })
@@ -168,6 +228,7 @@ struct Place<'a, 'e> {
     expected: Lsn,
     to: Lsn,
     each: &'a mut Each<'e>,
+    dir: &'a Path,
     failed: Option<Failure>,
 }
 
@@ -183,8 +244,12 @@ impl Place<'_, '_> {
         (self.each)(Event::Hole(Hole { first, last, why }))
     }
 
-    fn frame(&mut self, lsn: Lsn, payload: &[u8]) -> Result<(), Failure> {
-        self.hole_before(lsn, Why::Damaged)?;
+    fn frame(&mut self, of: &SegmentInfo, lsn: Lsn, payload: &[u8]) -> Result<(), Failure> {
+        if self.expected < lsn {
+            // A new life overwrites the old from its begin, so the old one's later frames stand still.
+            let is_same = inspect::is_unchanged(self.dir, of).map_err(Failure::failed)?;
+            self.hole_before(lsn, if is_same { Why::Damaged } else { Why::Gone })?;
+        }
         assert_eq!(self.expected, lsn, "every LSN is shown once");
         self.expected = lsn.next();
         if is_filler(payload) {

@@ -29,13 +29,24 @@ struct Written {
     log: PathBuf,
     /// The server.
     to: String,
+    /// The segment of the last acknowledged frame: another log in the same folder has others.
+    #[serde(default)]
+    segment: Option<Life>,
+}
+
+/// A segment's number and the random number of its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Life {
+    pub(super) number: u64,
+    pub(super) generation: u64,
 }
 
 impl Position {
     /// Reads the position of a replay of `log` to the server at `to`.
     pub(super) fn open(file: Option<&Path>, log: &Path, to: &Address) -> Result<Self, Failure> {
         let log = log.canonicalize().unwrap_or_else(|_gone| log.to_owned());
-        let own = Written { next_lsn: 0, log, to: to.to_string() };
+        let own = Written { next_lsn: 0, log, to: to.to_string(), segment: None };
         let found = match file.map(std::fs::read) {
             None => None,
             Some(Ok(bytes)) => Some(bytes),
@@ -60,12 +71,19 @@ impl Position {
         self.was_there.then_some(Lsn(self.written.next_lsn))
     }
 
-    /// Says that all before `next` is acknowledged. One that is not later than the last changes nothing.
-    pub(super) fn set(&mut self, next: Lsn) -> Result<(), Failure> {
+    /// The segment of the last acknowledged frame, where the file says it.
+    pub(super) fn life(&self) -> Option<Life> {
+        self.written.segment
+    }
+
+    /// Says that all before `next` is acknowledged, the last of it in the segment `life`. One that is
+    /// not later than the last changes nothing.
+    pub(super) fn set(&mut self, next: Lsn, life: Option<Life>) -> Result<(), Failure> {
         if next.0 <= self.written.next_lsn {
             return Ok(());
         }
         self.written.next_lsn = next.0;
+        self.written.segment = life;
         let Some(file) = &self.file else {
             return super::super::print(&format!("go on from LSN {next}\n"));
         };
@@ -95,8 +113,10 @@ mod tests {
         let (log, to) = (dir.path().join("wal"), address("http://a:1"));
         let mut position = Position::open(Some(&file), &log, &to).unwrap();
         assert_eq!(position.next(), None);
-        position.set(Lsn(7)).unwrap();
-        position.set(Lsn(9)).unwrap();
+        position.set(Lsn(7), None).unwrap();
+        let life = Some(Life { number: 2, generation: u64::MAX });
+        position.set(Lsn(9), life).unwrap();
+        assert_eq!(Position::open(Some(&file), &log, &to).unwrap().life(), life);
         assert_eq!(Position::open(Some(&file), &log, &to).unwrap().next(), Some(Lsn(9)));
         let other = [(dir.path().join("wal2"), to), (log.clone(), address("http://a:2"))];
         for (log, to) in other {
