@@ -152,3 +152,13 @@ fn the_sdk_for_rust_runs_every_operation() {
     build.arg("--target-dir").arg(target).args(["--", &url(&server)]);
     run(&mut build);
 }
+
+#[test]
+fn the_load_generators_records_are_all_taken() {
+    let place = Place::new("");
+    let server = place.start();
+    let mut load = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    load.args(["load", "--url", &url(&server), "--protocol", "timestream", "--batch", "100"]);
+    // It ends with 1 when a request is refused or a record rejected.
+    run(load.args(["--connections", "2", "--series", "60", "--lines", "2000"]));
+}
