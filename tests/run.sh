@@ -22,7 +22,8 @@ if ! "$python" -c 'import influxdb_client, duckdb, pyarrow, boto3, awswrangler' 
 fi
 export TIDEGATE_TEST_PYTHON="$python"
 
-# The SDKs that Timestream's users have: boto3 of 2023 beside today's, and the one for JavaScript.
+# The SDKs that Timestream's users have: boto3 of 2023 beside today's, and the one for JavaScript. The
+# one for Rust is built by its test, from crates that Cargo fetches.
 if ! "$tools/python-2023/bin/python" -c 'import boto3' 2>/dev/null; then
     python3 -m venv "$tools/python-2023"
     "$tools/python-2023/bin/python" -m pip install --quiet boto3==1.28.85

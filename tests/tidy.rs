@@ -236,7 +236,9 @@ fn sources(dir: &str, is_wanted: &dyn Fn(&Path) -> bool) -> Vec<Source> {
 }
 
 fn rust(dir: &str) -> Vec<Source> {
-    sources(dir, &|path| path.is_dir() || path.extension().is_some_and(|e| e == "rs"))
+    // A package below `tests` may have been built in its own folder.
+    let is_source = |path: &Path| path.extension().is_some_and(|e| e == "rs");
+    sources(dir, &|path| if path.is_dir() { !path.ends_with("target") } else { is_source(path) })
 }
 
 /// Everything that people wrote: not what is built, installed or copied from other projects.

@@ -3,7 +3,8 @@
 //! a catalog that survives `kill -9`.
 //!
 //! What clients see is asked by their own SDKs, boto3 of today and of 2023 and the SDK for JavaScript,
-//! which `tests/run.sh` installs; the scripts are in `tests/timestream`. Without them these tests fail.
+//! which `tests/run.sh` installs, and the one for Rust, which the test builds; the scripts are in
+//! `tests/timestream`. Without them these tests fail.
 
 #[path = "common/mod.rs"]
 mod common;
@@ -137,4 +138,27 @@ fn the_sdk_for_javascript_runs_every_operation_by_url_and_by_discovery() {
     };
     run(node().args([&url(&server), "by-url"]));
     run(node().args(["discover", "found"]).env("AWS_ENDPOINT_URL_TIMESTREAM_WRITE", url(&server)));
+}
+
+#[test]
+fn the_sdk_for_rust_runs_every_operation() {
+    let place = Place::new("");
+    let server = place.start();
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/timestream/rust/Cargo.toml");
+    // Beside the build that this test is of, not in the client's own folder, so that it is kept with it.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("timestream-rust");
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["run", "--locked", "--quiet", "--manifest-path"]).arg(manifest);
+    build.arg("--target-dir").arg(target).args(["--", &url(&server)]);
+    run(&mut build);
+}
+
+#[test]
+fn the_load_generators_records_are_all_taken() {
+    let place = Place::new("");
+    let server = place.start();
+    let mut load = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    load.args(["load", "--url", &url(&server), "--protocol", "timestream", "--batch", "100"]);
+    // It ends with 1 when a request is refused or a record rejected.
+    run(load.args(["--connections", "2", "--series", "60", "--lines", "2000"]));
 }

@@ -5,13 +5,15 @@
 //! timestamps are written anew for each sending, so that the generator costs little beside the server
 //! on the same machine. Values differ between [`TEMPLATES`] requests in turn, then repeat.
 
+mod timestream;
+
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use hdrhistogram::Histogram;
 
 use super::Failure;
@@ -20,12 +22,24 @@ use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::thread::Thread;
 use crate::metrics::catalog::WAL_MARKS;
 
+/// How records are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Wire {
+    /// Line protocol, to `/api/v2/write`
+    Line,
+    /// Timestream's `WriteRecords`, unsigned, to a strict table that is made first
+    Timestream,
+}
+
 /// Flags of `load`.
 #[derive(Debug, Clone, Args)]
 pub struct LoadArgs {
     /// The server.
     #[arg(long, default_value = "http://127.0.0.1:8086")]
     url: String,
+    /// How records are sent.
+    #[arg(long, value_enum, default_value = "line")]
+    protocol: Wire,
     /// The database to write to.
     #[arg(long, value_name = "D", default_value = "load")]
     database: String,
@@ -38,7 +52,7 @@ pub struct LoadArgs {
     /// Fields a line, 1 to 10.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..=10))]
     fields: u8,
-    /// Lines a request.
+    /// Lines a request; Timestream takes up to 100.
     #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     batch: u32,
     /// Connections, one thread each.
@@ -50,7 +64,8 @@ pub struct LoadArgs {
     /// Stop after this many lines, if that is sooner.
     #[arg(long)]
     lines: Option<u64>,
-    /// How durable an acknowledgement must be: memory, interval, sync or applied.
+    /// How durable an acknowledgement must be: memory, interval, sync or applied. Timestream's are
+    /// always applied.
     #[arg(long, default_value = "sync")]
     durability: String,
     /// A token, where the server asks for one.
@@ -75,9 +90,6 @@ const SETTLE_MAX: Duration = Duration::from_mins(2);
 
 /// The time in a request that is not stamped yet; as many digits as any other.
 const UNSTAMPED_NS: u64 = 1_767_225_600_000_000_000;
-
-/// Between two records of one host.
-const STEP_NS: u64 = 10_000_000_000;
 
 const TAGS: [&str; 10] = [
     "hostname",
@@ -105,6 +117,17 @@ const FIELDS: [&str; 10] = [
 ];
 const REGIONS: [&str; 4] = ["eu-west-1", "us-east-1", "ap-southeast-2", "sa-east-1"];
 const SYSTEMS: [&str; 3] = ["Ubuntu16.10", "Ubuntu15.10", "Ubuntu16.04LTS"];
+
+impl Wire {
+    /// Between two records of one host. Strict tables take no records of the far future, so theirs are
+    /// no further apart than requests at most are.
+    const fn step_ns(self) -> u64 {
+        match self {
+            Self::Line => 10_000_000_000,
+            Self::Timestream => 1_000_000,
+        }
+    }
+}
 
 /// A request whose timestamps are written anew for each sending.
 struct Template {
@@ -136,11 +159,15 @@ struct Shared {
 ///
 /// # Errors
 ///
-/// [`Failure::Usage`] for an address that is no `http://HOST:PORT`, [`Failure::Failed`] when a
-/// connection breaks or the server refuses lines.
+/// [`Failure::Usage`] for an address that is no `http://HOST:PORT` or more records a request than the
+/// protocol has, [`Failure::Failed`] when a connection breaks or the server refuses lines.
 pub fn run(args: &LoadArgs) -> Result<(), Failure> {
     let address = Address::parse("--url", &args.url)?;
+    if args.protocol == Wire::Timestream {
+        timestream::prepare(args, &address)?;
+    }
     let clock = SystemClock::shared();
+    let step_ns = args.protocol.step_ns();
     let templates: Vec<Vec<Template>> =
         (0..args.connections).map(|at| templates(args, at)).collect();
     let cpu_before = args.pid.and_then(cpu_seconds);
@@ -149,7 +176,7 @@ pub fn run(args: &LoadArgs) -> Result<(), Failure> {
         args: args.clone(),
         clock: Arc::clone(&clock),
         end: begin + Duration::from_secs(args.seconds),
-        begin_ns: clock.wall_ns().unsigned_abs() / STEP_NS * STEP_NS,
+        begin_ns: clock.wall_ns().unsigned_abs() / step_ns * step_ns,
         lines: AtomicU64::new(0),
         stop: AtomicBool::new(false),
     });
@@ -159,7 +186,7 @@ pub fn run(args: &LoadArgs) -> Result<(), Failure> {
         let (shared, sender, address) = (Arc::clone(&shared), sender.clone(), address.clone());
         let thread = Thread::spawn(&format!("load-{at}"), move || {
             // The receiver lives until every thread is joined.
-            drop(sender.send(send_all(&shared, &address, own)));
+            drop(sender.send(send_all(&shared, &address, (at, own))));
         });
         threads.push(thread.map_err(Failure::failed)?);
     }
@@ -202,10 +229,10 @@ fn settle(address: &Address, clock: &SharedClock) -> io::Result<Duration> {
     }
 }
 
-fn send_all(shared: &Shared, address: &Address, mut templates: Vec<Template>) -> Tally {
+fn send_all(shared: &Shared, address: &Address, mut own: (usize, Vec<Template>)) -> Tally {
     let mut tally =
         Tally { latency: Histogram::new_with_max(LATENCY_NS_MAX, 3).ok(), ..Tally::default() };
-    if let Err(error) = try_send_all(shared, address, &mut templates, &mut tally) {
+    if let Err(error) = try_send_all(shared, address, &mut own, &mut tally) {
         tally.failed = Some(error.to_string());
         // Relaxed: the others notice with their next request.
         shared.stop.store(true, Ordering::Relaxed);
@@ -216,7 +243,7 @@ fn send_all(shared: &Shared, address: &Address, mut templates: Vec<Template>) ->
 fn try_send_all(
     shared: &Shared,
     address: &Address,
-    templates: &mut [Template],
+    (connection, templates): &mut (usize, Vec<Template>),
     tally: &mut Tally,
 ) -> io::Result<()> {
     let mut client = Client::new(address.clone());
@@ -225,14 +252,19 @@ fn try_send_all(
     let mut round = 0_u64;
     let own = u64::from(own_hosts(&shared.args));
     let batch = u64::from(shared.args.batch);
+    let step_ns = shared.args.protocol.step_ns();
     let steps = batch.div_ceil(own);
     while !shared.is_over() {
         let at = usize::try_from(round % u64::from(TEMPLATES)).unwrap_or_default();
         // Every request is later than the one before, and so is a host's second line in one request:
         // no record is sent twice.
-        templates[at].stamp(|line| shared.begin_ns + (round * steps + line / own) * STEP_NS);
+        templates[at].stamp(|line| shared.begin_ns + (round * steps + line / own) * step_ns);
         request.clear();
-        write!(request, "{head}{}\r\n\r\n", templates[at].body.len())?;
+        request.extend_from_slice(head.as_bytes());
+        if shared.args.protocol == Wire::Timestream {
+            timestream::put_call(&mut request, (shared.begin_ns, *connection, round))?;
+        }
+        write!(request, "Content-Length: {}\r\n\r\n", templates[at].body.len())?;
         request.extend_from_slice(&templates[at].body);
         let sent = shared.clock.monotonic();
         let status = client.exchange(&request)?.status;
@@ -290,59 +322,78 @@ fn templates(args: &LoadArgs, connection: u32) -> Vec<Template> {
     let mut random = u64::from(connection) + 1;
     (0..TEMPLATES)
         .map(|at| {
-            let mut body = String::new();
-            let mut timestamps = Vec::new();
-            for line in 0..args.batch {
-                let host = connection * own + (at * args.batch + line) % own;
-                // Writing to a string cannot fail.
-                put_line(&mut body, args, (host, &mut random)).expect("a string takes everything");
-                timestamps.push(body.len() - TIMESTAMP_DIGITS - 1);
+            let hosts =
+                (0..args.batch).map(|line| connection * own + (at * args.batch + line) % own);
+            // Writing to a string cannot fail.
+            match args.protocol {
+                Wire::Line => put_lines(args, hosts, &mut random),
+                Wire::Timestream => timestream::put_records(args, hosts, &mut random),
             }
-            Template { body: body.into_bytes(), timestamps }
+            .expect("a string takes everything")
         })
         .collect()
 }
 
-fn put_line(
-    out: &mut String,
+fn put_lines(
     args: &LoadArgs,
-    (host, random): (u32, &mut u64),
-) -> std::fmt::Result {
-    let at = |n: u32, of: u32| (host.wrapping_mul(2_654_435_761) >> (n % 16)) % of;
-    out.push_str("cpu");
-    for (n, tag) in TAGS.iter().take(usize::from(args.tags)).enumerate() {
-        let region = REGIONS[at(1, 4) as usize];
-        match n {
-            0 => write!(out, ",{tag}=host_{host}")?,
-            1 => write!(out, ",{tag}={region}")?,
-            2 => write!(out, ",{tag}={region}{}", ['a', 'b', 'c'][at(2, 3) as usize])?,
-            3 => write!(out, ",{tag}={}", at(3, 100))?,
-            4 => write!(out, ",{tag}={}", SYSTEMS[at(4, 3) as usize])?,
-            5 => write!(out, ",{tag}={}", if at(5, 2) == 0 { "x64" } else { "x86" })?,
-            6 => write!(out, ",{tag}={}", ["SF", "NYC", "LON", "CHI"][at(6, 4) as usize])?,
-            7 => write!(out, ",{tag}={}", at(7, 20))?,
-            8 => write!(out, ",{tag}={}", at(8, 2))?,
-            _ => write!(out, ",{tag}={}", ["production", "staging", "test"][at(9, 3) as usize])?,
+    hosts: impl Iterator<Item = u32>,
+    random: &mut u64,
+) -> Result<Template, std::fmt::Error> {
+    let (mut out, mut timestamps) = (String::new(), Vec::new());
+    for host in hosts {
+        out.push_str("cpu");
+        for (n, tag) in TAGS.iter().take(usize::from(args.tags)).enumerate() {
+            write!(out, ",{tag}=")?;
+            put_tag(&mut out, n, host)?;
         }
+        for (n, field) in FIELDS.iter().take(usize::from(args.fields)).enumerate() {
+            write!(out, "{}{field}={}i", if n == 0 { ' ' } else { ',' }, next_value(random))?;
+        }
+        out.push(' ');
+        timestamps.push(out.len());
+        writeln!(out, "{UNSTAMPED_NS}")?;
     }
-    for (n, field) in FIELDS.iter().take(usize::from(args.fields)).enumerate() {
-        // xorshift64: good enough for values from 0 to 99.
-        *random ^= *random << 13;
-        *random ^= *random >> 7;
-        *random ^= *random << 17;
-        write!(out, "{}{field}={}i", if n == 0 { ' ' } else { ',' }, *random % 100)?;
-    }
-    writeln!(out, " {UNSTAMPED_NS}")
+    Ok(Template { body: out.into_bytes(), timestamps })
 }
 
+/// Writes the value that a host has for the tag of this number.
+fn put_tag(out: &mut String, n: usize, host: u32) -> std::fmt::Result {
+    let at = |n: u32, of: u32| (host.wrapping_mul(2_654_435_761) >> (n % 16)) % of;
+    let region = REGIONS[at(1, 4) as usize];
+    match n {
+        0 => write!(out, "host_{host}"),
+        1 => write!(out, "{region}"),
+        2 => write!(out, "{region}{}", ['a', 'b', 'c'][at(2, 3) as usize]),
+        3 => write!(out, "{}", at(3, 100)),
+        4 => write!(out, "{}", SYSTEMS[at(4, 3) as usize]),
+        5 => write!(out, "{}", if at(5, 2) == 0 { "x64" } else { "x86" }),
+        6 => write!(out, "{}", ["SF", "NYC", "LON", "CHI"][at(6, 4) as usize]),
+        7 => write!(out, "{}", at(7, 20)),
+        8 => write!(out, "{}", at(8, 2)),
+        _ => write!(out, "{}", ["production", "staging", "test"][at(9, 3) as usize]),
+    }
+}
+
+/// A value from 0 to 99, by xorshift64: good enough for them.
+const fn next_value(random: &mut u64) -> u64 {
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    *random % 100
+}
+
+/// What a request begins with, up to its length.
 fn head(args: &LoadArgs, address: &Address) -> String {
+    if args.protocol == Wire::Timestream {
+        return timestream::head("WriteRecords", address);
+    }
     let token = args
         .token
         .as_ref()
         .map_or(String::new(), |token| format!("Authorization: Token {token}\r\n"));
     format!(
         "POST /api/v2/write?bucket={}&precision=ns HTTP/1.1\r\nHost: {address}\r\n{token}\
-         X-Tidegate-Durability: {}\r\nContent-Length: ",
+         X-Tidegate-Durability: {}\r\n",
         args.database, args.durability
     )
 }
