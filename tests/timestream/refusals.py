@@ -183,6 +183,28 @@ def limits():
     same(rejected(record(), multi([{"Name": "c1024", "Value": "1", "Type": "BIGINT"}]), table="measures")[0][0], 1)
 
 
+def quotas():
+    """The greater ones. Most tables of all databases, 50,000, would take minutes: the catalog's own test."""
+    ts.create_table(DatabaseName=DB, TableName="names")
+    for first in range(0, 8192, 100):
+        some = [record(MeasureName=f"m{at}") for at in range(first, min(first + 100, 8192))]
+        same(write(*some, table="names")["Total"], len(some))
+    ((index, reason),) = rejected(record(MeasureName="m8191"), record(MeasureName="more"), table="names")
+    same(index, 1)
+    contains(reason, "8192")
+    databases, token = 0, {}
+    while token is not None:
+        page = ts.list_databases(MaxResults=20, **token)
+        databases += len(page["Databases"])
+        token = {"NextToken": page["NextToken"]} if page.get("NextToken") else None
+    for at in range(databases, 500):
+        ts.create_database(DatabaseName=f"quota{at}")
+    response = refused("ServiceQuotaExceededException", 402, ts.create_database, DatabaseName="one-too-many")
+    contains(response["Message"], "500")
+    ts.delete_database(DatabaseName="quota499")
+    ts.create_database(DatabaseName="one-too-many")
+
+
 def names():
     for length, is_taken in [(2, False), (3, True), (256, True), (257, False)]:
         name = "n" * length
@@ -239,6 +261,6 @@ def wire():
     same(raw(prefix + "WriteRecords", b'{"Records":[{"MeasureValue":1}]}')[0], 400)
 
 
-for part in (whole_requests, windows, conflicts_of_the_magnetic_store, partition_keys, values, limits, names, wire):
+for part in (whole_requests, windows, conflicts_of_the_magnetic_store, partition_keys, values, limits, names, wire, quotas):
     part()
 print("requests and records are refused as they must be")
