@@ -10,7 +10,9 @@
 //! [`TURNS`] turns, each of which opens the log anew and waits until its last frame is executed.
 //! Machine and figures: `benches/README.md`.
 
-use std::fmt::Write as _;
+#[path = "common/lines.rs"]
+mod lines;
+
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -205,7 +207,7 @@ fn fill(dir: &Path, clock: &SharedClock, lines_a_frame: u64) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     for request in 0..LINES / lines_a_frame {
-        let text = body(request, lines_a_frame);
+        let text = lines::body(request, lines_a_frame);
         let ask = Ask {
             protocol: Protocol::Line,
             database: "bench",
@@ -221,27 +223,6 @@ fn fill(dir: &Path, clock: &SharedClock, lines_a_frame: u64) {
     }
     assert_eq!(way.drain(clock), LINES);
     way.close();
-}
-
-/// Lines of one moment, one a host, ten tags and ten fields each.
-fn body(request: u64, lines: u64) -> String {
-    let time_ns = 1_767_225_600_000_000_000 + request * 10_000_000_000;
-    let mut text = String::new();
-    for host in 0..lines {
-        write!(text, "cpu,hostname=host_{host},region=eu-west-1,datacenter=eu-west-1b,rack={},os=Ubuntu16.10,arch=x64,team=SF,service={},service_version=1,service_environment=production", host % 100, host % 20)
-            .expect("a string takes everything");
-        for field in 0..10 {
-            let separator = if field == 0 { ' ' } else { ',' };
-            write!(
-                text,
-                "{separator}usage_field_{field}={}i",
-                (host * 7 + field * 13 + request * 3) % 100
-            )
-            .expect("a string takes everything");
-        }
-        writeln!(text, " {time_ns}").expect("a string takes everything");
-    }
-    text
 }
 
 fn median(values: &mut [Duration]) -> Duration {

@@ -5,7 +5,8 @@
 //! log, 100 to batch, 300 to write: 1.1 us of CPU, on two cores about 1.5 million lines a second while
 //! the syncs hide behind them. Machine and figures: `benches/README.md`.
 
-use std::fmt::Write as _;
+#[path = "common/lines.rs"]
+mod lines;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tidegate::config::Config;
@@ -15,26 +16,6 @@ use tidegate::server::Core;
 
 const LINES: u64 = 5_000;
 
-/// Lines of one moment, one a host, ten tags and ten fields each.
-fn body(time_ns: u64) -> String {
-    let mut text = String::new();
-    for host in 0..LINES {
-        write!(text, "cpu,hostname=host_{host},region=eu-west-1,datacenter=eu-west-1b,rack={},os=Ubuntu16.10,arch=x64,team=SF,service={},service_version=1,service_environment=production", host % 100, host % 20)
-            .expect("a string takes everything");
-        for field in 0..10 {
-            let separator = if field == 0 { ' ' } else { ',' };
-            write!(
-                text,
-                "{separator}usage_field_{field}={}i",
-                (host * 7 + field * 13 + time_ns / 7) % 100
-            )
-            .expect("a string takes everything");
-        }
-        writeln!(text, " {time_ns}").expect("a string takes everything");
-    }
-    text
-}
-
 fn way(c: &mut Criterion) {
     let dir =
         tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder on the target's disk");
@@ -42,15 +23,15 @@ fn way(c: &mut Criterion) {
     let core = Core::open(&config).expect("an empty folder opens");
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let mut time_ns = 1_767_225_600_000_000_000;
+    let mut step = 0;
     let mut group = c.benchmark_group("way");
     for (name, durability) in [("synced", Durability::Sync), ("applied", Durability::Applied)] {
         group.throughput(Throughput::Elements(LINES));
         group.bench_function(name, |b| {
             b.iter_batched(
                 || {
-                    time_ns += 10_000_000_000;
-                    body(time_ns)
+                    step += 1;
+                    lines::body(step, LINES)
                 },
                 |text| {
                     let ask = Ask {

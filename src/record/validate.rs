@@ -166,7 +166,7 @@ mod tests {
     use super::super::{Attribute, Dimension};
     use super::*;
 
-    fn record<'a>(
+    pub(super) fn record<'a>(
         dimensions: &[(&'a str, &'a str)],
         fields: &[(&'a str, Value<'a>)],
     ) -> Record<'a> {

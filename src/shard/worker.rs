@@ -352,18 +352,14 @@ impl Turn<'_> {
         let catalog = &self.worker.catalog;
         // Deleted since its records were rejected: they are reported all the same.
         let named = catalog.get(*table).or_else(|| catalog.deleted(*table));
-        // A table that the catalog never had has no name; its number still tells which it was.
-        let (database, name) = named.as_ref().map_or_else(
-            || ("unknown".to_owned(), table.to_string()),
-            |table| (table.database.to_string(), table.name.to_string()),
-        );
+        let named = named.expect("a number that was never given ended the turn before the engine");
         let shard = (self.worker.id.0, self.worker.shards);
         let place = match sink {
             Sink::Ours => Place::Sink,
             Sink::OfTable(prefix) => Place::Location { id: *table, prefix },
         };
-        let content = Content::Records { table: &name, place, shard, part, records };
-        let report = Report { lsn: *lsn, received_ns, database: &database, content };
+        let content = Content::Records { table: &named.name, place, shard, part, records };
+        let report = Report { lsn: *lsn, received_ns, database: &named.database, content };
         Ok(self.worker.reporter.report(&report)?)
     }
 

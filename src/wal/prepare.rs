@@ -16,6 +16,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tracing::{error, warn};
 
 use super::disk::{Disk, DiskFile};
@@ -135,18 +136,16 @@ fn discard(log: &Log, name: &str) {
 
 /// Whether waiting helps.
 fn is_shortage(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
-    is_space(error)
-        || shortages.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    is_space(error) || is_one_of(error, &[Errno::MFILE, Errno::NFILE, Errno::NOMEM])
 }
 
 /// Whether it is the disk's space that is short, so that a file that is there already would do.
 fn is_space(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let shortages = [Errno::NOSPC, Errno::DQUOT];
-    error.kind() == io::ErrorKind::StorageFull
-        || shortages.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    error.kind() == io::ErrorKind::StorageFull || is_one_of(error, &[Errno::NOSPC, Errno::DQUOT])
+}
+
+fn is_one_of(error: &io::Error, errnos: &[Errno]) -> bool {
+    errnos.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 fn poison(log: &Log, number: u64, error: &io::Error) {

@@ -218,20 +218,8 @@ fn series_bytes(record: &Record<'_>) -> Result<(), Broken> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::{Attribute, Dimension};
+    use super::super::tests::record;
     use super::*;
-
-    fn record<'a>(
-        dimensions: &[(&'a str, &'a str)],
-        fields: &[(&'a str, Value<'a>)],
-    ) -> Record<'a> {
-        Record {
-            measure_name: "m",
-            dimensions: dimensions.iter().map(|&(name, value)| Dimension { name, value }).collect(),
-            attributes: fields.iter().map(|&(name, value)| Attribute { name, value }).collect(),
-            ..Record::default()
-        }
-    }
 
     fn reason(result: Result<(), Broken>) -> Option<Reason> {
         result.err().map(|(reason, _)| reason)
