@@ -119,7 +119,7 @@ impl Flush<'_> {
                 let index = self.magnetic.index(file)?;
                 let may_have = |&(source, series, time_ns): &(usize, SeriesId, i64)| {
                     let key = &sources[source].keys()[series.0 as usize];
-                    index.groups(key.hash, time_ns).next().is_some()
+                    index.may_have(key.hash, time_ns)
                 };
                 let keys: Vec<_> = keys.iter().copied().filter(may_have).collect();
                 if !keys.is_empty() {

@@ -10,6 +10,7 @@
 //! | [`compact`] [`tidy`] | the thread `engine-compact`: small files into one, expired days, deleted tables |
 //! | [`commit`] [`manifest`] [`recover`] [`disk`] | when files count, and what a crash leaves |
 //! | [`magnetic`] | the files that count, and looking things up in them |
+//! | [`index`] [`cache`] [`points`] | where the rows of a file are, and what was read of them |
 //! | [`columns`] [`parquet_write`] [`parquet_read`] | what a file looks like |
 //! | [`scan`] [`export`] | reading a table; a table as one Parquet stream |
 //!
@@ -41,6 +42,9 @@ mod compact;
 mod tidy;
 mod partition;
 mod magnetic;
+mod index;
+mod cache;
+mod points;
 mod columns;
 mod parquet_write;
 mod parquet_read;

@@ -28,6 +28,7 @@ use crate::record::{MeasureKind, Value, ValueType};
 
 use super::column::{Chunk, Column, RowId};
 use super::columns::{COLUMNS_KEY, ColumnSet, ColumnSpec, Role};
+use super::points::BLOCK_ROWS;
 use super::store::{RowRef, SeriesId, TableStore};
 
 /// Rows of a row group: what a reader skips or decodes as one piece.
@@ -324,6 +325,7 @@ fn properties(specs: &[ColumnSpec], metadata: Vec<KeyValue>) -> WriterProperties
         .set_compression(Compression::ZSTD(level))
         .set_created_by(concat!("tidegate ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_max_row_group_row_count(None)
+        .set_data_page_row_count_limit(BLOCK_ROWS)
         .set_key_value_metadata(Some(metadata));
     for spec in specs {
         let is_integer = match &spec.role {
