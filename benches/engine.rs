@@ -368,7 +368,52 @@ fn sizes() {
     bench.late("… one attribute of ten", &mut lsn, &frames(&FIELDS[..1], 75)[..1]);
 }
 
+/// Printed once: what a flush and a start cost where there are 10,000 files already. By the clock and
+/// not by CPU time: most of it is waiting for the disk.
+fn many_files() {
+    let bench = Bench::new(Bytes::mib(1024));
+    let clock = SystemClock::shared();
+    let record = |lsn: u64, days: std::ops::Range<i64>| {
+        let mut builder = PayloadBuilder::new(1);
+        builder.start(START_NS);
+        for day in days {
+            let attributes = vec![Attribute { name: "v", value: Value::Bigint(day) }];
+            let record = Record { measure_name: "cpu", attributes, ..Record::default() };
+            let ids = (builder.family(bench.table, &record).0, builder.layout(&record).0);
+            builder.push(ids, &record, START_NS - day * 86_400_000_000_000, 1);
+        }
+        let mut bytes = Vec::new();
+        builder.finish(&mut bytes);
+        bench.write(lsn, &bytes);
+    };
+    record(1, 0..10_000);
+    bench.engine.flush().unwrap();
+    let mut flushes: Vec<Duration> = (0..9)
+        .map(|at| {
+            record(
+                2 + at,
+                10_000 + i64::try_from(at).unwrap()..10_001 + i64::try_from(at).unwrap(),
+            );
+            let begin = clock.monotonic();
+            bench.engine.flush().unwrap();
+            clock.monotonic() - begin
+        })
+        .collect();
+    flushes.sort();
+    let manifest = bench.dir.path().join("manifest.json").metadata().unwrap().len();
+    let files = bench.engine.state().files;
+    eprintln!("flush of one row beside {files} files: {:?}, manifest {manifest} bytes", flushes[4]);
+    let begin = clock.monotonic();
+    let bench = bench.restarted(Bytes::mib(256));
+    eprintln!("stop and start with {files} files: {:?}", clock.monotonic() - begin);
+    drop(bench);
+}
+
 fn main() {
+    if std::env::args().any(|arg| arg == "files") {
+        many_files();
+        return;
+    }
     let mut criterion = Criterion::default().with_measurement(CpuTime).configure_from_args();
     writes(&mut criterion);
     criterion.final_summary();
