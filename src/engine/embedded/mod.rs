@@ -63,6 +63,7 @@ use crate::record::codec::Bucket;
 use crate::record::request::{Outcome, Rejection, WriteRequest};
 use crate::record::{Reason, TableId};
 
+use self::disk::Disk;
 use self::flusher::{End, Inner};
 use self::scan::{Snapshot, Source};
 use self::write::Below;
@@ -95,6 +96,35 @@ impl Embedded {
         catalog: Arc<Catalog>,
         clock: SharedClock,
     ) -> Result<Self, EngineError> {
+        Self::open_on(Disk::default(), options, shards, catalog, clock)
+    }
+
+    /// [`Embedded::open`], and calls `hook` after each step of the work on files, those of the start
+    /// too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Embedded::open`].
+    #[doc(hidden)]
+    pub fn open_watched(
+        options: Options,
+        shards: usize,
+        catalog: Arc<Catalog>,
+        clock: SharedClock,
+        hook: impl Fn(FileStep, &Path) + Send + Sync + 'static,
+    ) -> Result<Self, EngineError> {
+        let disk = Disk::default();
+        disk.set_hook(Box::new(hook));
+        Self::open_on(disk, options, shards, catalog, clock)
+    }
+
+    fn open_on(
+        disk: Disk,
+        options: Options,
+        shards: usize,
+        catalog: Arc<Catalog>,
+        clock: SharedClock,
+    ) -> Result<Self, EngineError> {
         let dir = options.dir.clone();
         if let Some(error) = options.validate().into_iter().next() {
             return Err(EngineError::Corrupt {
@@ -102,7 +132,7 @@ impl Embedded {
                 what: error.to_string(),
             });
         }
-        let inner = Arc::new(Inner::open(options, shards, catalog, clock)?);
+        let inner = Arc::new(Inner::open(options, shards, catalog, clock, Arc::new(disk))?);
         let engine = Self { inner, threads: Mutex::default() };
         engine.start("engine-flush", flusher::run)?;
         engine.start("engine-compact", tidy::run)?;
