@@ -93,6 +93,9 @@ impl Changes {
         }
         for file in &self.removed {
             file.retire()?;
+            if let Some(folder) = file.folder() {
+                magnetic.note_emptied(folder);
+            }
         }
         sync_folders(magnetic, &folders)
     }

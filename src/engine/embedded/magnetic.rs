@@ -36,7 +36,7 @@
 //! attributes. All of it lives in a cache of bounded bytes. Records that walk through more row groups
 //! than the cache holds, in an order that is not the files', pay a decoding each.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,6 +78,8 @@ pub(super) struct Magnetic {
     cache: Mutex<Cache>,
     /// Most bytes that the keys of one index may take.
     key_bytes_max: usize,
+    /// Folders that files were taken out of.
+    emptied: Mutex<BTreeSet<PathBuf>>,
     disk: Arc<Disk>,
 }
 
@@ -132,7 +134,8 @@ impl Magnetic {
         let files = RwLock::new(Arc::new(files));
         let cache = Mutex::new(Cache::new(cache_bytes_max));
         let key_bytes_max = cache_bytes_max / INDEX_PART;
-        Self { dir: dir.to_owned(), files, opened, cache, key_bytes_max, disk }
+        let (dir, emptied) = (dir.to_owned(), Mutex::default());
+        Self { dir, files, opened, cache, key_bytes_max, emptied, disk }
     }
 
     /// The files that count now.
@@ -160,6 +163,16 @@ impl Magnetic {
         let names = [table.database.to_string(), table.name.to_string()];
         let key_bytes_max = self.key_bytes_max;
         Ok(Target { table: table.id, names, day, number, generation, path, key_bytes_max })
+    }
+
+    /// Hears that a file was taken out of a folder.
+    pub(super) fn note_emptied(&self, folder: PathBuf) {
+        self.emptied.lock().unwrap_or_else(PoisonError::into_inner).insert(folder);
+    }
+
+    /// The folders that files were taken out of since the last call.
+    pub(super) fn take_emptied(&self) -> BTreeSet<PathBuf> {
+        std::mem::take(&mut *self.emptied.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The disk that the files are on.

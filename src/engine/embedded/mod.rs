@@ -7,7 +7,7 @@
 //! | [`write`] | what becomes of one record; freezing |
 //! | [`flusher`] | the thread `engine-flush`, marks and bounds |
 //! | [`order`] [`flush`] [`file_out`] [`partition`] | frozen stores into files |
-//! | [`compact`] [`tidy`] | the thread `engine-compact`: small files into one, expired days, deleted tables |
+//! | [`compact`] [`tidy`] [`folders`] | the thread `engine-compact`: small files into one, expired days, deleted tables, empty folders |
 //! | [`commit`] [`manifest`] [`recover`] [`disk`] | when files count, and what a crash leaves |
 //! | [`magnetic`] | the files that count, and looking things up in them |
 //! | [`index`] [`cache`] [`points`] | where the rows of a file are, and what was read of them |
@@ -40,6 +40,7 @@ mod manifest;
 mod recover;
 mod compact;
 mod tidy;
+mod folders;
 mod partition;
 mod magnetic;
 mod index;
