@@ -396,7 +396,7 @@ fn many_files() {
             );
             let begin = clock.monotonic();
             bench.engine.flush().unwrap();
-            clock.monotonic() - begin
+            clock.monotonic().saturating_sub(begin)
         })
         .collect();
     flushes.sort();
@@ -405,7 +405,7 @@ fn many_files() {
     eprintln!("flush of one row beside {files} files: {:?}, manifest {manifest} bytes", flushes[4]);
     let begin = clock.monotonic();
     let bench = bench.restarted(Bytes::mib(256));
-    eprintln!("stop and start with {files} files: {:?}", clock.monotonic() - begin);
+    eprintln!("stop and start with {files} files: {:?}", clock.monotonic().saturating_sub(begin));
     drop(bench);
 }
 

@@ -94,3 +94,59 @@ impl Cache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::columns::ColumnSet;
+    use super::super::index::IndexBuilder;
+    use super::*;
+
+    fn meta(number: u64) -> FileMeta {
+        FileMeta {
+            number,
+            generation: 0,
+            day: 0,
+            rows: 1,
+            bytes: 1,
+            time_ns_min: 0,
+            time_ns_max: 0,
+            hash_min: 0,
+            hash_max: 0,
+        }
+    }
+
+    fn cached() -> Cached {
+        Cached::Index(Arc::new(IndexBuilder::new(0).finish(&ColumnSet::default())))
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_makes_room() {
+        let one = cached().bytes();
+        let mut cache = Cache::new(3 * one);
+        for number in 0..3 {
+            cache.put(&meta(number), Piece::Index, cached());
+        }
+        assert!(cache.get(&meta(0), Piece::Index).is_some());
+        cache.put(&meta(3), Piece::Index, cached());
+        let held = |cache: &mut Cache| {
+            (0..4).filter(|&at| cache.get(&meta(at), Piece::Index).is_some()).collect::<Vec<_>>()
+        };
+        assert_eq!(held(&mut cache), [0, 2, 3]);
+        assert_eq!(cache.bytes, 3 * one);
+        cache.put(&meta(3), Piece::Index, cached());
+        assert_eq!((held(&mut cache).len(), cache.bytes), (3, 3 * one), "put again, counted once");
+        assert!(cache.get(&meta(0), Piece::Head).is_none(), "another piece of the file");
+        let other = FileMeta { generation: 1, ..meta(0) };
+        assert!(cache.get(&other, Piece::Index).is_none(), "another generation of it");
+    }
+
+    #[test]
+    fn what_is_larger_than_the_cache_stays_until_the_next() {
+        let mut cache = Cache::new(0);
+        for number in 0..3 {
+            cache.put(&meta(number), Piece::Index, cached());
+            assert!(cache.get(&meta(number), Piece::Index).is_some());
+            assert_eq!((cache.entries.len(), cache.bytes), (1, cached().bytes()));
+        }
+    }
+}

@@ -29,12 +29,13 @@
 //! # What a late record costs
 //!
 //! A record that may have a row in the files is looked for in those of its day whose times include
-//! its own. For each, the index (which row group has which series, from when to when) is made once,
-//! by decoding the keys, or kept from the writing; then the keys of the row group that may have it
-//! (series, times, versions) are decoded and kept. Its values are decoded only where the version rule
-//! needs them: for a repetition at the same version, and for an update that names a part of the
-//! attributes. All of it lives in a cache of bounded bytes. Records that walk through more row groups
-//! than the cache holds, in an order that is not the files', pay a decoding each.
+//! its own. The index of each ([`super::index`]) is kept from the writing; after a restart, or when it
+//! was pushed out, it is made by decoding the file's keys once. It leads to the few rows of the series
+//! in one row group, whose times and versions are decoded and kept: two columns, not those of the
+//! names. Values are decoded only where the version rule needs them, for a repetition at the same
+//! version and for an update that names a part of the attributes, and then those of one block
+//! ([`super::points`]). All of it lives in one cache of bounded bytes. Records that walk through more
+//! blocks than the cache holds, in an order that is not the files', pay a block's decoding each.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
