@@ -284,11 +284,11 @@ fn what_sdks_write_is_read_in_one_pass_and_what_is_unusual_is_left_to_the_genera
     for body in unusual {
         assert_eq!(usual::read(body.as_bytes()), None, "{body}");
     }
-    assert_eq!(usual::read(&usual_bodies()[0].replace("cpu", "\u{e9}").as_bytes()[..100]), None);
 }
 
 /// Changes, drops and doubles bytes anywhere: whatever the one pass takes, the general reader takes for
 /// the same, so that no body means something else for the way it was read.
+#[expect(clippy::indexing_slicing, reason = "places are chosen within what they are places of")]
 #[test]
 fn what_is_read_in_one_pass_reads_the_same_in_general() {
     let mut state = 0x7469_6465_6761_7465_u64;
