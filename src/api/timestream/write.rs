@@ -24,10 +24,10 @@ use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-use super::answers::Begin;
 use super::exception::{Code, Exception, ok_with};
 use super::{Request, arn, check_access, tables};
 use crate::api::App;
+use crate::api::answers::{Answer, Begin, Call};
 use crate::api::reply::Reply;
 use crate::base::lsn::Lsn;
 use crate::engine::catalog::Table;
@@ -72,14 +72,17 @@ pub async fn run(app: &Arc<App>, request: Request) -> Result<Reply, Exception> {
     let Some(invocation) = &request.invocation else {
         return execute(app, &request).await?.reply();
     };
-    let key = app.answers.key(&request.caller.name, invocation, &request.body.bytes);
-    match app.answers.begin(key) {
+    // With the body: what says something else is another call, whatever its id.
+    let parts = [request.caller.name.as_bytes(), invocation.as_bytes(), &request.body.bytes];
+    let id = app.answers.digest(&parts);
+    match app.answers.begin(Call { id, content: id }) {
+        Begin::Other => Err(Exception::new(Code::InternalServer, "one call has two contents")),
         Begin::Answered(written) => {
-            app.metrics.timestream_repeats.inc();
+            app.metrics.repeated_writes.inc();
             written.reply()
         }
         Begin::Running(mut running) => {
-            app.metrics.timestream_repeats.inc();
+            app.metrics.repeated_writes.inc();
             let heard =
                 running.wait_for(Option::is_some).await.ok().and_then(|heard| heard.clone());
             heard.ok_or_else(not_heard)?.reply()
@@ -203,12 +206,6 @@ impl Written {
         Self { memory, magnetic, rejected: rejected.collect(), lsn: receipt.lsn }
     }
 
-    /// Bytes that it holds beside itself.
-    pub(super) fn bytes(&self) -> usize {
-        let each = |rejected: &Rejected| size_of::<Rejected>() + rejected.reason.len();
-        self.rejected.iter().map(each).sum()
-    }
-
     fn ingested(&self) -> Value {
         json!({
             "Total": self.memory + self.magnetic,
@@ -235,13 +232,12 @@ impl Written {
         exception.members.insert("RecordsIngested".into(), self.ingested());
         Err(exception)
     }
+}
 
-    /// An answer of so many bytes.
-    #[cfg(test)]
-    pub(super) fn for_test(bytes: usize) -> Self {
-        let reason = "x".repeat(bytes.saturating_sub(size_of::<Rejected>()));
-        let rejected = Rejected { index: 0, reason, existing_version: None };
-        Self { memory: 0, magnetic: 0, rejected: vec![rejected], lsn: None }
+impl Answer for Written {
+    fn bytes(&self) -> usize {
+        let each = |rejected: &Rejected| size_of::<Rejected>() + rejected.reason.len();
+        self.rejected.iter().map(each).sum()
     }
 }
 
