@@ -47,6 +47,8 @@ pub struct Options {
     pub users: Vec<User>,
     /// Keys with which clients of Amazon's APIs sign.
     pub access_keys: Vec<AccessKey>,
+    /// The region that they sign for; empty: any. With one, what was signed for another is refused.
+    pub region: String,
     /// Whether requests without credentials may do everything, on any address. Wrong credentials are
     /// refused even then, since whoever sends some means them.
     pub anonymous: bool,
@@ -197,6 +199,8 @@ pub struct Keyring {
     users: Vec<(Secret, Arc<Caller>)>,
     /// By their public parts.
     access_keys: HashMap<String, (Secret, Arc<Caller>)>,
+    /// That signatures must be for; empty: any.
+    region: Arc<str>,
     anonymous: Option<Arc<Caller>>,
 }
 
@@ -217,6 +221,7 @@ impl Keyring {
             tokens: Vec::new(),
             users: Vec::new(),
             access_keys: HashMap::new(),
+            region: options.region.as_str().into(),
             anonymous: None,
         };
         for token in &options.tokens {
@@ -288,7 +293,8 @@ impl Keyring {
         };
         if let Some((secret, caller)) = self.access_keys.get(&claim.key_id) {
             let (secret, caller) = (secret.clone(), Arc::clone(caller));
-            return Ok(Proof::Signed { claim, secret, caller });
+            let region = Arc::clone(&self.region);
+            return Ok(Proof::Signed { claim, secret, caller, region });
         }
         // SDKs cannot but sign. Where there is no key that they could have, nobody needs one.
         match &self.anonymous {
@@ -337,6 +343,8 @@ pub enum Proof {
         secret: Secret,
         /// Whose key it is.
         caller: Arc<Caller>,
+        /// The region that it must be for; empty: any.
+        region: Arc<str>,
     },
 }
 
@@ -360,8 +368,9 @@ impl Proof {
     ) -> Result<Arc<Caller>, Exception> {
         match self {
             Self::Known(caller) => Ok(caller),
-            Self::Signed { claim, secret, caller } => {
-                let expected = sigv4::Expected { secret: &secret.0, service, now_ns };
+            Self::Signed { claim, secret, caller, region } => {
+                let expected =
+                    sigv4::Expected { secret: &secret.0, service, region: &region, now_ns };
                 claim.verify(head, body, &expected)?;
                 Ok(caller)
             }
