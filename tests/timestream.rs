@@ -128,6 +128,25 @@ fn signatures_are_verified_and_scopes_hold() {
 }
 
 #[test]
+fn what_is_signed_for_a_foreign_region_or_service_is_refused() {
+    let place = Place::new(&format!("[auth]\nregion = \"eu-west-1\"\n{ACCESS_KEYS}"));
+    let server = place.start();
+    run(python().args(["signed.py", &url(&server), "home"]));
+    run(python_of_2023().args(["signed.py", &url(&server), "home-2023"]));
+}
+
+#[test]
+fn sdks_whose_connections_break_hear_the_answer_of_the_first_attempt() {
+    let place = Place::new("");
+    let server = place.start();
+    run(python().args(["again.py", &url(&server), "today"]));
+    run(python_of_2023().args(["again.py", &url(&server), "past"]));
+    // Ten calls of each, of two records, every one of them repeated.
+    let counted = ["tidegate_ingest_records_total", "tidegate_api_repeated_writes_total"];
+    assert_eq!(counted.map(|name| server.metric(name).to_string()), ["40", "20"]);
+}
+
+#[test]
 fn the_sdk_for_javascript_runs_every_operation_by_url_and_by_discovery() {
     let place = Place::new("");
     let server = place.start();
