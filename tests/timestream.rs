@@ -10,6 +10,8 @@
 mod common;
 #[path = "timestream/catalog.rs"]
 mod catalog;
+#[path = "timestream/many.rs"]
+mod many;
 #[path = "timestream/wire.rs"]
 mod wire;
 
@@ -141,9 +143,11 @@ fn sdks_whose_connections_break_hear_the_answer_of_the_first_attempt() {
     let server = place.start();
     run(python().args(["again.py", &url(&server), "today"]));
     run(python_of_2023().args(["again.py", &url(&server), "past"]));
+    let node = interpreter("TIDEGATE_TEST_NODE", "node").get_program().to_owned();
+    run(python().args(["again.py", &url(&server), "javascript"]).arg(node).arg("again.mjs"));
     // Ten calls of each, of two records, every one of them repeated.
     let counted = ["tidegate_ingest_records_total", "tidegate_api_repeated_writes_total"];
-    assert_eq!(counted.map(|name| server.metric(name).to_string()), ["40", "20"]);
+    assert_eq!(counted.map(|name| server.metric(name).to_string()), ["60", "30"]);
 }
 
 #[test]

@@ -1,6 +1,10 @@
-"""An SDK whose connections break: each call's first attempt reaches the server whole and is not answered."""
+"""An SDK whose connections break: each call's first attempt reaches the server whole and is not answered.
+
+`again.py URL DATABASE` writes by boto3, `again.py URL DATABASE COMMAND ..` by a command that is given the
+broken server's URL, the database and the number of calls."""
 
 import socket
+import subprocess
 import sys
 import threading
 
@@ -74,8 +78,11 @@ direct = client(sys.argv[1], 1)
 direct.create_database(DatabaseName=database)
 direct.create_table(DatabaseName=database, TableName="cpu")
 port, seen = forwarder((host, int(port)))
-broken = client(f"http://127.0.0.1:{port}", 4)
-for number in range(CALLS):
+broken_url, command = f"http://127.0.0.1:{port}", sys.argv[3:]
+if command:
+    subprocess.run([*command, broken_url, database, str(CALLS)], check=True)
+broken = client(broken_url, 4)
+for number in range(0 if command else CALLS):
     # The second supersedes the first: executed again, the first would be refused.
     record = {"Dimensions": [{"Name": "host", "Value": str(number)}], "MeasureName": "m", "Time": str(now_ms())}
     records = [{**record, "MeasureValue": str(version), "Version": version} for version in (1, 2)]
