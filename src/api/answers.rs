@@ -116,6 +116,8 @@ pub struct Ticket<A: Answer> {
     answers: Arc<Answers<A>>,
     call: Call,
     sender: watch::Sender<Heard<A>>,
+    /// Then what stands under the id is no longer this call's to take away: another's, maybe.
+    is_answered: bool,
 }
 
 impl<A: Answer> Answers<A> {
@@ -147,7 +149,8 @@ impl<A: Answer> Answers<A> {
             None => {
                 let (sender, receiver) = watch::channel(None);
                 inner.calls.insert(call.id, (call.content, State::Running(receiver)));
-                Begin::First(Ticket { answers: Arc::clone(self), call, sender })
+                let answers = Arc::clone(self);
+                Begin::First(Ticket { answers, call, sender, is_answered: false })
             }
         }
     }
@@ -175,7 +178,8 @@ impl<A: Answer> Answers<A> {
 
 impl<A: Answer> Ticket<A> {
     /// Keeps the answer, and tells it to those who wait.
-    pub fn answered(self, answer: &Arc<A>) {
+    pub fn answered(mut self, answer: &Arc<A>) {
+        self.is_answered = true;
         let bytes = ENTRY_BYTES + answer.bytes();
         let Call { id, content } = self.call;
         let mut inner = self.answers.lock();
@@ -191,9 +195,8 @@ impl<A: Answer> Ticket<A> {
 
 impl<A: Answer> Drop for Ticket<A> {
     fn drop(&mut self) {
-        let mut inner = self.answers.lock();
-        if matches!(inner.calls.get(&self.call.id), Some((_, State::Running(_)))) {
-            inner.calls.remove(&self.call.id);
+        if !self.is_answered {
+            self.answers.lock().calls.remove(&self.call.id);
         }
     }
 }

@@ -28,6 +28,7 @@ use subtle::{Choice, ConstantTimeEq as _};
 use crate::api::call::{Caller, Scope};
 use crate::api::fault::{Family, Fault, Kind};
 use crate::api::params::Params;
+use crate::api::timestream::arn;
 use crate::api::timestream::exception::{Code, Exception};
 use crate::base::class::Class;
 
@@ -155,6 +156,12 @@ pub enum AuthError {
         /// The id.
         id: String,
     },
+    /// The region is none.
+    #[error("auth.region: {region:?} is not 1 to 32 letters, digits and dashes, as eu-west-1 is")]
+    Region {
+        /// As it is set.
+        region: String,
+    },
     /// The file cannot be read, or is no text, or too large.
     #[error("auth: cannot read {} for {owner:?}", path.display())]
     File {
@@ -215,7 +222,7 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// [`AuthError`] for the first that is missing or cannot be read.
+    /// [`AuthError`] for the first that is missing or cannot be read, or a region that is none.
     pub fn load(options: &Options) -> Result<Self, AuthError> {
         let mut keyring = Self {
             tokens: Vec::new(),
@@ -245,6 +252,9 @@ impl Keyring {
             if key.id.is_empty() || keyring.access_keys.insert(key.id.clone(), known).is_some() {
                 return Err(AuthError::Id { id: key.id.clone() });
             }
+        }
+        if !options.region.is_empty() && !arn::is_region(&options.region) {
+            return Err(AuthError::Region { region: options.region.clone() });
         }
         if options.anonymous || options.is_empty() {
             keyring.anonymous = Some(Arc::new(Caller::anonymous()));
