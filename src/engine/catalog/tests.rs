@@ -763,7 +763,9 @@ fn numbers_that_were_given_are_not_forgotten_twice() {
         (vec![Entry::Deleted { id: TableId(2), database: "d".into(), table: "t".into() }], false),
     ] {
         let mut log = line_of(&Entry::Catalog { format: FORMAT });
-        entries.iter().for_each(|entry| log.extend(line_of(entry)));
+        for entry in &entries {
+            log.extend(line_of(entry));
+        }
         std::fs::write(log_of(dir.path()), log).unwrap();
         assert_eq!(Catalog::open(dir.path()).is_ok(), is_sound, "{entries:?}");
     }
