@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::erasure::Erasure;
 use super::settings::{DatabaseSettings, TableSettings};
 use super::state::State;
 use super::{CatalogError, checked};
@@ -17,7 +18,7 @@ use crate::record::TableId;
 pub const FILE_NAME: &str = "catalog.log";
 
 /// The format that this code writes. It reads the ones before it.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +40,10 @@ pub(super) enum Entry {
     SetDatabase { database: Box<str>, settings: DatabaseSettings },
     /// A database's end.
     DeleteDatabase { database: Box<str> },
+    /// Rows of a table that are no more.
+    Erase { erasure: Erasure },
+    /// Erasures that were carried out.
+    Erased { numbers: Vec<i64> },
 }
 
 /// The log, open for appending.
@@ -154,7 +159,7 @@ fn header() -> Vec<u8> {
     line_of(&Entry::Catalog { format: FORMAT })
 }
 
-/// A sound log of an older format in this one: every entry of format 1 means the same here.
+/// A sound log of an older format in this one: every entry of formats 1 and 2 means the same here.
 fn in_this_format(bytes: &[u8]) -> Vec<u8> {
     let first = bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| at + 1);
     [&header(), &bytes[first..]].concat()

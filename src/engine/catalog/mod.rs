@@ -5,12 +5,13 @@
 //! |---|---|
 //! | [`settings`] | what databases and tables are made with, and what may be changed |
 //! | [`table`] | one database, one table, and what its records have claimed |
+//! | [`erasure`] | rows that are no more, although their table goes on |
 //! | [`error`] | why the catalog refuses or fails |
 //! | [`state`] | what the log's entries amount to |
 //! | [`log`] | the file |
 //! | [`change`] | the changes that there are |
 //!
-//! # `catalog.log`, version 2
+//! # `catalog.log`, version 3
 //!
 //! Append-only lines of text, so that an operator can read it and a crash can hurt the last line only:
 //!
@@ -31,10 +32,13 @@
 //! | `create_database` | `database`, `settings` | 2 |
 //! | `set_database` | `database`, `settings`: all settings of the database from now on | 2 |
 //! | `delete_database` | `database`, which has no tables any more | 2 |
+//! | `erase` | an `erasure`: see [`erasure`] | 3 |
+//! | `erased` | `numbers` of erasures in force that were carried out | 3 |
 //!
 //! A log is valid if and only if every line's checksum is right, the first says the format, tables
-//! are numbered 1, 2, 3 and so on, and every other entry is about what is there at that line. A log of
-//! version 1 is written anew as version 2 when it is opened, in one replacement of the file.
+//! and erasures are numbered 1, 2, 3 and so on, and every other entry is about what is there at that
+//! line. A log of an older version is written anew as version 3 when it is opened, in one replacement
+//! of the file.
 //!
 //! A change is known to nobody before its line is synced. A line that a crash cut short (no end, or
 //! holes of zeros where its bytes should be) was therefore never acknowledged and is dropped at
@@ -55,6 +59,7 @@
 
 pub mod settings;
 pub mod table;
+pub mod erasure;
 pub mod error;
 mod state;
 mod log;
@@ -64,11 +69,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use super::checked;
+use crate::base::lsn::Lsn;
 use crate::record::TableId;
 
 use log::Log;
 use state::State;
 
+pub use erasure::{Erasure, Hidden};
 pub use error::{CatalogError, ClaimError};
 pub use log::FILE_NAME;
 pub use settings::{
@@ -234,6 +241,31 @@ impl Catalog {
                 .map(|table| table.settings().tags.clone())
                 .ok_or_else(|| CatalogError::no_table(table)),
         }
+    }
+
+    /// The number of the next erasure: the version of what shall outlive all erasures so far. `None`
+    /// after an erasure whose write failed in the middle, until the restart that tells whether it is
+    /// there: whatever was written with any number could be meant by it, or by none that follows.
+    pub fn next_erasure(&self) -> Option<i64> {
+        let state = self.state();
+        (!state.erasures.is_in_doubt()).then(|| state.erasures.next())
+    }
+
+    /// What is erased of a table, as it stands now. A reader asks before it looks at any row: an
+    /// erasure ends only after its last row has.
+    pub fn hidden(&self, table: TableId) -> Arc<Hidden> {
+        self.state().hidden(table)
+    }
+
+    /// The erasures in force of which no record is left in the log above `stored`.
+    pub fn erasures_due(&self, stored: Lsn) -> Vec<Arc<Erasure>> {
+        let state = self.state();
+        state.erasures.in_force().filter(|e| e.lsn <= stored).map(Arc::clone).collect()
+    }
+
+    /// The erasures of the last [`erasure::NOTE_KEPT_NS`], in order, carried out or not.
+    pub fn erasures_noted(&self) -> Vec<Arc<Erasure>> {
+        self.state().erasures.noted().map(Arc::clone).collect()
     }
 
     // A panic elsewhere leaves a map whole: nothing in here panics between two changes.

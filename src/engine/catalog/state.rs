@@ -1,11 +1,12 @@
 //! What the entries of the log amount to. The same function executes an entry that was read back and
 //! one that was just written, so that a restart finds what was answered before it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Page;
+use super::erasure::{Erasures, Hidden};
 use super::log::Entry;
 use super::settings::{DatabaseSettings, TableSettings};
 use super::table::{Database, NewNames, Table};
@@ -19,6 +20,9 @@ pub(super) struct State {
     by_id: Vec<Slot>,
     /// Tables that are not deleted.
     live: usize,
+    pub(super) erasures: Erasures,
+    /// What was asked for since the last change of `erasures`.
+    hidden: Mutex<HashMap<TableId, Arc<Hidden>>>,
 }
 
 /// A database with its tables.
@@ -132,6 +136,17 @@ impl State {
                 self.add_database(&database, settings);
                 Ok(())
             }
+            Entry::Erase { erasure } => {
+                self.live_table(erasure.table)?;
+                self.erasures.add(erasure)?;
+                self.forget_hidden();
+                Ok(())
+            }
+            Entry::Erased { numbers } => {
+                self.erasures.end(&numbers)?;
+                self.forget_hidden();
+                Ok(())
+            }
             Entry::SetDatabase { database, settings } => {
                 self.known_home(&database)?.database.set(settings);
                 Ok(())
@@ -147,8 +162,12 @@ impl State {
     }
 
     /// Hears that an entry may or may not be found after a restart. A table that may be deleted by then
-    /// is no longer found by its name; frames that name its number still reach it.
+    /// is no longer found by its name; frames that name its number still reach it. After an erasure that
+    /// may be found by then no number is given for records.
     pub(super) fn doubt(&mut self, entry: &Entry) {
+        if let Entry::Erase { .. } = entry {
+            self.erasures.doubt();
+        }
         let Entry::DeleteTable { id } = entry else { return };
         let Some(table) = self.get(*id).map(Arc::clone) else { return };
         if let Some(home) = self.by_name.get_mut(&table.database) {
@@ -196,9 +215,25 @@ impl State {
         let home = self.by_name.get_mut(&table.database).expect("a table's database is known");
         let removed = home.tables.remove(&table.name);
         assert!(removed.is_some_and(|removed| removed.id == id), "a name leads to one table");
+        self.erasures.forget_table(id);
+        self.forget_hidden();
         self.by_id[id.0 as usize - 1].is_deleted = true;
         self.live -= 1;
         Ok(())
+    }
+
+    /// What is erased of a table.
+    pub(super) fn hidden(&self, table: TableId) -> Arc<Hidden> {
+        let mut hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = hidden.entry(table).or_insert_with(|| {
+            let of_table = self.erasures.in_force().filter(|erasure| erasure.table == table);
+            Arc::new(Hidden::of(of_table.map(Arc::clone)))
+        });
+        Arc::clone(made)
+    }
+
+    fn forget_hidden(&mut self) {
+        self.hidden.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn slot(&self, id: TableId) -> Option<&Slot> {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,8 +14,9 @@ use foldhash::fast::RandomState;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
-    ParquetRecordBatchReaderBuilder,
+    ParquetRecordBatchReaderBuilder, RowSelection,
 };
+use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::statistics::Statistics;
 
 use crate::engine::{EngineError, TimeRange};
@@ -108,6 +110,20 @@ impl Reader {
         part: Part,
         batch_rows: usize,
     ) -> Result<Batches, EngineError> {
+        self.build(self.metadata.clone(), groups, part, |builder| {
+            builder.with_batch_size(batch_rows)
+        })
+    }
+
+    fn build(
+        &self,
+        metadata: ArrowReaderMetadata,
+        groups: Vec<usize>,
+        part: Part,
+        with: impl FnOnce(
+            ParquetRecordBatchReaderBuilder<File>,
+        ) -> ParquetRecordBatchReaderBuilder<File>,
+    ) -> Result<Batches, EngineError> {
         let path = Path::new(&self.path);
         let file = self.file.try_clone().map_err(|error| io_error("read", path, error))?;
         let wanted: Vec<usize> = (0..self.specs.len())
@@ -115,16 +131,57 @@ impl Reader {
             .collect();
         let schema = self.metadata.metadata().file_metadata().schema_descr();
         let mask = ProjectionMask::roots(schema, wanted.iter().copied());
-        let reader =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
-                .with_row_groups(groups)
-                .with_projection(mask)
-                .with_batch_size(batch_rows)
-                .build()
-                .map_err(|error| io_error("read", path, error))?;
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
+            .with_row_groups(groups)
+            .with_projection(mask);
+        let reader = with(builder).build().map_err(|error| io_error("read", path, error))?;
         let specs = wanted.iter().map(|&at| self.specs[at].clone()).collect();
         Ok(Batches { reader, specs, table: self.table, path: self.path.clone() })
     }
+}
+
+/// Reading some rows only.
+impl Reader {
+    /// These rows, counted through the whole file and sorted, `batch_rows` at a time. With the file's
+    /// page index only the pages that hold them are read.
+    pub(super) fn selected(
+        &self,
+        rows: &[Range<u64>],
+        part: Part,
+        batch_rows: usize,
+    ) -> Result<Batches, EngineError> {
+        assert!(rows.is_sorted_by_key(|range| range.start), "rows are read as they stand");
+        let (mut groups, mut ranges) = (Vec::new(), Vec::new());
+        // `first` counts through the file, `taken` through the groups that are read.
+        let (mut first, mut taken) = (0, 0);
+        for group in 0..self.groups() {
+            let end = first + self.group(group).0;
+            let inside = rows.iter().filter(|range| range.start < end && range.end > first);
+            let before = ranges.len();
+            ranges.extend(inside.map(|range| {
+                let (from, to) = (range.start.max(first), range.end.min(end));
+                index(from - first + taken)..index(to - first + taken)
+            }));
+            if ranges.len() > before {
+                groups.push(group);
+                taken += end - first;
+            }
+            first = end;
+        }
+        let options = ArrowReaderOptions::new()
+            .with_schema(Arc::clone(self.metadata.schema()))
+            .with_page_index_policy(PageIndexPolicy::Optional);
+        let error = |error| io_error("read", Path::new(&self.path), error);
+        let metadata = ArrowReaderMetadata::load(&self.file, options).map_err(error)?;
+        let selection = RowSelection::from_consecutive_ranges(ranges.into_iter(), index(taken));
+        self.build(metadata, groups, part, |builder| {
+            builder.with_batch_size(batch_rows).with_row_selection(selection)
+        })
+    }
+}
+
+fn index(row: u64) -> usize {
+    usize::try_from(row).expect("a file's rows are counted in 32 bits")
 }
 
 /// Rows of a file, some at a time.
