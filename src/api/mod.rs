@@ -11,6 +11,7 @@
 //! | [`write`](mod@write) | what all writes share: from a plan and a body to a receipt |
 //! | [`partial`] | the receipt as a reply, in each family's words |
 //! | [`timestream`] | the Timestream Write API |
+//! | [`datazone`] | `DataZone`'s time series data points |
 //! | [`export`] | `/api/v1/export` |
 //! | [`ops`] | ping, health, ready, metrics, the index page |
 
@@ -25,6 +26,7 @@ pub mod influxql;
 pub mod native;
 pub mod export;
 pub mod timestream;
+pub mod datazone;
 pub mod ops;
 
 use std::fmt::Debug;
@@ -69,6 +71,8 @@ pub struct App {
     pub clock: SharedClock,
     /// The answers to the last writes of Timestream's clients.
     pub answers: Arc<timestream::answers::Answers>,
+    /// What `DataZone`'s API remembers.
+    pub datazone: Arc<datazone::DataZone>,
     /// A permit an export; see [`EXPORTS_MAX`].
     pub exports: Arc<Semaphore>,
 }
