@@ -182,7 +182,6 @@ fn newest(engine: &Embedded, table: TableId, selection: Selection<'_>) -> Vec<(i
 #[test]
 fn the_newest_rows_page_by_page_are_those_of_a_scan() {
     let seed = 20_261_122;
-    println!("seed {seed}");
     let mut random = Random::new(seed);
     let mut bed = Bed::with(3, |options| options.compact_files = 3);
     let table = bed.table("t");
@@ -231,7 +230,7 @@ fn the_newest_rows_page_by_page_are_those_of_a_scan() {
                         break;
                     }
                 }
-                assert_eq!(found, expected, "group {group}, {rows_max} a page");
+                assert_eq!(found, expected, "seed {seed}, group {group}, {rows_max} a page");
             }
         }
     }

@@ -96,7 +96,7 @@ impl Post {
         match body.forms {
             None => violations.required("forms"),
             Some(sent) if sent.is_empty() => {
-                violations.range("forms", 0, &(1..=i64::MAX), Some("[]"))
+                violations.range("forms", 0, &(1..=i64::MAX), Some("[]"));
             }
             Some(sent) => {
                 forms.reserve(sent.len());

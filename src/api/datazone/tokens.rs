@@ -95,7 +95,9 @@ impl Tokens {
         }
         found.sort_by_key(|(_, used)| used.at_ns);
         let mut tokens = Self::new(max);
-        found.into_iter().for_each(|(key, used)| tokens.put(key, used));
+        for (key, used) in found {
+            tokens.put(key, used);
+        }
         tokens.forget(now_ns);
         Ok(tokens)
     }

@@ -183,7 +183,7 @@ impl Erasures {
         if let Some(number) = numbers.iter().find(|number| !self.is_in_force(**number)) {
             return Err(format!("erasure {number} is not in force"));
         }
-        numbers.iter().for_each(|number| drop(self.in_force.remove(number)));
+        self.in_force.retain(|number, _| !numbers.contains(number));
         Ok(())
     }
 

@@ -31,6 +31,9 @@ use super::store::{Stamp, TableStore};
 /// Rows that are decoded at a time.
 const BATCH_ROWS: usize = 8192;
 
+/// Bytes of row groups, before compression, that are decoded at a time: rows of long texts.
+const BATCH_BYTES: i64 = 32 << 20;
+
 /// What of the rows is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
@@ -110,9 +113,25 @@ impl Reader {
         part: Part,
         batch_rows: usize,
     ) -> Result<Batches, EngineError> {
+        let batch_rows = batch_rows.min(self.rows_at_once(&groups));
         self.build(self.metadata.clone(), groups, part, |builder| {
             builder.with_batch_size(batch_rows)
         })
+    }
+
+    /// How many rows of these groups have about [`BATCH_BYTES`]; at least one. No more than a whole group
+    /// has, so that a batch is never of many: their bytes in the file do not tell what texts that repeat
+    /// take in memory, and a group was in memory as a whole when it was written.
+    fn rows_at_once(&self, groups: &[usize]) -> usize {
+        let of_group = |group: &usize| {
+            let group = self.metadata.metadata().row_group(*group);
+            let (rows, bytes) = (group.num_rows().max(1), group.total_byte_size().max(1));
+            rows.min(rows.saturating_mul(BATCH_BYTES) / bytes).max(1)
+        };
+        // The last group has what was left over.
+        let counted = if groups.len() > 1 { &groups[..groups.len() - 1] } else { groups };
+        let rows = counted.iter().map(of_group).min().unwrap_or(1);
+        usize::try_from(rows).unwrap_or(usize::MAX)
     }
 
     fn build(

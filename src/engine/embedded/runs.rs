@@ -1,7 +1,8 @@
 //! Where in a file the rows of some dimensions stand, so that a reader of a few rows decodes no others.
 //!
 //! A file is sorted by series, and a series is ordered by the names and values of its dimensions. Rows
-//! that share the values of the first few dimensions therefore stand together: a **run**. The index of
+//! that share the values of the first few dimensions therefore stand together: a **run**, cut after
+//! [`RUN_ROWS`] so that a reader of a stretch of time need not read all of a long one. The index of
 //! a file for some names of dimensions says for each run which rows it is and from when to when they
 //! go. It is made once, by decoding the file's keys, and kept up to [`BYTES_MAX`] for all files; what
 //! was not used for longest goes first. Runs are told apart by a hash of the values, so whoever reads
@@ -25,6 +26,9 @@ use super::store::{SeriesId, TableStore};
 /// Most bytes of indexes that are kept.
 const BYTES_MAX: usize = 64 << 20;
 
+/// Rows after which a run is cut.
+const RUN_ROWS: u64 = 512;
+
 /// Rows whose keys are decoded at a time.
 const BATCH_ROWS: usize = 8192;
 
@@ -36,6 +40,14 @@ pub(super) struct Run {
     pub(super) rows: Range<u64>,
     pub(super) time_ns_min: i64,
     pub(super) time_ns_max: i64,
+}
+
+impl Run {
+    /// Whether a row at `first` whose values have this hash belongs to it.
+    const fn goes_on_with(&self, hash: u64, first: u64) -> bool {
+        let is_full = self.rows.end - self.rows.start >= RUN_ROWS;
+        self.hash == hash && self.rows.end == first && !is_full
+    }
 }
 
 /// The runs of one file, by hash.
@@ -135,7 +147,7 @@ fn runs_of(file: &MagneticFile, names: &[&str]) -> Result<Vec<Run>, EngineError>
             let time_ns_min = times.clone().min().expect("a series that was read has rows");
             let time_ns_max = times.max().expect("a series that was read has rows");
             match runs.last_mut() {
-                Some(last) if last.hash == hash && last.rows.end == first => {
+                Some(last) if last.goes_on_with(hash, first) => {
                     last.rows.end = row;
                     last.time_ns_min = last.time_ns_min.min(time_ns_min);
                     last.time_ns_max = last.time_ns_max.max(time_ns_max);

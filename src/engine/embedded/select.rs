@@ -8,6 +8,7 @@
 //! Memory for: one key a row asked for, the keys of [`super::parquet_read`]'s batch, and the values of
 //! [`READ_ROWS`] rows of files and of the rows found in memory.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex};
@@ -22,7 +23,7 @@ use super::flusher::lock;
 use super::magnetic::{Files, MagneticFile};
 use super::parquet_read::{Part, is_inside};
 use super::partition::day_end;
-use super::runs::Runs;
+use super::runs::{Run, Runs};
 use super::scan::Each;
 use super::series::SeriesKey;
 use super::store::{RowRef, SeriesId, Stamp, TableStore};
@@ -206,7 +207,10 @@ impl Search<'_> {
     ) -> Result<(), EngineError> {
         let names: Vec<&str> = self.selection.dimensions.iter().map(|(name, _)| *name).collect();
         let hash = hash_of(self.selection.dimensions.iter().map(|(_, value)| *value));
-        let range = self.selection.range;
+        let mut range = self.selection.range;
+        if let Some((time_ns, _)) = self.selection.before {
+            range.to_ns = range.to_ns.min(time_ns.saturating_add(1));
+        }
         let Some(days) = files.tables.get(&self.table) else { return Ok(()) };
         for (&day, of_day) in days.iter().rev() {
             if day_end(day) <= range.from_ns.max(newest.floor_ns()) {
@@ -216,9 +220,13 @@ impl Search<'_> {
                 if !overlaps((file.meta.time_ns_min, file.meta.time_ns_max), range) {
                     continue;
                 }
-                for run in runs.of(file, &names)?.of(hash) {
-                    let is_new_enough = run.time_ns_max >= newest.floor_ns();
-                    if is_new_enough && overlaps((run.time_ns_min, run.time_ns_max), range) {
+                let index = runs.of(file, &names)?;
+                let in_range = |run: &&Run| overlaps((run.time_ns_min, run.time_ns_max), range);
+                let mut of_form: Vec<&Run> = index.of(hash).iter().filter(in_range).collect();
+                // The latest first: most of the others are then too old to be looked at.
+                of_form.sort_by_key(|run| Reverse(run.time_ns_max));
+                for run in of_form {
+                    if run.time_ns_max >= newest.floor_ns() {
                         self.search_run(file, run.rows.clone(), newest)?;
                     }
                 }
