@@ -96,11 +96,12 @@ impl Hidden {
     /// Whether a row with these dimensions and this version is erased.
     pub fn hides(&self, dimensions: &[(&str, &str)], version: i64) -> bool {
         // Most rows are told by their version: they were written since.
-        version <= self.number_max && version <= self.number_of(dimensions)
+        version <= self.number_max
+            && self.number_of(dimensions).is_some_and(|number| version <= number)
     }
 
-    /// The greatest version of a row with these dimensions that is erased; 0 where none is.
-    pub fn number_of(&self, dimensions: &[(&str, &str)]) -> i64 {
+    /// The greatest version of a row with these dimensions that is erased, if any is.
+    fn number_of(&self, dimensions: &[(&str, &str)]) -> Option<i64> {
         let of_names = |names: &Vec<Box<str>>| {
             let values = names.iter().map(|name| value_of(dimensions, name));
             let values: Option<Vec<&str>> = values.collect();
@@ -108,7 +109,7 @@ impl Hidden {
             let meant = found.iter().filter(|erasure| erasure.is_of(dimensions));
             meant.map(|erasure| erasure.number).max()
         };
-        self.names.iter().filter_map(of_names).max().unwrap_or(0)
+        self.names.iter().filter_map(of_names).max()
     }
 }
 
