@@ -102,7 +102,7 @@ catalog! {
 }
 
 /// Who sent a record.
-pub const PROTOCOLS: [&str; 4] = ["line", "json", "timestream", "datazone"];
+pub const PROTOCOLS: [&str; 5] = ["line", "json", "timestream", "datazone", "batch"];
 
 /// What can be full.
 pub const BUSY_CAUSES: [&str; 5] = ["memory", "wal", "catalog", "starting", "stopping"];
