@@ -36,6 +36,7 @@ use crate::base::clock::SharedClock;
 use crate::engine::TableEngine;
 use crate::engine::catalog::Catalog;
 use crate::ingest::Ingest;
+use crate::load::Loads;
 use crate::metrics::Metrics;
 use crate::record::TableId;
 
@@ -71,6 +72,8 @@ pub struct App {
     pub answers: Arc<timestream::answers::Answers>,
     /// A permit an export; see [`EXPORTS_MAX`].
     pub exports: Arc<Semaphore>,
+    /// The batch loads.
+    pub loads: Arc<Loads>,
 }
 
 /// What a text leaves open and the settings decide.

@@ -34,8 +34,8 @@ use crate::shard::marks::{Hearing, Marks, Verdict, Verdicts};
 use crate::wal::{CommitError, Wal, WalError};
 
 pub use admission::Admission;
-pub use blocking::Pending;
 use admission::Memory;
+pub use blocking::Pending;
 use encoder::{Encoder, Outcome, Trial};
 pub use options::Options;
 pub use rules::Rules;

@@ -74,7 +74,12 @@ impl ObjectError {
     }
 
     /// A name, or a URL, of another form.
-    pub(super) fn invalid(what: &'static str, place: &str, name: &str, right: &'static str) -> Self {
+    pub(super) fn invalid(
+        what: &'static str,
+        place: &str,
+        name: &str,
+        right: &'static str,
+    ) -> Self {
         let source = std::io::Error::other(right);
         Self { trouble: Trouble::Invalid, ..Self::new(what, place, name, source) }
     }

@@ -215,9 +215,7 @@ impl Store {
     ) -> Result<T, ObjectError> {
         let timed = async { tokio::time::timeout(CALL_MAX, call).await };
         match self.runtime.block_on(timed) {
-            Ok(result) => {
-                result.map_err(|source| ObjectError::of(what, &self.place, key, source))
-            }
+            Ok(result) => result.map_err(|source| ObjectError::of(what, &self.place, key, source)),
             Err(silent) => Err(ObjectError::new(what, &self.place, key, silent)),
         }
     }

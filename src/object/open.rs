@@ -35,7 +35,8 @@ impl Options {
         let is_url = ["http://", "https://"].iter().any(|form| self.endpoint.starts_with(form));
         if !self.endpoint.is_empty() && !is_url {
             let found = &self.endpoint;
-            problems.push(format!("object.endpoint: {found:?} is not http://HOST:PORT or https://"));
+            problems
+                .push(format!("object.endpoint: {found:?} is not http://HOST:PORT or https://"));
         }
         if self.access_key_id.is_empty() && !self.secret_access_key_file.as_os_str().is_empty() {
             problems.push("object.access_key_id: empty, and there is a secret of it".to_owned());

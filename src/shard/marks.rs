@@ -127,7 +127,8 @@ impl Marks {
             drop(inner);
             then(Verdicts::default());
         } else if !inner.is_abandoned {
-            let before = inner.waiting.insert(lsn, Waiting { then, hearing, verdicts: Verdicts::default() });
+            let before =
+                inner.waiting.insert(lsn, Waiting { then, hearing, verdicts: Verdicts::default() });
             assert!(before.is_none(), "a frame is one request, and that waits once");
         }
     }

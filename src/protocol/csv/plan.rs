@@ -188,9 +188,9 @@ impl Plan {
             ValueType::Timestamp => {
                 let time_ns = text.parse().ok().and_then(|n: i64| n.checked_mul(self.unit_ns));
                 let time_ns = time_ns.filter(|time_ns| *time_ns >= 0);
-                time_ns.map(Value::Timestamp).ok_or_else(|| {
-                    wrong("an integer in the model's time unit, from 1970 to 2262")
-                })
+                time_ns
+                    .map(Value::Timestamp)
+                    .ok_or_else(|| wrong("an integer in the model's time unit, from 1970 to 2262"))
             }
         }
     }

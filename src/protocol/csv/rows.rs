@@ -102,7 +102,7 @@ impl Rows {
         // Within quotes the end of a line is text like other.
         let (line, offset, is_at_line) = (self.line, self.offset, self.is_at_line);
         let (_, step) = self.read(b"\n");
-        (self.line, self.offset) = (line, offset);
+        (self.line, self.offset, self.is_at_line) = (line, offset, is_at_line);
         self.lines.1 = if is_at_line { line.saturating_sub(1) } else { line };
         if step == Step::More { Step::Open } else { step }
     }

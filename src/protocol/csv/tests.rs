@@ -213,7 +213,12 @@ fn in_words(record: &Record<'_>) -> String {
         .collect();
     let kind = if record.kind == MeasureKind::Multi { "" } else { "!" };
     let time = record.time_ns.unwrap();
-    format!("{}{kind}[{}] {} {time}", record.measure_name, dimensions.join(","), attributes.join(","))
+    format!(
+        "{}{kind}[{}] {} {time}",
+        record.measure_name,
+        dimensions.join(","),
+        attributes.join(",")
+    )
 }
 
 #[test]
@@ -277,8 +282,14 @@ fn a_row_or_file_that_cannot_be_read_is_told_by_its_problem() {
 fn a_model_that_cannot_work_is_told_with_every_violation() {
     for (text, count) in [
         ("{}", 3),
-        (r#"{"TimeColumn":"","DimensionMappings":[{}],"TimeUnit":"HOURS","MultiMeasureMappings":{}}"#, 5),
-        (r#"{"TimeColumn":"t","DimensionMappings":[{"SourceColumn":"h"}],"MixedMeasureMappings":[{}]}"#, 1),
+        (
+            r#"{"TimeColumn":"","DimensionMappings":[{}],"TimeUnit":"HOURS","MultiMeasureMappings":{}}"#,
+            5,
+        ),
+        (
+            r#"{"TimeColumn":"t","DimensionMappings":[{"SourceColumn":"h"}],"MixedMeasureMappings":[{}]}"#,
+            1,
+        ),
         (
             r#"{"TimeColumn":"t","DimensionMappings":[{"SourceColumn":"h"}],"MeasureNameColumn":"m",
                "MixedMeasureMappings":[{"MeasureValueType":"MULTI"},{"MeasureValueType":"X","MeasureName":"a"}]}"#,
