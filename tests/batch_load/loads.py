@@ -60,7 +60,7 @@ def rows(count, value=1.5, first=0):
     return "".join(f"{NOW - at},h{at % 7},{value},{at}\n" for at in range(first, first + count))
 
 
-def asked(prefix, table="t", bucket="source", database="loads", model=None, csv=None, **more):
+def asked(prefix, table="rows", bucket="source", database="loads", model=None, csv=None, **more):
     source = {"DataFormat": "CSV", "DataSourceS3Configuration": {"BucketName": bucket, "ObjectKeyPrefix": prefix}}
     if csv:
         source["CsvConfiguration"] = csv

@@ -3,10 +3,13 @@
 import gzip
 import uuid
 
+import boto3
+from botocore.config import Config
+
 from loads import *  # noqa: F403
 
 ts.create_database(DatabaseName="loads")
-ts.create_table(DatabaseName="loads", TableName="t")
+ts.create_table(DatabaseName="loads", TableName="rows")
 store.put("reports", "r/keep.txt", b"")
 
 
@@ -16,7 +19,7 @@ def well():
     store.put("source", "ab/other.csv", HEADER + rows(1))
     found = load("a/")
     same((found["TaskStatus"], counts(found)), ("SUCCEEDED", (500, 500, 0, 0, 0)))
-    same((found["RecordVersion"], found["TargetTableName"]), (1, "t"))
+    same((found["RecordVersion"], found["TargetTableName"]), (1, "rows"))
     same(found["DataModelConfiguration"]["DataModel"], MODEL)
     assert "ErrorMessage" not in found and found["ProgressReport"]["BytesMetered"] > 0, found
     # The same version and values change nothing, other values are refused, a higher version updates.
@@ -51,8 +54,8 @@ def forms():
 
 
 def bad():
-    good = rows(1)
-    late = f"{NOW - 400 * 365 * 86_400_000},h,1,1\n"
+    good = f"{NOW},good,1.5,1\n"
+    early = f"{NOW + 3_600_000},h,1,1\n"
     cases = [
         ("bom", b"\xef\xbb\xbf" + (HEADER + good).encode(), (0, 0, 0, 0, 1), [[1, 1]], "byte order mark"),
         ("no-header", good, (0, 0, 0, 0, 1), [[1, 1]], 'column "time" is not in the header'),
@@ -65,7 +68,7 @@ def bad():
         ("quote", HEADER + good + f'{NOW},"h,1,1\n' + good * 3, (2, 1, 1, 0, 0), [[3, 6]], "left open"),
         ("utf8", (HEADER + good).encode() + f"{NOW},".encode() + b"\xff,1,1\n", (2, 1, 1, 0, 0), [[3, 3]], "not UTF-8"),
         ("gzip", b"\x1f\x8b" + b"nonsense" * 4, (0, 0, 0, 0, 1), [[1, 1]], "inflated"),
-        ("late", HEADER + late * 2 + good, (3, 1, 0, 2, 0), [[2, 3]], "outside the time range of the data ingestion window"),
+        ("early", HEADER + early * 2 + good, (3, 1, 0, 2, 0), [[2, 3]], "outside the time range of the data ingestion window"),
     ]
     for name, body, expected, ranges, reason in cases:
         key = f"bad/{name}.csv"
@@ -90,8 +93,25 @@ def bad():
         assert report(found)["taskErrors"], bucket
 
 
+def window():
+    """Both stores of a table, whether its writers may send late records or not."""
+    ts.create_table(DatabaseName="loads", TableName="narrow", RetentionProperties={
+        "MemoryStoreRetentionPeriodInHours": 1, "MagneticStoreRetentionPeriodInDays": 5})
+    hour = 3_600_000
+    times = [NOW, NOW - 12 * hour, NOW - 5 * 24 * hour, NOW - 6 * 24 * hour, NOW - 7 * 24 * hour]
+    store.put("source", "window.csv", HEADER + "".join(f"{at},h,1,1\n" for at in times))
+    found = load("window.csv", table="narrow")
+    same((found["TaskStatus"], counts(found)), ("FAILED", (5, 3, 0, 2, 0)))
+    (error,) = report(found)["fileErrors"][0]["errors"]
+    same(error["lineRanges"], [[5, 6]])
+
+
 def refusals():
     right = asked("a/")
+    # Without the checks that the client makes itself.
+    loose = boto3.client(
+        "timestream-write", endpoint_url=URL, region_name=REGION, aws_access_key_id=KEY, aws_secret_access_key=SECRET,
+        config=Config(parameter_validation=False, retries={"max_attempts": 0}))
     for change, message in [
         ({"TargetDatabaseName": None}, "Value null at 'targetDatabaseName'"),
         ({"DataModelConfiguration": {}}, "dataModelConfiguration.dataModel"),
@@ -100,12 +120,6 @@ def refusals():
         ({"ClientToken": ""}, "clientToken"),
     ]:
         wrong = {name: value for name, value in {**right, **change}.items() if value is not None}
-        loose = client(URL)
-        loose.meta.events  # The client's own checks are not what is tested.
-        from botocore.config import Config
-        import boto3
-        loose = boto3.client("timestream-write", endpoint_url=URL, region_name=REGION, aws_access_key_id=KEY,
-                             aws_secret_access_key=SECRET, config=Config(parameter_validation=False, retries={"max_attempts": 0}))
         contains(invalid(loose.create_batch_load_task, **wrong), message)
     refused("ResourceNotFoundException", 404, ts.create_batch_load_task, **asked("a/", table="none"))
     refused("ResourceNotFoundException", 404, ts.describe_batch_load_task, TaskId="ABC")
@@ -134,6 +148,6 @@ def lists():
     same(len(failed), sum(task["TaskStatus"] == "FAILED" for task in everything))
 
 
-for part in (well, forms, bad, refusals, lists):
+for part in (well, forms, bad, window, refusals, lists):
     part()
-print("four operations,", len(ts.list_batch_load_tasks()["BatchLoadTasks"]), "tasks from", PLACE[:4])
+print("four operations,", len(ts.list_batch_load_tasks()["BatchLoadTasks"]), "tasks in", type(store).__name__)
