@@ -47,9 +47,9 @@ fn run(script: &str, server: &Gateway, buckets: &str) {
 }
 
 fn in_directory(place: &Place) -> String {
-    let buckets = place.file("buckets");
+    let buckets = place.file("buckets").display().to_string();
     place.configure(&format!("[batch_load]\nurl = {buckets:?}\n"));
-    buckets.display().to_string()
+    buckets
 }
 
 /// A server that speaks S3's protocol. Killed when dropped.
@@ -78,7 +78,7 @@ impl S3 {
     fn configure(&self, place: &Place) {
         let secret = place.file("secret");
         fs::write(&secret, "test\n").expect("a file can be written");
-        let url = &self.url;
+        let (url, secret) = (&self.url, secret.display().to_string());
         place.configure(&format!(
             "[batch_load]\nurl = \"s3://\"\nretry_for = \"100ms\"\n\
              [object]\nendpoint = {url:?}\naccess_key_id = \"test\"\nsecret_access_key_file = {secret:?}\n"
@@ -155,7 +155,7 @@ fn files(place: &Place, rows: u64) -> (String, String) {
     fs::write(
         &model,
         r#"{"TimeColumn":"time","DimensionMappings":[{"SourceColumn":"host"}],
-            "MultiMeasureMappings":{"TargetMultiMeasureName":"m","MultiMeasureAttributeMappings":[
+            "MultiMeasureMappings":{"TargetMultiMeasureName":"rows","MultiMeasureAttributeMappings":[
                 {"SourceColumn":"v","MeasureValueType":"DOUBLE"}]}}"#,
     )
     .expect("a file can be written");

@@ -172,9 +172,9 @@ fn place(source: &str) -> Result<(String, Location, bool), Failure> {
     if is_one && !prefix.is_empty() {
         std::fs::metadata(folder.join(&prefix)).map_err(absent)?;
     }
-    let names =
+    let (above, own) =
         (folder.parent().and_then(Path::to_str), folder.file_name().and_then(|n| n.to_str()));
-    let (Some(buckets), Some(bucket)) = names else {
+    let (Some(buckets), Some(bucket)) = (above, own) else {
         return Err(wrong("the files lie in no folder whose name is UTF-8"));
     };
     let is_one = is_one && !prefix.is_empty();
@@ -357,7 +357,7 @@ mod tests {
             ("s3://b/x/".to_owned(), ("s3://", "b", "x/", false)),
             ("gs://b".to_owned(), ("gs://", "b", "", false)),
         ] {
-            let (buckets, at, is_one) = place(&source).map_err(|_| source.clone()).unwrap();
+            let (buckets, at, is_one) = place(&source).map_err(|_wrong| source.clone()).unwrap();
             let found = (&*buckets, &*at.bucket, &*at.prefix, is_one);
             assert_eq!(found, expected, "{source}");
         }

@@ -105,9 +105,12 @@ impl Findings {
     /// The first findings in a few words each, at most `most`.
     pub fn told(&self, most: usize, name_of: impl Fn(usize) -> String) -> Vec<String> {
         let groups = self.groups.iter().map(|group| {
-            let ranges = group.ranges.iter().take(most).map(|(first, last)| match first == last {
-                true => format!("line {first}"),
-                false => format!("lines {first} to {last}"),
+            let ranges = group.ranges.iter().take(most).map(|(first, last)| {
+                if first == last {
+                    format!("line {first}")
+                } else {
+                    format!("lines {first} to {last}")
+                }
             });
             let ranges: Vec<String> = ranges.collect();
             let more = if group.ranges.len() > most { ", .." } else { "" };
@@ -157,7 +160,7 @@ mod tests {
         assert_eq!((findings.ranges, findings.omitted), (RANGES_MAX, 5));
         let text = findings.report("ID", |_| String::new())["taskErrors"][0].to_string();
         assert!(text.contains("5 more rows"), "{text}");
-        for at in 0..REASONS_MAX + 1 {
+        for at in 0..=REASONS_MAX {
             findings.add((0, &format!("code {at}")), (1, 1), "x");
         }
         assert_eq!(findings.groups.len(), REASONS_MAX);

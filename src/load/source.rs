@@ -122,7 +122,7 @@ pub(super) struct Source {
 }
 
 enum Input {
-    Plain(Blocks),
+    Plain(Box<Blocks>),
     Gzip(Box<MultiGzDecoder<Blocks>>),
 }
 
@@ -137,10 +137,12 @@ impl Source {
         let head = blocks.fill()?;
         let is_gzip = head.starts_with(&GZIP_MAGIC)
             || std::path::Path::new(&object.key).extension().is_some_and(|ending| ending == "gz");
-        Ok(Self::over(match is_gzip {
-            true => Input::Gzip(Box::new(MultiGzDecoder::new(blocks))),
-            false => Input::Plain(blocks),
-        }))
+        let input = if is_gzip {
+            Input::Gzip(Box::new(MultiGzDecoder::new(blocks)))
+        } else {
+            Input::Plain(Box::new(blocks))
+        };
+        Ok(Self::over(input))
     }
 
     fn over(input: Input) -> Self {

@@ -13,7 +13,7 @@ use super::task::{ModelSource, Status, Task, Work};
 use super::{FILE_BYTES_MAX, FILES_MAX, RESUMABLE_FOR_NS, Shared, TASK_BYTES_MAX, report};
 use crate::ingest::IngestError;
 use crate::object::{Buckets, Object, Store};
-use crate::protocol::csv::model::{CsvConfiguration, DataModel, Dialect};
+use crate::protocol::csv::model::{DataModel, Dialect};
 use crate::protocol::csv::plan::{Plan, Row};
 use crate::protocol::csv::rows::{Rows, Step};
 use crate::protocol::timestream::coral::Violations;
@@ -106,7 +106,7 @@ impl Run<'_> {
         let store = Arc::new(at.until_done(|| buckets.bucket(&bucket, None))?);
         self.prepare(&buckets, &store)?;
         let mut violations = Violations::default();
-        let csv = self.task.spec.csv.clone().unwrap_or_else(CsvConfiguration::default);
+        let csv = self.task.spec.csv.clone().unwrap_or_default();
         let dialect = csv.dialect("csvConfiguration", &mut violations);
         let model = self.work.model.clone().expect("a task that is prepared has a model");
         let files = self.work.files.clone().expect("a task that is prepared has files");
@@ -186,9 +186,9 @@ impl Run<'_> {
             return Err(FileLeft::Failed(why, lines));
         }
         let opened = Source::open(store, object, &self.patience);
-        let mut source = opened.map_err(|error| self.broken(&error, lines))?;
+        let mut source = opened.map_err(|error| broken(&error, lines))?;
         let mut rows = Rows::new(dialect, (0, 1));
-        let header = next(&mut source, &mut rows).map_err(|error| self.broken(&error, (1, 1)))?;
+        let header = next(&mut source, &mut rows).map_err(|error| broken(&error, (1, 1)))?;
         match header {
             Step::Row => {}
             Step::Open => {
@@ -206,7 +206,7 @@ impl Run<'_> {
         if self.work.offset > at.0 {
             let offset = self.work.offset;
             let skipped = source.skip_to(at.0, offset);
-            skipped.map_err(|error| self.broken(&error, lines))?;
+            skipped.map_err(|error| broken(&error, lines))?;
             rows = Rows::new(dialect, (offset, self.work.line));
         }
         self.rows(&mut source, &mut rows, &plan)
@@ -223,7 +223,7 @@ impl Run<'_> {
             let step = match next(source, rows) {
                 Ok(step) => step,
                 Err(error) => {
-                    failed = Some(self.broken(&error, rows.lines()));
+                    failed = Some(broken(&error, rows.lines()));
                     break;
                 }
             };
@@ -259,13 +259,11 @@ impl Run<'_> {
             self.submit(&mut chunk, &road, &mut flights)?;
         }
         self.land_all(&mut flights)?;
-        match failed {
-            Some(failed) => Err(failed),
-            None => {
-                self.open_quote(rows);
-                Ok(())
-            }
+        if let Some(failed) = failed {
+            return Err(failed);
         }
+        self.open_quote(rows);
+        Ok(())
     }
 
     /// Counts the row that the end of a file left open.
@@ -355,15 +353,6 @@ impl Run<'_> {
         }
     }
 
-    fn broken(&self, error: &io::Error, lines: (u64, u64)) -> FileLeft {
-        let given_up = error.get_ref().and_then(|inner| inner.downcast_ref::<GivenUp>());
-        match given_up {
-            Some(GivenUp::Refused(why)) => FileLeft::Failed(why.clone(), lines),
-            Some(given_up) => FileLeft::Task(given_up.clone().into()),
-            None => FileLeft::Failed(format!("the file cannot be inflated: {error}"), lines),
-        }
-    }
-
     fn save_now_and_then(
         &mut self,
         flights: &mut VecDeque<Flight>,
@@ -434,6 +423,15 @@ impl Run<'_> {
             let processed = self.task.progress.records_processed;
             info!(id, status, processed, message = self.task.message, "a load ended");
         }
+    }
+}
+
+fn broken(error: &io::Error, lines: (u64, u64)) -> FileLeft {
+    let given_up = error.get_ref().and_then(|inner| inner.downcast_ref::<GivenUp>());
+    match given_up {
+        Some(GivenUp::Refused(why)) => FileLeft::Failed(why.clone(), lines),
+        Some(given_up) => FileLeft::Task(given_up.clone().into()),
+        None => FileLeft::Failed(format!("the file cannot be inflated: {error}"), lines),
     }
 }
 

@@ -47,6 +47,19 @@ fn source(now_ms: u64) -> String {
     text
 }
 
+fn asked() -> Value {
+    json!({
+        "TargetDatabaseName": "loads", "TargetTableName": "rows",
+        "DataSourceConfiguration": {"DataFormat": "CSV",
+            "DataSourceS3Configuration": {"BucketName": "source", "ObjectKeyPrefix": "rows.csv"}},
+        "DataModelConfiguration": {"DataModel": {
+            "TimeColumn": "time", "DimensionMappings": [{"SourceColumn": "host"}],
+            "MultiMeasureMappings": {"TargetMultiMeasureName": "rows", "MultiMeasureAttributeMappings": [
+                {"SourceColumn": "v", "MeasureValueType": "BIGINT"}]}}},
+        "ReportConfiguration": {"ReportS3Configuration": {"BucketName": "reports"}},
+    })
+}
+
 /// Kills at seeded moments; the counts at the end are those of a load that nobody disturbed, and so are
 /// the report and the records.
 #[test]
@@ -63,17 +76,7 @@ fn a_load_killed_in_its_middle_counts_every_row_once() {
     let mut server = place.start();
     call(&server, "CreateDatabase", &json!({"DatabaseName": "loads"}));
     call(&server, "CreateTable", &json!({"DatabaseName": "loads", "TableName": "rows"}));
-    let asked = json!({
-        "TargetDatabaseName": "loads", "TargetTableName": "rows",
-        "DataSourceConfiguration": {"DataFormat": "CSV",
-            "DataSourceS3Configuration": {"BucketName": "source", "ObjectKeyPrefix": "rows.csv"}},
-        "DataModelConfiguration": {"DataModel": {
-            "TimeColumn": "time", "DimensionMappings": [{"SourceColumn": "host"}],
-            "MultiMeasureMappings": {"TargetMultiMeasureName": "m", "MultiMeasureAttributeMappings": [
-                {"SourceColumn": "v", "MeasureValueType": "BIGINT"}]}}},
-        "ReportConfiguration": {"ReportS3Configuration": {"BucketName": "reports"}},
-    });
-    let id = call(&server, "CreateBatchLoadTask", &asked)["TaskId"].clone();
+    let id = call(&server, "CreateBatchLoadTask", &asked())["TaskId"].clone();
     let describe = |server: &Gateway| {
         call(server, "DescribeBatchLoadTask", &json!({"TaskId": id}))["BatchLoadTaskDescription"]
             .take()
@@ -105,6 +108,16 @@ fn a_load_killed_in_its_middle_counts_every_row_once() {
     let report = format!("{buckets}/reports/{}/error-report.json", id.as_str().unwrap_or_default());
     let report: Value = serde_json::from_slice(&fs::read(report).expect("there is a report"))
         .expect("a report is JSON");
+    let each = usize::try_from(each).expect("it is small");
+    assert_names_each_row_once(&report, each);
+    assert_eq!(server.export("loads", "rows").len() as u64, ROWS - 3 * (each as u64));
+    assert!(killed_within > 0, "no kill was within the load: the test shows nothing");
+    tell(format!(
+        "batch load: {killed_within} of {KILLS} kills were within it; nothing was counted twice"
+    ));
+}
+
+fn assert_names_each_row_once(report: &Value, each: usize) {
     let errors = report["fileErrors"][0]["errors"].as_array().expect("the file has errors");
     let mut firsts: Vec<(u64, usize)> = errors
         .iter()
@@ -118,11 +131,5 @@ fn a_load_killed_in_its_middle_counts_every_row_once() {
         })
         .collect();
     firsts.sort_unstable();
-    let each = usize::try_from(each).expect("it is small");
     assert_eq!(firsts, [(3, each), (503, each), (703, each)], "the three kinds, each row once");
-    assert_eq!(server.export("loads", "rows").len() as u64, ROWS - 3 * (each as u64));
-    assert!(killed_within > 0, "no kill was within the load: the test shows nothing");
-    tell(format!(
-        "batch load: {killed_within} of {KILLS} kills were within it; nothing was counted twice"
-    ));
 }

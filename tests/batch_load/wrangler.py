@@ -21,7 +21,7 @@ frame = pandas.DataFrame({
     "dim0": [f"d{at % 3}" for at in range(100)], "measure": [f"m{at % 2}" for at in range(100)],
     "v": [float(at) for at in range(100)], "ok": [at % 2 == 0 for at in range(100)]})
 names = dict(database="loads", table="frames", time_col="time", dimensions_cols=["dim0"], measure_cols=["v", "ok"],
-             measure_types=["DOUBLE", "BOOLEAN"], measure_name_col="measure", report_s3_configuration={
+             measure_name_col="measure", report_s3_configuration={
                  "BucketName": "reports", "ObjectKeyPrefix": "r"}, time_unit="MILLISECONDS", boto3_session=session)
 
 

@@ -51,14 +51,14 @@ struct ModelObject {
 #[serde(rename_all = "PascalCase", default)]
 struct SourceConfiguration {
     #[serde(rename = "DataSourceS3Configuration")]
-    s3: Option<Prefix>,
+    s3: Option<Place>,
     csv_configuration: Option<CsvConfiguration>,
     data_format: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct Prefix {
+struct Place {
     bucket_name: Option<String>,
     object_key_prefix: Option<String>,
     encryption_option: Option<String>,
@@ -69,7 +69,7 @@ struct Prefix {
 #[serde(rename_all = "PascalCase", default)]
 struct ReportConfiguration {
     #[serde(rename = "ReportS3Configuration")]
-    s3: Option<Prefix>,
+    s3: Option<Place>,
 }
 
 impl Create {
@@ -197,7 +197,7 @@ impl SourceConfiguration {
     }
 }
 
-impl Prefix {
+impl Place {
     fn report(self, violations: &mut Violations) -> Result<ReportLocation, Exception> {
         const AT: &str = "reportConfiguration.reportS3Configuration";
         bucket(&format!("{AT}.bucketName"), self.bucket_name.as_ref(), violations);
