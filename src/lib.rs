@@ -16,6 +16,7 @@
 //! | 8 | [`config`] | settings: each section is the `Options` of the module it configures |
 //! | 7 | [`http`] | bytes off the socket, bytes back |
 //! | 6 | [`api`] | what each endpoint does |
+//! | 5 | [`load`] | batch loads: objects to records, for [`ingest`] |
 //! | 4 | [`ingest`] | **the way in**: [`ingest::Ingest::accept`] |
 //! | 3 | [`shard`] | **the way out**: [`shard::worker::run`] |
 //! | 2 | [`protocol`] [`wal`] [`batch`] [`engine`] [`reject`] | five neighbours that do not know each other |
@@ -55,6 +56,7 @@ pub mod engine;
 pub mod reject;
 pub mod shard;
 pub mod ingest;
+pub mod load;
 pub mod api;
 pub mod http;
 pub mod config;

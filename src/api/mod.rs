@@ -42,6 +42,7 @@ use crate::base::clock::SharedClock;
 use crate::engine::TableEngine;
 use crate::engine::catalog::Catalog;
 use crate::ingest::{Ingest, Receipt};
+use crate::load::Loads;
 use crate::metrics::Metrics;
 use crate::record::TableId;
 
@@ -82,6 +83,8 @@ pub struct App {
     pub datazone: Arc<datazone::DataZone>,
     /// A permit an export; see [`EXPORTS_MAX`].
     pub exports: Arc<Semaphore>,
+    /// The batch loads.
+    pub loads: Arc<Loads>,
 }
 
 /// What a text leaves open and the settings decide.

@@ -7,6 +7,7 @@ pub mod check;
 pub mod export;
 pub mod explain;
 pub mod load;
+pub mod batch_load;
 pub mod client;
 pub mod progress;
 pub mod wal;
@@ -66,6 +67,9 @@ enum Command {
         after_help = "Example:\n  tidegate load --url http://127.0.0.1:8086 --series 4000 --batch 5000 --connections 8 --seconds 10"
     )]
     Load(load::LoadArgs),
+    /// Load CSV files into a table: of a data folder, or of a running server.
+    #[command(after_help = batch_load::EXAMPLES)]
+    BatchLoad(batch_load::BatchLoadArgs),
     /// Look into the log: its segments, their soundness, the records in them.
     #[command(after_help = wal::EXAMPLES)]
     Wal(wal::WalArgs),
@@ -118,6 +122,7 @@ pub fn run() -> ExitCode {
         Some(Command::Export(args)) => export::run(&args),
         Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Load(args)) => load::run(&args),
+        Some(Command::BatchLoad(args)) => batch_load::run(&args),
         Some(Command::Wal(args)) => wal::run(&args),
         Some(Command::Selftest(args)) => selftest::run(&args),
     };

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{api, batch, engine, http, ingest, reject, shard, wal};
+use crate::{api, batch, engine, http, ingest, load as loads, object, reject, shard, wal};
 
 pub use load::{ConfigError, load};
 
@@ -37,6 +37,10 @@ pub struct Config {
     pub rejects: reject::Options,
     /// `DataZone`'s time series data points.
     pub datazone: api::datazone::Options,
+    /// Batch loads.
+    pub batch_load: loads::Options,
+    /// Object stores of batch loads and rejects.
+    pub object: object::Options,
     /// What is logged.
     pub log: LogOptions,
 }
@@ -54,6 +58,8 @@ impl Default for Config {
             engine: engine::Options::default(),
             rejects: reject::Options::default(),
             datazone: api::datazone::Options::default(),
+            batch_load: loads::Options::default(),
+            object: object::Options::default(),
             log: LogOptions::default(),
         }
     }
@@ -98,6 +104,8 @@ impl Config {
         problems.extend(self.batch.problems());
         problems.extend(self.engine.problems());
         problems.extend(self.datazone.problems());
+        problems.extend(self.batch_load.problems());
+        problems.extend(self.object.problems());
         if self.data_dir.as_os_str().is_empty() {
             problems.push("data_dir: empty; name a folder".to_owned());
         }
@@ -136,8 +144,13 @@ impl Config {
         };
         self.wal.dir = beside(&self.wal.dir, "wal");
         self.engine.embedded.dir = beside(&self.engine.embedded.dir, "tables");
-        let rejects = beside(&PathBuf::from(&self.rejects.url), "rejects");
-        self.rejects.url = rejects.display().to_string();
+        for (url, name) in
+            [(&mut self.rejects.url, "rejects"), (&mut self.batch_load.url, "buckets")]
+        {
+            if url.is_empty() {
+                *url = self.data_dir.join(name).display().to_string();
+            }
+        }
         self
     }
 }

@@ -12,7 +12,7 @@ use super::{Ask, Durability, NamedRefusal, Options, Protocol, Receipt, is_system
 use crate::base::class::Class;
 use crate::engine::catalog::{Catalog, CatalogError, Table, TableSettings};
 use crate::record::codec::{FamilyId, LayoutId, PAYLOAD_BYTES_MAX, PayloadBuilder};
-use crate::record::limits::{REFUSALS_NAMED_MAX, REFUSED_TEXT_QUOTED_BYTES_MAX};
+use crate::record::limits::REFUSED_TEXT_QUOTED_BYTES_MAX;
 use crate::record::validate::Broken;
 use crate::record::window::Store;
 use crate::record::{MeasureKind, Reason, Record, RecordSink, Refusal, ValueType};
@@ -213,7 +213,10 @@ impl<'e> Encoder<'e> {
             self.create(record, &settings)
         };
         let table = table.map(|table| {
-            let rules = Rules::new(table.settings(), received_ns);
+            let rules = match self.ask.protocol {
+                Protocol::Batch => Rules::of_batch_load(table.settings(), received_ns),
+                _ => Rules::new(table.settings(), received_ns),
+            };
             Found { table, rules }
         });
         let (database, name) = (record.database.to_owned(), record.table.to_owned());
@@ -233,7 +236,8 @@ impl<'e> Encoder<'e> {
         settings: &TableSettings,
     ) -> Result<Arc<Table>, Broken> {
         // Clients of Timestream make their tables themselves; one that is missing was just deleted.
-        if !self.options.create_tables || self.ask.protocol == Protocol::Timestream {
+        let makes_none = matches!(self.ask.protocol, Protocol::Timestream | Protocol::Batch);
+        if !self.options.create_tables || makes_none {
             let is_own = record.database == self.ask.database;
             if is_own && !self.catalog.has_database(record.database) {
                 self.outcome.database_not_found = Some(record.database.to_owned());
@@ -245,8 +249,10 @@ impl<'e> Encoder<'e> {
     }
 
     fn refuse_named(&mut self, refusal: &Refusal<'_>) {
-        self.outcome.refuse(refusal);
-        if self.builder.bytes() <= PAYLOAD_BYTES_MAX {
+        self.outcome.refuse(refusal, self.ask.protocol.named_max());
+        // A batch load reports what was refused by the lines of its files.
+        let is_kept = self.ask.protocol != Protocol::Batch;
+        if is_kept && self.builder.bytes() <= PAYLOAD_BYTES_MAX {
             self.builder.push_refused(self.ask.database, refusal);
         }
     }
@@ -322,7 +328,7 @@ impl RecordSink for Trial<'_> {
     }
 
     fn refuse(&mut self, refusal: Refusal<'_>) {
-        self.outcome.refuse(&refusal);
+        self.outcome.refuse(&refusal, self.ask.protocol.named_max());
     }
 }
 
@@ -361,10 +367,10 @@ impl Outcome {
     }
 
     /// Counts a refusal, and names it while there is room for names.
-    fn refuse(&mut self, refusal: &Refusal<'_>) {
+    fn refuse(&mut self, refusal: &Refusal<'_>, named_max: usize) {
         self.refused += 1;
         *self.reasons.entry(refusal.reason).or_default() += 1;
-        if self.named.len() < REFUSALS_NAMED_MAX {
+        if self.named.len() < named_max {
             let text = refusal.origin.text;
             let quoted = &text[..text.len().min(REFUSED_TEXT_QUOTED_BYTES_MAX)];
             self.named.push(NamedRefusal {

@@ -9,6 +9,7 @@
 //! of the log.
 
 mod admission;
+mod blocking;
 mod encoder;
 mod options;
 mod rules;
@@ -27,14 +28,14 @@ use crate::base::lsn::Lsn;
 use crate::engine::catalog::Catalog;
 use crate::metrics::Metrics;
 use crate::record::codec::{PAYLOAD_BYTES_MAX, PayloadBuilder};
-use crate::record::limits::REFUSALS_NAMED_MAX;
 use crate::record::request::Rejection;
 use crate::record::{Reason, RecordSink};
-use crate::shard::marks::{Marks, Verdict, Verdicts};
+use crate::shard::marks::{Hearing, Marks, Verdict, Verdicts};
 use crate::wal::{CommitError, Wal, WalError};
 
 pub use admission::Admission;
 use admission::Memory;
+pub use blocking::Pending;
 use encoder::{Encoder, Outcome, Trial};
 pub use options::Options;
 pub use rules::Rules;
@@ -123,6 +124,8 @@ pub enum Protocol {
     Timestream,
     /// `DataZone`'s time series API.
     DataZone,
+    /// A batch load, which hears of every record and keeps its own report.
+    Batch,
 }
 
 impl Protocol {
@@ -133,7 +136,21 @@ impl Protocol {
             Self::Json => "json",
             Self::Timestream => "timestream",
             Self::DataZone => "datazone",
+            Self::Batch => "batch",
         }
+    }
+
+    /// What its requests hear of what the engine refuses.
+    const fn hearing(self) -> Hearing {
+        match self {
+            Self::Batch => Hearing::Everything,
+            Self::Line | Self::Json | Self::Timestream | Self::DataZone => Hearing::ForReply,
+        }
+    }
+
+    /// Most refusals of one request that are named.
+    const fn named_max(self) -> usize {
+        self.hearing().named_max()
     }
 }
 
@@ -186,17 +203,17 @@ pub struct Receipt {
     pub magnetic: u64,
     /// Lines or records refused. With [`Durability::Applied`], those that the engine refused too.
     pub refused: u64,
-    /// The first of them, at most [`crate::record::limits::REFUSALS_NAMED_MAX`].
+    /// The first of them, at most [`crate::record::limits::REFUSALS_NAMED_MAX`]; all, for a batch load.
     pub named: Vec<NamedRefusal>,
 }
 
 impl Receipt {
     /// Counts what the engine refused among what was refused.
-    fn take(&mut self, verdicts: Verdicts) {
+    fn take(&mut self, verdicts: Verdicts, named_max: usize) {
         assert!(verdicts.rejected <= self.accepted, "the engine has what was appended, no more");
         self.accepted -= verdicts.rejected;
         self.refused += verdicts.rejected;
-        let room = REFUSALS_NAMED_MAX.saturating_sub(self.named.len());
+        let room = named_max.saturating_sub(self.named.len());
         self.named.extend(verdicts.named.into_iter().take(room).map(NamedRefusal::from));
         // Shards answer in no order.
         self.named.sort_by_key(|refusal| refusal.number);
@@ -419,10 +436,11 @@ fn in_place<T>(body_bytes: usize, work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Hears from the log when a frame is committed.
 /// What a request that was appended waits for.
+#[derive(Debug)]
 struct Waiting {
     committed: oneshot::Receiver<Result<Lsn, CommitError>>,
+    named_max: usize,
     /// With [`Durability::Applied`].
     applied: Option<oneshot::Receiver<Verdicts>>,
 }
@@ -478,24 +496,31 @@ impl Shared {
             return Ok((receipt, None));
         }
         workspace.builder.finish(&mut workspace.payload);
-        let appended = self.append(&workspace.payload, durability);
+        let appended = self.append(&workspace.payload, durability, ask.protocol);
         self.give_back(workspace);
         Ok((receipt, Some(appended.map_err(|error| self.refusal(&error))?)))
     }
 
     /// Appends a payload. A client that goes away drops its ends; the frame is committed all the same.
-    fn append(&self, payload: &[u8], durability: Durability) -> Result<Waiting, WalError> {
+    fn append(
+        &self,
+        payload: &[u8],
+        durability: Durability,
+        protocol: Protocol,
+    ) -> Result<Waiting, WalError> {
+        let named_max = protocol.named_max();
         let (sender, committed) = oneshot::channel();
         let done = Box::new(move |result| drop(sender.send(result)));
         if durability != Durability::Applied {
             self.parts.wal.append(payload, durability.of_log(), done)?;
-            return Ok(Waiting { committed, applied: None });
+            return Ok(Waiting { committed, named_max, applied: None });
         }
         let (sender, applied) = oneshot::channel();
         let then = Box::new(move |verdicts| drop(sender.send(verdicts)));
-        let register = |lsn| self.parts.marks.when_applied(lsn, then);
+        let hearing = protocol.hearing();
+        let register = |lsn| self.parts.marks.when_heard(lsn, hearing, then);
         self.parts.wal.append_numbered(payload, durability.of_log(), register, done)?;
-        Ok(Waiting { committed, applied: Some(applied) })
+        Ok(Waiting { committed, named_max, applied: Some(applied) })
     }
 
     fn count_refused(&self, outcome: &Outcome) {
@@ -507,21 +532,12 @@ impl Shared {
 
     /// Waits until the frame is as durable as was asked, and completes the receipt.
     async fn wait(&self, waiting: Waiting, receipt: &mut Receipt) -> Result<(), IngestError> {
-        receipt.lsn = match waiting.committed.await {
-            Ok(Ok(lsn)) => Some(lsn),
-            Ok(Err(error)) => {
-                return Err(IngestError::Poisoned { reason: error.to_string() });
-            }
-            // The commit thread is gone without an answer, which only a panic of its own does.
-            Err(_gone) => {
-                return Err(IngestError::Poisoned { reason: "the log's thread ended".to_owned() });
-            }
-        };
+        receipt.lsn = Some(committed(waiting.committed.await.ok())?);
         if let Some(applied) = waiting.applied {
             // The marks drop a waiter only when the shards have ended: the frame is durable and
             // will be applied at the next start, which the caller must not take for now.
             let verdicts = applied.await.map_err(|_gone| self.busy("stopping"))?;
-            receipt.take(verdicts);
+            receipt.take(verdicts, waiting.named_max);
         }
         Ok(())
     }
@@ -579,6 +595,16 @@ impl Shared {
         if kept.len() < WORKSPACES_MAX {
             kept.push(workspace);
         }
+    }
+}
+
+/// The frame's number, once it is committed.
+fn committed(heard: Option<Result<Lsn, CommitError>>) -> Result<Lsn, IngestError> {
+    match heard {
+        Some(Ok(lsn)) => Ok(lsn),
+        Some(Err(error)) => Err(IngestError::Poisoned { reason: error.to_string() }),
+        // The commit thread is gone without an answer, which only a panic of its own does.
+        None => Err(IngestError::Poisoned { reason: "the log's thread ended".to_owned() }),
     }
 }
 

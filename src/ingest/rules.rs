@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::catalog::{Profile, TableSettings};
+use crate::engine::catalog::{Profile, Retention, TableSettings};
 use crate::record::validate::{self, Broken, strict};
 use crate::record::window::{Store, Window};
 use crate::record::{Reason, Record};
@@ -25,6 +25,16 @@ impl Rules {
             Profile::Relaxed => None,
         };
         Self { settings, window }
+    }
+
+    /// The same for a batch load, which goes to both stores of a strict table, whether its writers may
+    /// send late records or not. Source: Timestream developer guide, "Batch load", error reports, whose
+    /// window is that of data ingestion.
+    pub fn of_batch_load(settings: Arc<TableSettings>, received_ns: i64) -> Self {
+        let retention = Retention { magnetic_writes: true, ..settings.retention };
+        let rules = Self::new(settings, received_ns);
+        let window = rules.window.map(|_| retention.window(received_ns));
+        Self { window, ..rules }
     }
 
     /// Whether the table follows Timestream's rules.

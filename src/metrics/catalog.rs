@@ -97,13 +97,16 @@ catalog! {
     engine_expired_rows: IntCounter = "tidegate_engine_expired_rows_total", "Their rows";
     engine_expired_bytes: IntCounter = "tidegate_engine_expired_bytes_total", "Their bytes";
     engine_deleted_files: IntCounter = "tidegate_engine_deleted_files_total", "Files dropped with their table";
+    load_tasks: IntGaugeVec("status") = "tidegate_load_tasks", "Batch-load tasks that are known, by status";
+    load_records: IntCounterVec("outcome") = "tidegate_load_records_total", "Records of batch loads, by what became of them";
+    load_source_retries: IntCounter = "tidegate_load_source_retries_total", "Reads of a source, and writes of a report, that were tried again";
     reject_records: IntCounterVec("reason") = "tidegate_reject_records_total", "Records and lines reported to the reject sink, by reason";
     reject_reports: IntCounter = "tidegate_reject_reports_total", "Reports written";
     reject_retries: IntCounter = "tidegate_reject_retries_total", "Reports that had to be tried again";
 }
 
 /// Who sent a record.
-pub const PROTOCOLS: [&str; 4] = ["line", "json", "timestream", "datazone"];
+pub const PROTOCOLS: [&str; 5] = ["line", "json", "timestream", "datazone", "batch"];
 
 /// What can be full.
 pub const BUSY_CAUSES: [&str; 5] = ["memory", "wal", "catalog", "starting", "stopping"];
@@ -113,6 +116,9 @@ pub const WAL_MARKS: [&str; 2] = ["tidegate_wal_applied_lsn", "tidegate_wal_dura
 
 /// What an engine does with a record.
 pub const OUTCOMES: [&str; 4] = ["stored", "updated", "unchanged", "rejected"];
+
+/// What becomes of a record of a batch load.
+pub const LOAD_OUTCOMES: [&str; 3] = ["ingested", "parse_failure", "ingestion_failure"];
 
 /// What closes a batch.
 pub const BATCH_CAUSES: [&str; 2] = ["full", "drained"];
@@ -126,6 +132,7 @@ impl Metrics {
             (&self.ingest_busy, &BUSY_CAUSES),
             (&self.engine_outcomes, &OUTCOMES),
             (&self.batch_batches, &BATCH_CAUSES),
+            (&self.load_records, &LOAD_OUTCOMES),
         ] {
             for label in labels {
                 family.with_label_values(&[*label]).reset();

@@ -1,20 +1,38 @@
-//! Floor 1: the object store: a local directory today, S3 and its kin by the same face.
+//! Floor 1: the object store: a local directory, S3 and its kin by one face.
+//!
+//! | URL | is |
+//! |---|---|
+//! | `file:///var/reports`, `/var/reports`, `reports` | a directory |
+//! | `s3://bucket/prefix` | S3, or with [`Options::endpoint`] whatever speaks its protocol |
+//! | `gs://bucket/prefix` | Google Cloud Storage |
+//! | `az://container/prefix` | Azure Blob Storage |
 //!
 //! The `object_store` crate is asynchronous; its runtime is hidden here, and everybody else makes
-//! blocking calls. Keys are made of [`encode`]d names joined by `/`, so no name can leave its folder.
+//! blocking calls. Keys that are made of [`encode`]d names joined by `/` cannot leave their folder, and
+//! a key that was given from outside is parsed: `..` and empty parts are refused.
+//!
+//! [`Buckets`] stands for a whole service: buckets by name, which in a directory are its folders.
+
+mod http;
+mod open;
+mod error;
 
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::TryStreamExt;
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
 use tokio::runtime::Runtime;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::base::class::Class;
+pub use error::{ObjectError, Trouble};
+pub use open::{Buckets, Options};
 
 /// Longest part of a key that [`encode`] makes: file systems take names of at most 255 bytes, and a
 /// directory store adds an ending of its own while it writes.
@@ -23,42 +41,48 @@ pub const PART_BYTES_MAX: usize = 200;
 /// What the end of a part that was cut takes: `=~` and 16 hexadecimal digits.
 const HASH_BYTES: usize = 18;
 
+/// Longest time that one call may take: a server that went silent is one that is away.
+const CALL_MAX: Duration = Duration::from_mins(1);
+
 /// A store of objects by key.
 #[derive(Debug)]
 pub struct Store {
     inner: Arc<dyn ObjectStore>,
-    runtime: Runtime,
+    runtime: Arc<Runtime>,
     place: String,
+    /// Whether keys are listed in their order, so that a listing may end early.
+    is_sorted: bool,
 }
 
-/// An object could not be written or read.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {what} {place}/{key}")]
-pub struct ObjectError {
-    what: &'static str,
-    place: String,
-    key: String,
-    #[source]
-    source: Box<dyn std::error::Error + Send + Sync>,
+/// An object as a store lists it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Object {
+    /// Its key.
+    pub key: String,
+    /// Its size.
+    pub bytes: u64,
+    /// What changes when its content does; empty where the store has no such thing.
+    pub tag: String,
 }
 
-impl ObjectError {
-    /// Who must act: a store that is away comes back, so the caller tries again.
-    pub const fn class(&self) -> Class {
-        Class::Busy
-    }
-
-    fn new(
-        what: &'static str,
-        place: &str,
-        key: &str,
-        source: impl std::error::Error + Send + Sync + 'static,
-    ) -> Self {
-        Self { what, place: place.to_owned(), key: key.to_owned(), source: Box::new(source) }
+impl From<ObjectMeta> for Object {
+    fn from(meta: ObjectMeta) -> Self {
+        let tag = meta.e_tag.unwrap_or_default();
+        Self { key: meta.location.to_string(), bytes: meta.size, tag }
     }
 }
 
 impl Store {
+    /// The store at a URL; the module's page has its forms. A directory is made where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError`] for a URL of another form, and for a directory that cannot be made or opened. A
+    /// service is not asked for anything yet.
+    pub fn open(url: &str, options: &Options) -> Result<Self, ObjectError> {
+        open::store(url, options)
+    }
+
     /// The store in the directory `dir`, which is made where it is missing. An object is synced
     /// before [`Self::put`] returns.
     ///
@@ -70,7 +94,7 @@ impl Store {
         crate::base::fs::create_dir_all(dir)
             .map_err(|source| ObjectError::new("make", &place, "", source))?;
         let local = LocalFileSystem::new_with_prefix(dir)
-            .map_err(|source| ObjectError::new("open", &place, "", source))?
+            .map_err(|source| ObjectError::of("open", &place, "", source))?
             .with_automatic_cleanup(false)
             // Off by default in the crate: without it a report could vanish in a power cut after the
             // log has let its frame go.
@@ -79,7 +103,7 @@ impl Store {
             .enable_all()
             .build()
             .map_err(|source| ObjectError::new("open", &place, "", source))?;
-        Ok(Self { inner: Arc::new(local), runtime, place })
+        Ok(Self { inner: Arc::new(local), runtime: Arc::new(runtime), place, is_sorted: false })
     }
 
     /// Where the store is, for people.
@@ -94,10 +118,7 @@ impl Store {
     /// [`ObjectError`]; whether the object stands is unknown, and writing it again is harmless.
     pub fn put(&self, key: &str, bytes: Vec<u8>) -> Result<(), ObjectError> {
         let path = self.key("write", key)?;
-        self.runtime
-            .block_on(self.inner.put(&path, bytes.into()))
-            .map(drop)
-            .map_err(|source| ObjectError::new("write", &self.place, key, source))
+        self.call("write", key, async { self.inner.put(&path, bytes.into()).await }).map(drop)
     }
 
     /// Reads an object whole.
@@ -107,10 +128,30 @@ impl Store {
     /// [`ObjectError`] when it is not there or cannot be read.
     pub fn get(&self, key: &str) -> Result<Vec<u8>, ObjectError> {
         let path = self.key("read", key)?;
-        self.runtime
-            .block_on(async { self.inner.get(&path).await?.bytes().await })
+        self.call("read", key, async { self.inner.get(&path).await?.bytes().await })
             .map(|bytes| bytes.to_vec())
-            .map_err(|source| ObjectError::new("read", &self.place, key, source))
+    }
+
+    /// Reads a part of an object, which must still be the one that was listed.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError`]; [`Trouble::Changed`] where it is another one by now.
+    pub fn get_range(&self, object: &Object, range: Range<u64>) -> Result<Bytes, ObjectError> {
+        let path = self.key("read", &object.key)?;
+        let wanted = range.end.saturating_sub(range.start);
+        let if_match = Some(object.tag.clone()).filter(|tag| !tag.is_empty());
+        let options = GetOptions { range: Some(range.into()), if_match, ..GetOptions::default() };
+        let bytes = self.call("read", &object.key, async {
+            let found = self.inner.get_opts(&path, options).await?;
+            let is_same = found.meta.size == object.bytes;
+            Ok((is_same, found.bytes().await?))
+        });
+        let (is_same, bytes) = bytes?;
+        if !is_same || bytes.len() as u64 != wanted {
+            return Err(ObjectError::changed(&self.place, &object.key));
+        }
+        Ok(bytes)
     }
 
     /// The keys below `prefix`, sorted.
@@ -121,17 +162,75 @@ impl Store {
     pub fn list(&self, prefix: &str) -> Result<Vec<String>, ObjectError> {
         let path = self.key("list", prefix)?;
         let listed = self.inner.list(Some(&path)).map_ok(|object| object.location.to_string());
-        let mut keys: Vec<String> = self
-            .runtime
-            .block_on(listed.try_collect())
-            .map_err(|source| ObjectError::new("list", &self.place, prefix, source))?;
+        let collected = async { listed.try_collect::<Vec<String>>().await };
+        let mut keys = self.call("list", prefix, collected)?;
         keys.sort_unstable();
         Ok(keys)
     }
 
-    fn key(&self, what: &'static str, key: &str) -> Result<Key, ObjectError> {
-        Key::parse(key).map_err(|source| ObjectError::new(what, &self.place, key, source))
+    /// The objects whose keys begin with `prefix`, which need not end at a `/`; sorted by key. No more
+    /// than `most` and one, which tells that there are more.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError`] when the store cannot be listed.
+    pub fn objects(&self, prefix: &str, most: usize) -> Result<Vec<Object>, ObjectError> {
+        let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let folder = self.key("list", folder)?;
+        let folder = Some(&folder).filter(|folder| !folder.as_ref().is_empty());
+        let begins = |object: &ObjectMeta| object.location.as_ref().starts_with(prefix);
+        let is_sorted = self.is_sorted;
+        let collected = async {
+            // A sorted store begins behind the prefix itself, which may be a whole key.
+            let mut listed = if is_sorted && !prefix.is_empty() {
+                self.inner.list_with_offset(folder, &before(prefix))
+            } else {
+                self.inner.list(folder)
+            };
+            let mut found = Vec::new();
+            while let Some(object) = listed.next().await.transpose()? {
+                if begins(&object) {
+                    found.push(Object::from(object));
+                } else if is_sorted && object.location.as_ref() > prefix {
+                    break;
+                }
+                // A directory gives its files in no order: all of them are looked at.
+                if is_sorted && found.len() > most {
+                    break;
+                }
+            }
+            Ok(found)
+        };
+        let mut found = self.call("list", prefix, collected)?;
+        found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        found.truncate(most.saturating_add(1));
+        Ok(found)
     }
+
+    fn call<T>(
+        &self,
+        what: &'static str,
+        key: &str,
+        call: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T, ObjectError> {
+        let timed = async { tokio::time::timeout(CALL_MAX, call).await };
+        match self.runtime.block_on(timed) {
+            Ok(result) => result.map_err(|source| ObjectError::of(what, &self.place, key, source)),
+            Err(silent) => Err(ObjectError::new(what, &self.place, key, silent)),
+        }
+    }
+
+    fn key(&self, what: &'static str, key: &str) -> Result<Key, ObjectError> {
+        Key::parse(key).map_err(|source| ObjectError::of(what, &self.place, key, source.into()))
+    }
+}
+
+/// A key before every one that begins with `prefix`, and behind most of the others.
+fn before(prefix: &str) -> Key {
+    let mut chars = prefix.chars();
+    chars.next_back();
+    // What is no key by itself, as `a/`, names the one that it is without its end.
+    Key::parse(chars.as_str()).unwrap_or_default()
 }
 
 /// A name as one part of a key: letters, digits, `-`, `_` and `.` stay, the rest becomes `=XX`, two

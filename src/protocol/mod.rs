@@ -4,3 +4,4 @@
 pub mod line;
 pub mod json;
 pub mod timestream;
+pub mod csv;

@@ -36,8 +36,9 @@ pub use report::{Report, ReportedRecord};
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Where reports go: a directory. Empty: `rejects` in the data directory. It must be writable and
-    /// durable; while it is not, the log keeps what was refused and grows.
+    /// Where reports go: a directory, `s3://bucket/prefix`, `gs://bucket/prefix` or
+    /// `az://container/prefix` (see the section `object`). Empty: `rejects` in the data directory. It must
+    /// be writable and durable; while it is not, the log keeps what was refused and grows.
     pub url: String,
 }
 

@@ -35,6 +35,7 @@ use crate::engine::{EngineError, TableEngine};
 use crate::http::auth::{AuthError, Keyring};
 use crate::http::service::Service;
 use crate::ingest::Ingest;
+use crate::load::{self, LoadError, Loads};
 use crate::metrics::Metrics;
 use crate::object::{ObjectError, Store};
 use crate::record::codec::CodecError;
@@ -88,6 +89,9 @@ pub enum StartError {
     /// The reject sink.
     #[error("the reject sink does not open")]
     Rejects(#[from] ObjectError),
+    /// The batch loads.
+    #[error("the batch loads do not open")]
+    Loads(#[from] LoadError),
     /// A token or password.
     #[error("the credentials cannot be read")]
     Auth(#[from] AuthError),
@@ -162,6 +166,9 @@ pub enum StartError {
     },
 }
 
+/// The folder of load tasks in the data folder.
+const LOADS_DIR: &str = "batch-load";
+
 /// Log, engine and everything between them, running.
 #[derive(Debug)]
 pub struct Core {
@@ -209,7 +216,7 @@ impl Core {
         let wal = Wal::open(&config.wal, Arc::clone(&clock), poison.clone(), observer)?;
         let count = config.shards.effective_count();
         let (catalog, engine) = open_tables(&config, count, &wal, &clock)?;
-        let store = Arc::new(Store::in_directory(Path::new(&config.rejects.url))?);
+        let store = Arc::new(Store::open(&config.rejects.url, &config.object)?);
         let reporter =
             Reporter::new(store, Arc::clone(&clock), metrics.clone(), Arc::clone(&stopping));
         let parts = shard::Parts {
@@ -248,6 +255,24 @@ impl Core {
             stopping,
             replay_until,
         })
+    }
+
+    /// Starts the batch loads of the data folder, which go on where they stood. To be stopped before this
+    /// is closed, and joined afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`]; nothing was started.
+    pub fn start_loads(&self, config: &Config) -> Result<Arc<Loads>, LoadError> {
+        let config = config.clone().placed();
+        let parts = load::Parts {
+            ingest: self.ingest.clone(),
+            catalog: Arc::clone(&self.catalog),
+            metrics: self.metrics.clone(),
+            clock: Arc::clone(&self.clock),
+        };
+        let dir = config.data_dir.join(LOADS_DIR);
+        Ok(Arc::new(Loads::start(&dir, parts, config.batch_load, config.object)?))
     }
 
     /// Whether everything that the log held at the start is executed.
@@ -293,6 +318,7 @@ impl Drop for Core {
 #[derive(Debug)]
 pub struct Server {
     core: Option<Core>,
+    loads: Arc<Loads>,
     runtime: Option<Runtime>,
     local_addr: SocketAddr,
     stop: watch::Sender<bool>,
@@ -320,7 +346,9 @@ impl Server {
             .map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
         let keyring = Keyring::load(&config.auth)?;
-        let service = Service::new(Arc::new(app(&core, config)), config.server.clone(), keyring);
+        let loads = core.start_loads(config)?;
+        let app = Arc::new(app(&core, config, &loads));
+        let service = Service::new(app, config.server.clone(), keyring);
         let (stop, mut stopped) = watch::channel(false);
         // The sender lives as long as the server, so an error here is a stop as well.
         let shutdown = async move { drop(stopped.wait_for(|stop| *stop).await) };
@@ -329,6 +357,7 @@ impl Server {
         info!(version, %local_addr, data = %config.data_dir.display(), "listening");
         Ok(Self {
             core: Some(core),
+            loads,
             runtime: Some(runtime),
             local_addr,
             stop,
@@ -372,6 +401,7 @@ impl Server {
         {
             error!(%panicked, "the socket's task ended by a panic");
         }
+        self.loads.stop();
         if let Some(core) = &self.core {
             // Relaxed: whoever misses it is answered by the log.
             core.stopping.store(true, Ordering::Relaxed);
@@ -379,6 +409,7 @@ impl Server {
         // Off the runtime's threads: closing waits for threads and files.
         runtime.shutdown_timeout(Duration::from_secs(1));
         drop(self.core.take());
+        self.loads.join();
         info!("stopped");
     }
 }
@@ -389,7 +420,7 @@ impl Drop for Server {
     }
 }
 
-fn app(core: &Core, config: &Config) -> App {
+fn app(core: &Core, config: &Config, loads: &Arc<Loads>) -> App {
     let options = core.ingest.options();
     let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     let status = Arc::new(ServerStatus::new(core));
@@ -411,6 +442,7 @@ fn app(core: &Core, config: &Config) -> App {
         keyed: Arc::new(Answers::new(Arc::clone(&core.clock), KEYED_LIMITS, forgotten())),
         datazone: Arc::new(DataZone::new(config.datazone.clone())),
         exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
+        loads: Arc::clone(loads),
     }
 }
 

@@ -18,7 +18,7 @@ pub type Applied = Box<dyn FnOnce(Verdicts) + Send>;
 pub struct Verdicts {
     /// Records refused.
     pub rejected: u64,
-    /// The first of them to be met, at most [`REFUSALS_NAMED_MAX`], in no order.
+    /// The first of them to be met, at most [`Hearing::named_max`], in no order.
     pub named: Vec<Verdict>,
 }
 
@@ -31,9 +31,30 @@ pub struct Verdict {
     pub rejection: Rejection,
 }
 
+/// What somebody who waits for a frame hears of what the engine refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hearing {
+    /// What a reply can name; and not the conflicts of late records, which their table has reported
+    /// elsewhere.
+    ForReply,
+    /// Every record, by name.
+    Everything,
+}
+
+impl Hearing {
+    /// Most refusals that are named.
+    pub const fn named_max(self) -> usize {
+        match self {
+            Self::ForReply => REFUSALS_NAMED_MAX,
+            Self::Everything => usize::MAX,
+        }
+    }
+}
+
 /// Somebody who wants to know what became of a frame.
 struct Waiting {
     then: Applied,
+    hearing: Hearing,
     verdicts: Verdicts,
 }
 
@@ -96,23 +117,46 @@ impl Marks {
     /// register before the frame is durable. At once if it is applied. Drops it without a call once
     /// the marks are [abandoned](Self::abandon). A frame has one that waits.
     pub fn when_applied(&self, lsn: Lsn, then: Applied) {
+        self.when_heard(lsn, Hearing::ForReply, then);
+    }
+
+    /// The same, for somebody who says what to hear.
+    pub fn when_heard(&self, lsn: Lsn, hearing: Hearing, then: Applied) {
         let mut inner = self.lock();
         if lsn <= inner.applied {
             drop(inner);
             then(Verdicts::default());
         } else if !inner.is_abandoned {
-            let before = inner.waiting.insert(lsn, Waiting { then, verdicts: Verdicts::default() });
+            let before =
+                inner.waiting.insert(lsn, Waiting { then, hearing, verdicts: Verdicts::default() });
             assert!(before.is_none(), "a frame is one request, and that waits once");
         }
     }
 
     /// The engine has refused a record of frame `lsn`, which is not applied yet.
     pub fn rejected(&self, lsn: Lsn, number: u64, rejection: &Rejection) {
+        self.tell(lsn, (number, rejection), |_hearing| true);
+    }
+
+    /// The same of a late record, whose conflict is reported where its table says.
+    pub fn rejected_late(&self, lsn: Lsn, number: u64, rejection: &Rejection) {
+        self.tell(lsn, (number, rejection), |hearing| hearing == Hearing::Everything);
+    }
+
+    fn tell(
+        &self,
+        lsn: Lsn,
+        (number, rejection): (u64, &Rejection),
+        hears: impl Fn(Hearing) -> bool,
+    ) {
         let mut inner = self.lock();
         assert!(lsn > inner.applied, "a frame is executed before it is applied");
         let Some(waiting) = inner.waiting.get_mut(&lsn) else { return };
+        if !hears(waiting.hearing) {
+            return;
+        }
         waiting.verdicts.rejected += 1;
-        if waiting.verdicts.named.len() < REFUSALS_NAMED_MAX {
+        if waiting.verdicts.named.len() < waiting.hearing.named_max() {
             waiting.verdicts.named.push(Verdict { number, rejection: rejection.clone() });
         }
     }

@@ -309,6 +309,8 @@ impl Turn<'_> {
                 let sink = settings.map_or(Sink::Ours, |of| sink_of(of, record, rejection.reason));
                 if sink == Sink::Ours {
                     worker.marks.rejected(lsn, record.number, rejection);
+                } else {
+                    worker.marks.rejected_late(lsn, record.number, rejection);
                 }
                 self.reject(&(lsn, table, sink), record.received_ns, reported)?;
             }

@@ -8,7 +8,7 @@
 //! | `CreateTable` `DescribeTable` `ListTables` `UpdateTable` `DeleteTable` | its tables, which are strict | [`tables`] |
 //! | `TagResource` `UntagResource` `ListTagsForResource` | their labels | [`tags`] |
 //! | `WriteRecords` | records, durable and judged by the engine before the answer | [`write`](mod@write) |
-//! | `CreateBatchLoadTask` `DescribeBatchLoadTask` `ListBatchLoadTasks` `ResumeBatchLoadTask` | refused: this gateway has none | |
+//! | `CreateBatchLoadTask` `DescribeBatchLoadTask` `ListBatchLoadTasks` `ResumeBatchLoadTask` | batch loads | [`batch_load`] |
 //!
 //! Beside them: [`exception`] (errors), [`arn`] (names of resources), [`page`] (lists in parts),
 //! [`input`] (bodies and their constraints), [`settings`] (what a table is made with).
@@ -38,6 +38,8 @@ pub mod tables;
 pub mod settings;
 pub mod tags;
 pub mod write;
+pub mod batch_load;
+mod batch_load_input;
 
 use std::sync::Arc;
 
@@ -93,8 +95,14 @@ pub enum Operation {
     ListTagsForResource,
     /// Takes records.
     WriteRecords,
-    /// One of the four operations of batch load.
-    BatchLoad,
+    /// Makes a batch load.
+    CreateBatchLoadTask,
+    /// Shows a batch load.
+    DescribeBatchLoadTask,
+    /// Shows batch loads.
+    ListBatchLoadTasks,
+    /// Lets a batch load that stopped go on.
+    ResumeBatchLoadTask,
 }
 
 const OPERATIONS: [(&str, Operation); 19] = [
@@ -113,10 +121,10 @@ const OPERATIONS: [(&str, Operation); 19] = [
     ("TagResource", Operation::TagResource),
     ("UntagResource", Operation::UntagResource),
     ("ListTagsForResource", Operation::ListTagsForResource),
-    ("CreateBatchLoadTask", Operation::BatchLoad),
-    ("DescribeBatchLoadTask", Operation::BatchLoad),
-    ("ListBatchLoadTasks", Operation::BatchLoad),
-    ("ResumeBatchLoadTask", Operation::BatchLoad),
+    ("CreateBatchLoadTask", Operation::CreateBatchLoadTask),
+    ("DescribeBatchLoadTask", Operation::DescribeBatchLoadTask),
+    ("ListBatchLoadTasks", Operation::ListBatchLoadTasks),
+    ("ResumeBatchLoadTask", Operation::ResumeBatchLoadTask),
 ];
 
 impl Operation {
@@ -196,9 +204,6 @@ pub struct Context<'r> {
 pub async fn answer(app: &Arc<App>, request: Request) -> Reply {
     let result = match request.operation {
         Operation::WriteRecords => write::run(app, request).await,
-        Operation::BatchLoad => Err(Exception::invalid(
-            "Batch load is not taken by this gateway: send the records with WriteRecords",
-        )),
         _ => catalog(Arc::clone(app), request).await,
     };
     result.unwrap_or_else(|exception| {
@@ -243,7 +248,11 @@ impl Context<'_> {
             Operation::TagResource => tags::add(self, body),
             Operation::UntagResource => tags::remove(self, body),
             Operation::ListTagsForResource => tags::list(self, body),
-            Operation::WriteRecords | Operation::BatchLoad => {
+            Operation::CreateBatchLoadTask => batch_load::create(self, body),
+            Operation::DescribeBatchLoadTask => batch_load::describe(self, body),
+            Operation::ListBatchLoadTasks => batch_load::list(self, body),
+            Operation::ResumeBatchLoadTask => batch_load::resume(self, body),
+            Operation::WriteRecords => {
                 Err(Exception::new(Code::UnknownOperation, "not an operation on the catalog"))
             }
         }

@@ -1,0 +1,306 @@
+//! Rows keep their lines and bounds; models say what a row becomes.
+
+use super::model::{CsvConfiguration, DataModel, Dialect};
+use super::plan::{Plan, Row};
+use super::rows::{ROW_BYTES_MAX, Rows, Step};
+use crate::protocol::timestream::coral::Violations;
+use crate::record::{MeasureKind, Record, Value};
+
+fn dialect(configuration: &CsvConfiguration) -> Dialect {
+    let mut violations = Violations::default();
+    let dialect = configuration.dialect("csv", &mut violations);
+    assert!(violations.is_empty(), "{:?}", violations.finish());
+    dialect
+}
+
+type Found = (Vec<String>, (u64, u64));
+
+/// All rows of a text that comes in pieces of `piece` bytes, and how it ends.
+fn rows_of(text: &[u8], dialect: &Dialect, piece: usize) -> (Vec<Found>, Step) {
+    let mut rows = Rows::new(dialect, (0, 1));
+    let mut found = Vec::new();
+    let mut take = |rows: &Rows| {
+        let mut begin = 0;
+        let fields = rows.ends().iter().map(|end| {
+            let field = String::from_utf8_lossy(&rows.text()[begin..*end]).into_owned();
+            begin = *end;
+            field
+        });
+        found.push((fields.collect(), rows.lines()));
+    };
+    for mut input in text.chunks(piece) {
+        while !input.is_empty() {
+            let (used, step) = rows.next(input);
+            input = &input[used..];
+            match step {
+                Step::Row => take(&rows),
+                Step::More => {}
+                other => return (found, other),
+            }
+        }
+    }
+    let end = rows.end();
+    if end == Step::Row {
+        take(&rows);
+        return (found, Step::End);
+    }
+    if end == Step::Open {
+        found.push((Vec::new(), rows.lines()));
+    }
+    (found, end)
+}
+
+fn row(fields: &[&str], lines: (u64, u64)) -> Found {
+    (fields.iter().map(ToString::to_string).collect(), lines)
+}
+
+#[test]
+fn rows_know_their_lines_however_the_bytes_come() {
+    let text = b"a,b\n\n1,\"x\ny\"\r\n\r\n2,\"\"\"q\"\"\"\n3,last";
+    let expected = [
+        row(&["a", "b"], (1, 1)),
+        row(&["1", "x\ny"], (3, 4)),
+        row(&["2", "\"q\""], (6, 6)),
+        row(&["3", "last"], (7, 7)),
+    ];
+    for piece in 1..=text.len() {
+        let (found, end) = rows_of(text, &dialect(&CsvConfiguration::default()), piece);
+        assert_eq!((found.as_slice(), end), (&expected[..], Step::End), "pieces of {piece}");
+    }
+}
+
+#[test]
+fn reading_goes_on_at_every_position_between_rows() {
+    let text = b"a,b\r\n1,\"x\ny\"\r\n2,z\n\n3,w\n";
+    let plain = dialect(&CsvConfiguration::default());
+    let (all, _) = rows_of(text, &plain, text.len());
+    let mut rows = Rows::new(&plain, (0, 1));
+    let mut input = &text[..];
+    let mut seen = 0;
+    while let (used, Step::Row) = rows.next(input) {
+        input = &input[used..];
+        seen += 1;
+        let (offset, line) = rows.position();
+        let mut again = Rows::new(&plain, (offset, line));
+        let mut rest = &text[usize::try_from(offset).unwrap()..];
+        for (_, lines) in &all[seen..] {
+            let (used, step) = again.next(rest);
+            rest = &rest[used..];
+            assert_eq!((step, again.lines()), (Step::Row, *lines));
+        }
+    }
+    assert_eq!(seen, all.len());
+}
+
+#[test]
+fn an_open_quote_is_told_with_the_lines_that_it_swallowed() {
+    let plain = dialect(&CsvConfiguration::default());
+    for (text, lines) in
+        [(&b"a\n1\n\"2\n3\n4\n"[..], (3, 5)), (b"a\n1\n\"2\n3", (3, 4)), (b"a\n1\n\"", (3, 3))]
+    {
+        let (found, end) = rows_of(text, &plain, 2);
+        assert_eq!((end, found.last().unwrap().1), (Step::Open, lines), "{text:?}");
+        assert_eq!(found.len(), 3);
+    }
+}
+
+#[test]
+fn a_row_is_taken_at_its_bound_and_not_above() {
+    let plain = dialect(&CsvConfiguration::default());
+    let mut text = vec![b'x'; ROW_BYTES_MAX];
+    text.push(b'\n');
+    assert_eq!(rows_of(&text, &plain, 1 << 20).1, Step::End);
+    text.insert(0, b'x');
+    assert_eq!(rows_of(&text, &plain, 1 << 20).1, Step::TooLong);
+}
+
+#[test]
+fn separators_quotes_and_escapes_are_those_that_were_asked_for() {
+    let text = |text: &str| Some(text.to_owned());
+    let pipes = CsvConfiguration {
+        column_separator: text("|"),
+        quote_char: text("'"),
+        escape_char: text("\\"),
+        ..CsvConfiguration::default()
+    };
+    let (found, _) = rows_of(b"a|'b|\\'c'\n", &dialect(&pipes), 3);
+    assert_eq!(found, [row(&["a", "b|'c"], (1, 1))]);
+    let mut violations = Violations::default();
+    let wrong = CsvConfiguration {
+        column_separator: text("#"),
+        quote_char: text("`"),
+        escape_char: text("ab"),
+        null_value: text(""),
+        trim_white_space: None,
+    };
+    wrong.dialect("csv", &mut violations);
+    let told = violations.finish().unwrap_err();
+    assert!(told.starts_with("4 validation errors detected"), "{told}");
+}
+
+fn model(text: &str) -> DataModel {
+    let model: DataModel = serde_json::from_str(text).unwrap();
+    let mut violations = Violations::default();
+    model.check("m", &mut violations);
+    assert!(violations.is_empty(), "{:?}", violations.finish());
+    model
+}
+
+const MULTI: &str = r#"{"TimeColumn":"t","TimeUnit":"SECONDS",
+    "DimensionMappings":[{"SourceColumn":"host"},{"SourceColumn":"dc","DestinationColumn":"zone"}],
+    "MultiMeasureMappings":{"TargetMultiMeasureName":"m","MultiMeasureAttributeMappings":[
+        {"SourceColumn":"v","MeasureValueType":"DOUBLE"},
+        {"SourceColumn":"n","TargetMultiMeasureAttributeName":"count","MeasureValueType":"BIGINT"},
+        {"SourceColumn":"ok","MeasureValueType":"BOOLEAN"},
+        {"SourceColumn":"s","MeasureValueType":"VARCHAR"},
+        {"SourceColumn":"at","MeasureValueType":"TIMESTAMP"}]}}"#;
+const HEADER: &str = "t,host,dc,v,n,ok,s,at";
+
+const MIXED: &str = r#"{"TimeColumn":"t","MeasureNameColumn":"what","DimensionMappings":[{"SourceColumn":"host"}],
+    "MixedMeasureMappings":[
+        {"MeasureName":"temp","SourceColumn":"v","TargetMeasureName":"celsius","MeasureValueType":"DOUBLE"},
+        {"MeasureName":"state","MeasureValueType":"MULTI","MultiMeasureAttributeMappings":[
+            {"SourceColumn":"s","MeasureValueType":"VARCHAR"},{"SourceColumn":"v","MeasureValueType":"DOUBLE"}]}]}"#;
+
+const ALL: &str = r#"{"TimeColumn":"t","DimensionMappings":[{"SourceColumn":"host"}],
+    "MixedMeasureMappings":[
+        {"SourceColumn":"v","MeasureValueType":"DOUBLE"},
+        {"SourceColumn":"s","MeasureName":"text","MeasureValueType":"VARCHAR"}]}"#;
+
+/// The records of one row in a few words, or its problem.
+fn told(model: &DataModel, header: &str, line: &[u8], form: &CsvConfiguration) -> String {
+    let dialect = dialect(form);
+    let mut rows = Rows::new(&dialect, (0, 1));
+    let read = |rows: &mut Rows, text: &[u8]| {
+        assert_eq!(rows.next(text).1, Step::More);
+        assert_eq!(rows.end(), Step::Row);
+        let ends: Vec<u32> = rows.ends().iter().map(|end| u32::try_from(*end).unwrap()).collect();
+        (rows.text().to_vec(), ends)
+    };
+    let (text, ends) = read(&mut rows, header.as_bytes());
+    let plan = match Plan::new(model, &dialect, Row { text: &text, ends: &ends }) {
+        Ok(plan) => plan,
+        Err(problem) => return format!("file: {}", problem.message),
+    };
+    let (text, ends) = read(&mut Rows::new(&dialect, (0, 1)), line);
+    let mut record = Record::default();
+    let mut shown = Vec::new();
+    let done = plan.records(Row { text: &text, ends: &ends }, &mut record, &mut |record| {
+        shown.push(in_words(record));
+    });
+    match done {
+        Ok(()) => shown.join(" + "),
+        Err(problem) => {
+            assert!(shown.is_empty(), "nothing is taken of a row with a problem");
+            format!("{}: {}", problem.code, problem.message)
+        }
+    }
+}
+
+fn in_words(record: &Record<'_>) -> String {
+    let dimensions: Vec<String> =
+        record.dimensions.iter().map(|d| format!("{}={}", d.name, d.value)).collect();
+    let attributes: Vec<String> = record
+        .attributes
+        .iter()
+        .map(|a| match a.value {
+            Value::Double(v) => format!("{}={v:?}", a.name),
+            Value::Bigint(v) => format!("{}={v}i", a.name),
+            Value::Boolean(v) => format!("{}={v}", a.name),
+            Value::Varchar(v) => format!("{}={v:?}", a.name),
+            Value::Timestamp(v) => format!("{}=@{v}", a.name),
+        })
+        .collect();
+    let kind = if record.kind == MeasureKind::Multi { "" } else { "!" };
+    let time = record.time_ns.unwrap();
+    format!(
+        "{}{kind}[{}] {} {time}",
+        record.measure_name,
+        dimensions.join(","),
+        attributes.join(",")
+    )
+}
+
+#[test]
+fn a_row_becomes_the_records_that_its_model_says() {
+    let plain = CsvConfiguration::default();
+    let nulls = CsvConfiguration {
+        null_value: Some("NULL".to_owned()),
+        trim_white_space: Some(true),
+        ..CsvConfiguration::default()
+    };
+    let multi = model(MULTI);
+    let mixed = model(MIXED);
+    let all = model(ALL);
+    #[rustfmt::skip]
+    let cases = [
+        (&multi, HEADER, "7,a,eu,1.5,-3,True,x,9", &plain, "m[host=a,zone=eu] v=1.5,count=-3i,ok=true,s=\"x\",at=@9000000000 7000000000"),
+        (&multi, HEADER, "7,a,,1,,,,", &plain, "m[host=a] v=1.0 7000000000"),
+        (&multi, " t ,host,dc,v,n,ok,s,at", " 7 , a , NULL,1, NULL ,,,", &nulls, "m[host=a] v=1.0 7000000000"),
+        (&mixed, "t,what,host,v,s", "7,temp,a,1,x", &plain, "celsius![host=a] =1.0 7000000"),
+        (&mixed, "t,what,host,v,s", "7,state,a,1,x", &plain, "state[host=a] s=\"x\",v=1.0 7000000"),
+        (&all, "t,host,v,s", "7,a,1,x", &plain, "v![host=a] =1.0 7000000 + text![host=a] =\"x\" 7000000"),
+        (&all, "t,host,v,s", "7,a,,x", &plain, "text![host=a] =\"x\" 7000000"),
+    ];
+    for (model, header, line, form, expected) in cases {
+        assert_eq!(told(model, header, line.as_bytes(), form), expected, "{line}");
+    }
+}
+
+#[test]
+fn a_row_or_file_that_cannot_be_read_is_told_by_its_problem() {
+    let plain = CsvConfiguration::default();
+    let multi = model(MULTI);
+    let all = model(ALL);
+    let mixed = model(MIXED);
+    #[rustfmt::skip]
+    let cases: [(&DataModel, &str, &[u8], &str); 16] = [
+        (&multi, HEADER, b"7,a,eu", "fields: a row has 3 fields, and the header has 8"),
+        (&multi, HEADER, b"x,a,,1,,,,", "value:0:time: column \"t\" is no time: \"x\" is not an integer"),
+        (&multi, HEADER, b"9223372036854775807,a,,1,,,,", "value:0:time: "),
+        (&multi, HEADER, b",a,,1,,,,", "missing:0: column \"t\" is empty"),
+        (&multi, HEADER, b"7,a,,1x,,,,", "value:3:DOUBLE: column \"v\" is no DOUBLE: \"1x\" is not a finite"),
+        (&multi, HEADER, b"7,a,,NaN,,,,", "value:3:DOUBLE: "),
+        (&multi, HEADER, b"7,a,,,1.5,,,", "value:4:BIGINT: "),
+        (&multi, HEADER, b"7,a,,,,yes,,", "value:5:BOOLEAN: "),
+        (&multi, HEADER, b"7,a,,,,,,-1", "value:7:TIMESTAMP: "),
+        (&multi, HEADER, b"7,a,,,,,\xff,", "utf8: "),
+        (&multi, HEADER, b"7,a,,,,,,", "measure: every column of a measure is empty"),
+        (&all, "t,host,v,s", b"7,a,1x,x", "value:2:DOUBLE: "),
+        (&mixed, "t,what,host,v,s", b"7,other,a,1,x", "measure: the row has no value"),
+        (&multi, "\u{feff}t,host,dc,v,n,ok,s,at", b"7", "file: the file begins with a byte order mark"),
+        (&multi, "t;host;dc;v;n;ok;s;at", b"7", "file: column \"t\" is not in the header, which has 1 columns"),
+        (&multi, "t,host,host,dc,v,n,ok,s,at", b"7", "file: the header has column \"host\" twice"),
+    ];
+    for (model, header, line, expected) in cases {
+        let found = told(model, header, line, &plain);
+        assert!(found.starts_with(expected), "{:?}: {found}", String::from_utf8_lossy(line));
+    }
+}
+
+#[test]
+fn a_model_that_cannot_work_is_told_with_every_violation() {
+    for (text, count) in [
+        ("{}", 3),
+        (
+            r#"{"TimeColumn":"","DimensionMappings":[{}],"TimeUnit":"HOURS","MultiMeasureMappings":{}}"#,
+            5,
+        ),
+        (
+            r#"{"TimeColumn":"t","DimensionMappings":[{"SourceColumn":"h"}],"MixedMeasureMappings":[{}]}"#,
+            1,
+        ),
+        (
+            r#"{"TimeColumn":"t","DimensionMappings":[{"SourceColumn":"h"}],"MeasureNameColumn":"m",
+               "MixedMeasureMappings":[{"MeasureValueType":"MULTI"},{"MeasureValueType":"X","MeasureName":"a"}]}"#,
+            4,
+        ),
+    ] {
+        let model: DataModel = serde_json::from_str(text).unwrap();
+        let mut violations = Violations::default();
+        model.check("m", &mut violations);
+        let told = violations.finish().unwrap_err();
+        let found: usize = told.split(' ').next().unwrap().parse().unwrap();
+        assert_eq!(found, count, "{text}: {told}");
+    }
+}
