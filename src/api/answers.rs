@@ -4,7 +4,7 @@
 //! have times and versions of their own; and even then not always to the answer: where two records of
 //! one request are of one key, the second execution finds the second record standing and refuses the
 //! first as lower; and where somebody else has written a higher version in between, it refuses what was
-//! taken. So the answer is kept, by the caller's name and an id that tells repetitions from new calls:
+//! taken. A second `CreateTable` finds the table there, a second `DeleteTable` does not. So the answer is kept, by the caller's name and an id that tells repetitions from new calls:
 //!
 //! | calls | id | age at most | bytes at most |
 //! |---|---|---|---|

@@ -75,8 +75,8 @@ pub struct App {
     pub mapping: Mapping,
     /// For durations.
     pub clock: SharedClock,
-    /// The answers to the last writes of Timestream's clients.
-    pub answers: Arc<Answers<timestream::write::Written>>,
+    /// The answers to the last changes of Timestream's clients.
+    pub answers: Arc<Answers<timestream::once::Outcome>>,
     /// The answers to the last writes with an `Idempotency-Key`.
     pub keyed: Arc<Answers<Receipt>>,
     /// What `DataZone`'s API remembers.

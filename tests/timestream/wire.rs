@@ -100,6 +100,46 @@ fn a_call_that_is_repeated_while_it_is_executed_is_executed_once() {
     assert_eq!([executed.to_string(), repeated.to_string()], expected);
 }
 
+/// Each operation changes what its second execution would find, and some then refuse; the answers of the
+/// updates tell the time of the execution.
+#[test]
+fn a_change_that_is_repeated_hears_the_first_answer_and_is_made_once() {
+    let (_place, server) = with_table("");
+    let mut client = server.client();
+    let mut send = |operation: &str, id: &str, body: &Value| {
+        let target = format!("Timestream_20181101.{operation}");
+        let headers = [("X-Amz-Target", target.as_str()), ("amz-sdk-invocation-id", id)];
+        let reply = client.post("/", &headers, body.to_string().as_bytes()).unwrap();
+        (reply.status, reply.text())
+    };
+    let table = json!({ "DatabaseName": "db2", "TableName": "mem" });
+    let database = json!({ "DatabaseName": "db2" });
+    let arn = "arn:aws:timestream:us-east-1:000000000000:database/db1/table/cpu";
+    let tags = json!({ "ResourceARN": arn, "Tags": [{ "Key": "a", "Value": "b" }] });
+    let keyed = json!({ "DatabaseName": "db2", "KmsKeyId": "key" });
+    for (operation, body, again) in [
+        ("CreateDatabase", &database, 409),
+        ("CreateTable", &table, 409),
+        ("UpdateDatabase", &keyed, 200),
+        ("UpdateTable", &table, 200),
+        ("TagResource", &tags, 200),
+        ("UntagResource", &json!({ "ResourceARN": arn, "TagKeys": ["a"] }), 200),
+        ("DeleteTable", &table, 404),
+        ("DeleteDatabase", &database, 404),
+    ] {
+        // One id: an SDK's own is another for each call, and what is asked counts all the same.
+        let first = send(operation, "id", body);
+        assert_eq!(first.0, 200, "{operation}: {}", first.1);
+        assert_eq!(send(operation, "id", body), first, "{operation}");
+        assert_eq!(send(operation, "other", body).0, again, "{operation}");
+    }
+    // What was made and deleted since is not made again, and what only shows is asked anew.
+    assert_eq!(send("CreateDatabase", "id", &database).0, 200);
+    assert_eq!(send("DescribeDatabase", "id", &database).0, 404);
+    assert_eq!(send("CreateDatabase", "new", &database).0, 200);
+    assert_eq!(send("DescribeDatabase", "id", &database).0, 200);
+}
+
 #[test]
 fn what_the_floor_below_refuses_has_the_shape_that_sdks_read_and_repeat() {
     let limits = "[server]\nbody_bytes_max = \"1 MiB\"\ninflated_bytes_max = \"1 MiB\"\n\

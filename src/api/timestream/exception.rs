@@ -167,6 +167,11 @@ impl Exception {
     }
 }
 
+/// A reply 200 with this body, which is JSON.
+pub fn ok_with_text(text: &[u8]) -> Reply {
+    Reply::full(StatusCode::OK, CONTENT_TYPE, text.to_vec())
+}
+
 /// A reply with a body in this family's content type.
 pub fn ok_with(status: StatusCode, body: &impl serde::Serialize) -> Reply {
     let text = serde_json::to_vec(body).expect("replies have text keys and no failing parts");

@@ -11,7 +11,8 @@
 //! | `CreateBatchLoadTask` `DescribeBatchLoadTask` `ListBatchLoadTasks` `ResumeBatchLoadTask` | batch loads | [`batch_load`] |
 //!
 //! Beside them: [`exception`] (errors), [`arn`] (names of resources), [`page`] (lists in parts),
-//! [`input`] (bodies and their constraints), [`settings`] (what a table is made with).
+//! [`input`] (bodies and their constraints), [`settings`] (what a table is made with), [`once`] (calls
+//! that SDKs repeat).
 //!
 //! # What differs from Amazon
 //!
@@ -38,12 +39,14 @@ pub mod tables;
 pub mod settings;
 pub mod tags;
 pub mod write;
+pub mod once;
 pub mod batch_load;
 mod batch_load_input;
 
 use std::sync::Arc;
 
-use hyper::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use hyper::HeaderMap;
 use serde_json::Value;
 use tracing::error;
 
@@ -51,7 +54,7 @@ use super::App;
 use super::call::{Body, Caller};
 use super::reply::Reply;
 use crate::ingest::is_system;
-use exception::{Code, Exception, ok_with};
+use exception::{Code, Exception};
 
 /// What `X-Amz-Target` begins with.
 const TARGET_PREFIX: &str = "Timestream_20181101.";
@@ -153,6 +156,31 @@ impl Operation {
         let known = OPERATIONS.iter().find(|(_, operation)| *operation == self);
         known.map_or("", |(name, _)| name)
     }
+
+    /// Whether it changes something, so that a second execution is not answered as the first was.
+    pub const fn is_change(self) -> bool {
+        match self {
+            Self::CreateDatabase
+            | Self::UpdateDatabase
+            | Self::DeleteDatabase
+            | Self::CreateTable
+            | Self::UpdateTable
+            | Self::DeleteTable
+            | Self::TagResource
+            | Self::UntagResource
+            | Self::WriteRecords
+            | Self::CreateBatchLoadTask
+            | Self::ResumeBatchLoadTask => true,
+            Self::DescribeEndpoints
+            | Self::DescribeDatabase
+            | Self::ListDatabases
+            | Self::DescribeTable
+            | Self::ListTables
+            | Self::ListTagsForResource
+            | Self::DescribeBatchLoadTask
+            | Self::ListBatchLoadTasks => false,
+        }
+    }
 }
 
 /// A request whose sender is known.
@@ -202,11 +230,7 @@ pub struct Context<'r> {
 
 /// Answers a request.
 pub async fn answer(app: &Arc<App>, request: Request) -> Reply {
-    let result = match request.operation {
-        Operation::WriteRecords => write::run(app, request).await,
-        _ => catalog(Arc::clone(app), request).await,
-    };
-    result.unwrap_or_else(|exception| {
+    once::run(app, request).await.unwrap_or_else(|exception| {
         if exception.code == Code::InternalServer {
             error!(fault = exception.message, "request failed");
         }
@@ -214,7 +238,8 @@ pub async fn answer(app: &Arc<App>, request: Request) -> Reply {
     })
 }
 
-async fn catalog(app: Arc<App>, request: Request) -> Result<Reply, Exception> {
+/// Answers a request on the catalog with the body of its reply.
+async fn catalog(app: Arc<App>, request: Request) -> Result<Bytes, Exception> {
     let answered = tokio::task::spawn_blocking(move || {
         let context = Context {
             app: &app,
@@ -227,7 +252,7 @@ async fn catalog(app: Arc<App>, request: Request) -> Result<Reply, Exception> {
     let answered = answered.await.unwrap_or_else(|panicked| {
         Err(Exception::new(Code::InternalServer, format!("the operation ended early: {panicked}")))
     });
-    answered.map(|body| ok_with(StatusCode::OK, &body))
+    answered.map(|body| body.to_string().into())
 }
 
 impl Context<'_> {

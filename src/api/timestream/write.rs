@@ -18,8 +18,6 @@
 //!
 //! Source: Timestream API, `WriteRecords`; its developer guide, "Writing data".
 
-use std::sync::Arc;
-
 use hyper::StatusCode;
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
@@ -27,7 +25,7 @@ use serde_json::{Value, json};
 use super::exception::{Code, Exception, ok_with};
 use super::{Request, arn, check_access, tables};
 use crate::api::App;
-use crate::api::answers::{Answer, Begin, Call};
+use crate::api::answers::Answer;
 use crate::api::reply::Reply;
 use crate::base::lsn::Lsn;
 use crate::engine::catalog::Table;
@@ -64,52 +62,12 @@ struct Rejected {
     existing_version: Option<i64>,
 }
 
-/// Executes a request, or finds the answer that it has got before.
+/// Executes a request.
 ///
 /// # Errors
 ///
 /// [`Exception`]: nothing was taken, except after 429 and 500, where it is unknown.
-pub async fn run(app: &Arc<App>, request: Request) -> Result<Reply, Exception> {
-    let Some(invocation) = &request.invocation else {
-        return execute(app, &request).await?.reply();
-    };
-    // With the body: what says something else is another call, whatever its id.
-    let parts = [request.caller.name.as_bytes(), invocation.as_bytes(), &request.body.bytes];
-    let id = app.answers.digest(&parts);
-    match app.answers.begin(Call { id, content: id }) {
-        Begin::Other => Err(Exception::new(Code::InternalServer, "one call has two contents")),
-        Begin::Answered(written) => {
-            app.metrics.repeated_writes.inc();
-            written.reply()
-        }
-        Begin::Running(mut running) => {
-            app.metrics.repeated_writes.inc();
-            let heard =
-                running.wait_for(Option::is_some).await.ok().and_then(|heard| heard.clone());
-            heard.ok_or_else(not_heard)?.reply()
-        }
-        Begin::First(ticket) => {
-            let app = Arc::clone(app);
-            // A task of its own: it goes on when the connection breaks, so that a repetition finds it.
-            let task = tokio::spawn(async move {
-                let written = Arc::new(execute(&app, &request).await?);
-                ticket.answered(&written);
-                Ok(written)
-            });
-            let written: Result<Arc<Written>, Exception> = task.await.unwrap_or_else(|ended| {
-                Err(Exception::new(Code::InternalServer, format!("the write ended early: {ended}")))
-            });
-            written?.reply()
-        }
-    }
-}
-
-/// The call that this one repeats ended in an error, which may pass.
-fn not_heard() -> Exception {
-    Exception::new(Code::Throttling, "the first of these requests failed: send it again")
-}
-
-async fn execute(app: &App, request: &Request) -> Result<Written, Exception> {
+pub(super) async fn execute(app: &App, request: &Request) -> Result<Written, Exception> {
     let body = &request.body.bytes;
     let asked = shape::read(body).map_err(|problem| match problem {
         Problem::Malformed(error) => Exception::new(Code::Serialization, error.to_string()),
@@ -219,7 +177,7 @@ impl Written {
     /// # Errors
     ///
     /// [`Exception`] 419 where records were refused; the others are stored all the same.
-    fn reply(&self) -> Result<Reply, Exception> {
+    pub(super) fn reply(&self) -> Result<Reply, Exception> {
         let Some(first) = self.rejected.first() else {
             let reply = ok_with(StatusCode::OK, &json!({ "RecordsIngested": self.ingested() }));
             return Ok(match self.lsn {
