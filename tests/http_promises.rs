@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+use serde_json::json;
 use tidegate::api::EXPORTS_MAX;
 use tidegate::base::units::{Bytes, Span};
 
@@ -435,23 +436,59 @@ fn a_stop_answers_what_was_begun_and_accepts_nothing_more() {
 }
 
 #[test]
+fn each_statement_of_a_query_has_a_result_and_what_is_not_understood_executes_none() {
+    let server = start(|_| {});
+    let ask = |text: &str| {
+        let form = [("Content-Type", "application/x-www-form-urlencoded")];
+        let reply = server.send("POST", "/query", &form, format!("q={text}").as_bytes());
+        (reply.status, reply.json())
+    };
+    let databases = || ask("SHOW DATABASES").1["results"][0]["series"][0]["values"].clone();
+    let (status, answer) = ask("CREATE DATABASE a; CREATE DATABASE \"b;c\";SHOW DATABASES");
+    let results = answer["results"].as_array().unwrap();
+    assert_eq!((status, results.len()), (200, 3), "{answer}");
+    assert_eq!(results[..2], [json!({ "statement_id": 0 }), json!({ "statement_id": 1 })]);
+    assert_eq!(results[2]["statement_id"], 2);
+    assert_eq!(results[2]["series"][0]["values"], json!([["a"], ["b;c"]]));
+    for text in [
+        "DROP DATABASE a; SELECT 1",
+        "DROP DATABASE a; DROP MEASUREMENT m",
+        "DROP DATABASE a; DROP DATABASE _datazone",
+        "CREATE DATABASE d WITH DURATION 1h",
+        "CREATE DATABASE d e",
+    ] {
+        let (status, answer) = ask(text);
+        assert!(matches!(status, 400 | 403) && answer["error"].is_string(), "{text}: {answer}");
+        assert_eq!(databases(), json!([["a"], ["b;c"]]), "{text}");
+    }
+    // Found only when it is executed: there is no database of that name.
+    let text = "DROP+DATABASE+a;DROP+MEASUREMENT+m;CREATE+DATABASE+e";
+    let reply = server.send("POST", &format!("/query?db=none&q={text}"), &[], b"");
+    let results = &reply.json()["results"];
+    assert_eq!((reply.status, &results[0]), (200, &json!({ "statement_id": 0 })));
+    assert!(results[1]["error"].as_str().unwrap().contains("none"), "{results}");
+    assert_eq!(results[2], json!({ "statement_id": 2, "error": "not executed" }));
+    assert_eq!(databases(), json!([["b;c"]]));
+}
+
+#[test]
 fn what_clients_ask_on_connecting_is_answered() {
     let server = start(|_| {});
     let created = server.get("/query?q=CREATE+DATABASE+%22d%22");
     // As InfluxDB 1 does: a change by GET is made, with a warning; by POST without one.
     let warning = "deprecated use of 'CREATE DATABASE d' in a read only context, please use a POST \
                    request instead";
-    let result = serde_json::json!({
+    let result = json!({
         "statement_id": 0, "messages": [{ "level": "warning", "text": warning }]
     });
-    let expected = serde_json::json!({ "results": [result] });
+    let expected = json!({ "results": [result] });
     assert_eq!((created.status, created.json()), (200, expected));
     let posted = server.send("POST", "/query?q=CREATE+DATABASE+%22d%22", &[], b"");
     assert_eq!((posted.status, posted.text()), (200, r#"{"results":[{"statement_id":0}]}"#.into()));
     assert_eq!(server.post("/write?db=d", LINE).status, 204);
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
     let shown = server.send("POST", "/query", &form, b"q=SHOW+DATABASES");
-    assert_eq!(shown.json()["results"][0]["series"][0]["values"], serde_json::json!([["d"]]));
+    assert_eq!(shown.json()["results"][0]["series"][0]["values"], json!([["d"]]));
     let other = server.get("/query?q=SELECT+1");
     assert_eq!(other.status, 400);
     assert!(other.json()["error"].as_str().unwrap().contains("/api/v1/export"));
