@@ -141,6 +141,74 @@ fn a_change_that_is_repeated_hears_the_first_answer_and_is_made_once() {
 }
 
 #[test]
+fn a_table_that_no_record_or_report_could_reach_is_refused() {
+    let (_place, server) = with_table("");
+    let mut client = server.client();
+    let mut create = |member: &str, value: Value| {
+        let mut body = json!({ "DatabaseName": "db1", "TableName": "other" });
+        body[member] = value;
+        let (status, answer) = call(&mut client, "CreateTable", &body).unwrap();
+        assert_eq!(status, 400, "{body}: {answer}");
+        let kind = answer["__type"].as_str().unwrap().rsplit('#').next().unwrap().to_owned();
+        (kind, answer["Message"].as_str().unwrap().to_owned())
+    };
+    for name in ["time", "a:b", "measure_value", "ts_x", &"x".repeat(61)] {
+        let key = json!({ "Type": "DIMENSION", "Name": name });
+        let (kind, message) = create("Schema", json!({ "CompositePartitionKey": [key] }));
+        assert_eq!(kind, "ValidationException", "{name}");
+        assert!(message.contains("dimension name"), "{message}");
+    }
+    for (bucket, prefix, named) in [
+        ("Bucket", "late", "bucketName"),
+        ("a_b", "late", "bucketName"),
+        ("-ab", "late", "bucketName"),
+        ("bucket", "x", "objectKeyPrefix"),
+        ("bucket", "/late", "objectKeyPrefix"),
+        ("bucket", "a b", "objectKeyPrefix"),
+    ] {
+        let s3 = json!({ "BucketName": bucket, "ObjectKeyPrefix": prefix });
+        let (kind, message) = create(
+            "MagneticStoreWriteProperties",
+            json!({
+                "EnableMagneticStoreWrites": true,
+                "MagneticStoreRejectedDataLocation": { "S3Configuration": s3 },
+            }),
+        );
+        assert_eq!(kind, "ValidationException");
+        let right = format!("s3Configuration.{named}' failed to satisfy constraint");
+        assert!(message.contains(&right), "{bucket} {prefix}: {message}");
+    }
+    // Structures are objects, whatever their members' order is.
+    for (member, value) in [
+        ("RetentionProperties", json!([7, 8])),
+        ("MagneticStoreWriteProperties", json!([true])),
+        ("Schema", json!([[{ "Type": "MEASURE" }]])),
+        (
+            "MagneticStoreWriteProperties",
+            json!({ "EnableMagneticStoreWrites": true, "MagneticStoreRejectedDataLocation": [{}] }),
+        ),
+        (
+            "MagneticStoreWriteProperties",
+            json!({
+                "EnableMagneticStoreWrites": true,
+                "MagneticStoreRejectedDataLocation": { "S3Configuration": ["bucket"] },
+            }),
+        ),
+    ] {
+        assert_eq!(create(member, value).0, "SerializationException", "{member}");
+    }
+    let (status, answer) = call(
+        &mut client,
+        "CreateBatchLoadTask",
+        &json!({ "DataModelConfiguration": { "DataModel": { "DimensionMappings": [["a", "b"]] } } }),
+    )
+    .unwrap();
+    assert!(
+        status == 400 && answer["__type"].as_str().unwrap().ends_with("#SerializationException")
+    );
+}
+
+#[test]
 fn what_the_floor_below_refuses_has_the_shape_that_sdks_read_and_repeat() {
     let limits = "[server]\nbody_bytes_max = \"1 MiB\"\ninflated_bytes_max = \"1 MiB\"\n\
                   [ingest]\nmemory_bytes_max = \"1 MiB\"\nadmit_wait = \"0ms\"";

@@ -3,9 +3,11 @@
 use serde::Deserialize;
 
 use super::exception::Exception;
+use super::settings::{BUCKET_PATTERN, is_bucket};
 use crate::load::task::{Location, ModelSource, ReportLocation, Spec};
 use crate::protocol::csv::model::{CsvConfiguration, DataModel};
 use crate::protocol::timestream::coral::{NAME_PATTERN, Violations};
+use crate::protocol::timestream::object;
 use crate::record::limits::TABLE_NAME_BYTES_MAX;
 
 /// Lengths, in characters. Source: Timestream API, `S3BucketName`, `S3ObjectKeyPrefix`, `S3ObjectKey`,
@@ -16,16 +18,16 @@ const KEY_CHARS: std::ops::RangeInclusive<i64> = 1..=1024;
 const KMS_KEY_CHARS: std::ops::RangeInclusive<i64> = 1..=2048;
 const TOKEN_CHARS: std::ops::RangeInclusive<i64> = 1..=64;
 
-/// Source: Timestream API, `S3BucketName`.
-const BUCKET_PATTERN: &str = "[a-z0-9][\\.\\-a-z0-9]{1,61}[a-z0-9]";
-
 /// `CreateBatchLoadTask`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct Create {
     pub(super) client_token: Option<String>,
-    data_model_configuration: ModelConfiguration,
+    #[serde(deserialize_with = "object::option")]
+    data_model_configuration: Option<ModelConfiguration>,
+    #[serde(deserialize_with = "object::option")]
     data_source_configuration: Option<SourceConfiguration>,
+    #[serde(deserialize_with = "object::option")]
     report_configuration: Option<ReportConfiguration>,
     target_database_name: Option<String>,
     target_table_name: Option<String>,
@@ -35,8 +37,9 @@ pub(super) struct Create {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct ModelConfiguration {
+    #[serde(deserialize_with = "object::option")]
     data_model: Option<DataModel>,
-    #[serde(rename = "DataModelS3Configuration")]
+    #[serde(rename = "DataModelS3Configuration", deserialize_with = "object::option")]
     s3: Option<ModelObject>,
 }
 
@@ -50,8 +53,9 @@ struct ModelObject {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct SourceConfiguration {
-    #[serde(rename = "DataSourceS3Configuration")]
+    #[serde(rename = "DataSourceS3Configuration", deserialize_with = "object::option")]
     s3: Option<Place>,
+    #[serde(deserialize_with = "object::option")]
     csv_configuration: Option<CsvConfiguration>,
     data_format: Option<String>,
 }
@@ -68,7 +72,7 @@ struct Place {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct ReportConfiguration {
-    #[serde(rename = "ReportS3Configuration")]
+    #[serde(rename = "ReportS3Configuration", deserialize_with = "object::option")]
     s3: Option<Place>,
 }
 
@@ -87,7 +91,7 @@ impl Create {
         let table = name("targetTableName", self.target_table_name, &mut violations);
         let version = self.record_version.unwrap_or(1);
         violations.range("recordVersion", version, &(1..=i64::MAX), None);
-        let model = self.data_model_configuration.checked(&mut violations);
+        let model = self.data_model_configuration.unwrap_or_default().checked(&mut violations);
         if self.data_source_configuration.is_none() {
             violations.required("dataSourceConfiguration");
         }
@@ -140,11 +144,7 @@ fn name(path: &str, name: Option<String>, violations: &mut Violations) -> String
 fn bucket(path: &str, bucket: Option<&String>, violations: &mut Violations) {
     let Some(bucket) = bucket else { return violations.required(path) };
     violations.length(path, bucket, &BUCKET_CHARS);
-    let is_end = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let ends = [bucket.bytes().next(), bucket.bytes().last()];
-    let is_right = ends.into_iter().all(|byte| byte.is_some_and(is_end))
-        && bucket.bytes().all(|byte| is_end(byte) || matches!(byte, b'.' | b'-'));
-    if !is_right {
+    if !is_bucket(bucket) {
         violations.no_match(path, bucket, BUCKET_PATTERN);
     }
 }

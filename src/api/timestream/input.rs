@@ -105,6 +105,11 @@ impl Checks {
         self.0.length(path, text, range);
     }
 
+    /// A text that does not have the form that it must have.
+    pub fn no_match(&mut self, path: &str, text: &str, pattern: &str) {
+        self.0.no_match(path, text, pattern);
+    }
+
     /// A text that is none of a list's.
     pub fn not_in(&mut self, path: &str, value: &str, all: &[&str]) {
         self.0.not_in(path, value, all);

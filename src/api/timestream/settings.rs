@@ -8,14 +8,21 @@ use super::input::Checks;
 use crate::engine::catalog::{
     Encryption, Enforcement, PartitionKey, RejectLocation, Retention, TableSettings,
 };
-use crate::protocol::timestream::object::{List, Object};
+use crate::protocol::timestream::object::{self, List, Object};
 use crate::record::limits::{MAGNETIC_RETENTION_DAYS_MAX, MEMORY_RETENTION_HOURS_MAX};
+use crate::record::validate::strict;
 
 /// Lengths of a bucket's name. Source: Timestream API, `S3BucketName`.
 const BUCKET_CHARS: std::ops::RangeInclusive<i64> = 3..=63;
 
 /// Lengths of a prefix. Source: Timestream API, `S3ObjectKeyPrefix`.
 const PREFIX_CHARS: std::ops::RangeInclusive<i64> = 1..=928;
+
+/// Source: Timestream API, `S3BucketName`.
+pub(super) const BUCKET_PATTERN: &str = "[a-z0-9][\\.\\-a-z0-9]{1,61}[a-z0-9]";
+
+/// Source: Timestream API, `S3ObjectKeyPrefix`.
+const PREFIX_PATTERN: &str = "[a-zA-Z0-9|!\\-_*'\\(\\)]([a-zA-Z0-9]|[!\\-_*'\\(\\)\\/.])+";
 
 /// Lengths of a key's name. Source: Timestream API, `StringValue2048`.
 const KMS_KEY_CHARS: std::ops::RangeInclusive<i64> = 1..=2048;
@@ -66,13 +73,14 @@ impl RetentionProperties {
 #[serde(rename_all = "PascalCase", default)]
 pub struct MagneticStore {
     enable_magnetic_store_writes: Option<bool>,
+    #[serde(deserialize_with = "object::option")]
     magnetic_store_rejected_data_location: Option<Location>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Location {
-    #[serde(rename = "S3Configuration")]
+    #[serde(rename = "S3Configuration", deserialize_with = "object::option")]
     s3: Option<S3Configuration>,
 }
 
@@ -122,6 +130,12 @@ impl S3Configuration {
                 checks.length(&format!("{at}.{member}"), text, range);
             }
         }
+        if let Some(bucket) = self.bucket_name.as_ref().filter(|name| !is_bucket(name)) {
+            checks.no_match(&format!("{at}.bucketName"), bucket, BUCKET_PATTERN);
+        }
+        if let Some(prefix) = self.object_key_prefix.as_ref().filter(|text| !is_prefix(text)) {
+            checks.no_match(&format!("{at}.objectKeyPrefix"), prefix, PREFIX_PATTERN);
+        }
         let encryption = match self.encryption_option.as_deref() {
             None => None,
             Some("SSE_S3") => Some(Encryption::SseS3),
@@ -134,6 +148,23 @@ impl S3Configuration {
         let (key_prefix, kms_key) = (self.object_key_prefix, self.kms_key_id);
         self.bucket_name.map(|bucket| RejectLocation { bucket, key_prefix, encryption, kms_key })
     }
+}
+
+/// Whether a text has the form of [`BUCKET_PATTERN`], apart from its length.
+pub(super) fn is_bucket(text: &str) -> bool {
+    let is_end = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ends = [text.bytes().next(), text.bytes().last()];
+    ends.into_iter().all(|byte| byte.is_some_and(is_end))
+        && text.bytes().all(|byte| is_end(byte) || matches!(byte, b'.' | b'-'))
+}
+
+/// Whether a text has the form of [`PREFIX_PATTERN`].
+fn is_prefix(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!-_*'()".contains(&byte);
+    let Some((&first, rest)) = text.as_bytes().split_first() else { return false };
+    (is_plain(first) || first == b'|')
+        && !rest.is_empty()
+        && rest.iter().all(|&byte| is_plain(byte) || matches!(byte, b'/' | b'.'))
 }
 
 /// Keys of a schema that are looked at: one more than it may have.
@@ -183,7 +214,7 @@ impl Schema {
     ///
     /// # Errors
     ///
-    /// [`Exception`] 400 for more than one, or one that does not fit its type.
+    /// [`Exception`] 400 for more than one, one that does not fit its type, or the name of no dimension.
     pub fn key(&self) -> Result<Option<PartitionKey>, Exception> {
         let Some(keys) = &self.composite_partition_key else { return Ok(None) };
         let [Object(key)] = keys.items.as_slice() else {
@@ -198,6 +229,10 @@ impl Schema {
                     Some("REQUIRED") => Enforcement::Required,
                     _ => Enforcement::Optional,
                 };
+                // One that no record can carry would keep all out of the table.
+                strict::dimension_name(name).map_err(|(_, message)| {
+                    Exception::invalid(format!("Invalid partition key: {message}."))
+                })?;
                 Ok(Some(PartitionKey::Dimension { name: name.clone(), enforcement }))
             }
             (Some("DIMENSION"), None) => {

@@ -13,14 +13,18 @@ use super::{Context, arn, databases, page, seconds, settings};
 use crate::engine::catalog::{
     Catalog, PartitionKey, Profile, Retention, Table, TableSettings, TableUpdate,
 };
+use crate::protocol::timestream::object;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Input {
     database_name: Option<String>,
     table_name: Option<String>,
+    #[serde(deserialize_with = "object::option")]
     retention_properties: Option<RetentionProperties>,
+    #[serde(deserialize_with = "object::option")]
     magnetic_store_write_properties: Option<MagneticStore>,
+    #[serde(deserialize_with = "object::option")]
     schema: Option<Schema>,
     tags: Option<TagList>,
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::timestream::coral::Violations;
+use crate::protocol::timestream::object;
 use crate::record::ValueType;
 
 /// How the columns of a file become records. Source: Timestream API, `DataModel`.
@@ -16,12 +17,15 @@ pub struct DataModel {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_unit: Option<String>,
     /// The columns of dimensions.
+    #[serde(deserialize_with = "object::all")]
     pub dimension_mappings: Vec<DimensionMapping>,
     /// One MULTI record a row.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "object::option")]
     pub multi_measure_mappings: Option<MultiMeasureMappings>,
     /// Records of several kinds.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "object::all")]
     pub mixed_measure_mappings: Vec<MixedMeasureMapping>,
     /// The column of the measure name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,6 +52,7 @@ pub struct MultiMeasureMappings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_multi_measure_name: Option<String>,
     /// Its attributes.
+    #[serde(deserialize_with = "object::all")]
     pub multi_measure_attribute_mappings: Vec<AttributeMapping>,
 }
 
@@ -84,6 +89,7 @@ pub struct MixedMeasureMapping {
     pub measure_value_type: Option<String>,
     /// The attributes of a MULTI record.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "object::all")]
     pub multi_measure_attribute_mappings: Vec<AttributeMapping>,
 }
 

@@ -17,6 +17,27 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
+/// For a member that may be missing: it is an object, or null.
+///
+/// # Errors
+///
+/// The reader's, for anything else.
+pub fn option<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    reader: D,
+) -> Result<Option<T>, D::Error> {
+    Ok(Option::<Object<T>>::deserialize(reader)?.map(|Object(inner)| inner))
+}
+
+/// For a member that is a list of objects.
+///
+/// # Errors
+///
+/// The reader's, for anything else.
+pub fn all<'de, T: Deserialize<'de>, D: Deserializer<'de>>(reader: D) -> Result<Vec<T>, D::Error> {
+    let all = Vec::<Object<T>>::deserialize(reader)?;
+    Ok(all.into_iter().map(|Object(inner)| inner).collect())
+}
+
 struct Only<T>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de>> Visitor<'de> for Only<T> {

@@ -108,7 +108,11 @@ pub fn resource_name(what: &str, text: &str) -> Result<(), Broken> {
 /// The name of a dimension. Source: Timestream developer guide, "Quotas", "Dimension name length" and
 /// "Naming constraints"; `IoT` Core API, `TimestreamDimension`, for the colon. What may not stand in a
 /// name today is lost in every copy of the guide; a quote would break the SQL that reads it.
-fn dimension_name(name: &str) -> Result<(), Broken> {
+///
+/// # Errors
+///
+/// [`Reason::InvalidName`], [`Reason::NameTooLong`].
+pub fn dimension_name(name: &str) -> Result<(), Broken> {
     if name.len() > DIMENSION_NAME_BYTES_MAX {
         return Err(too_long("dimension name", name, DIMENSION_NAME_BYTES_MAX));
     }
