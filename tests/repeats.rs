@@ -80,6 +80,7 @@ fn a_key_with_another_request_is_refused_in_the_words_of_its_family() {
         ("/write?db=d", None, "v1,h=a v=2", "error"),
         ("/write?db=e", None, WAYS[0].2, "error"),
         ("/write?db=d&precision=s", None, WAYS[0].2, "error"),
+        ("/write?db=d&org=o", None, WAYS[0].2, "error"),
         ("/write?db=d", Some(("X-Tidegate-Durability", "applied")), WAYS[0].2, "error"),
         ("/api/v2/write?bucket=d", None, WAYS[0].2, "message"),
         ("/api/v3/write_lp?db=d", None, WAYS[0].2, "error"),

@@ -103,8 +103,9 @@ impl Step {
     fn of(query: Query, parameter: Option<&str>) -> Result<Self, Fault> {
         let database = match &query {
             Query::ShowDatabases => return Ok(Self { query, database: String::new() }),
-            Query::CreateDatabase(name) | Query::DropDatabase(name) => name.clone(),
-            Query::ShowMeasurements(On::Named(name))
+            Query::CreateDatabase(name)
+            | Query::DropDatabase(name)
+            | Query::ShowMeasurements(On::Named(name))
             | Query::ShowRetentionPolicies(On::Named(name)) => name.clone(),
             Query::DropMeasurement(_)
             | Query::ShowMeasurements(On::Parameter)

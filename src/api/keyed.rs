@@ -40,12 +40,19 @@ impl Answer for Receipt {
     }
 }
 
+/// The key that a request names, and what its parameters ask: also those that no plan holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    text: String,
+    parameters: String,
+}
+
 /// The key that a request names, if it names one.
 ///
 /// # Errors
 ///
 /// [`Fault`] 400 when it is empty, too long, no visible ASCII, or there are several.
-pub fn key_asked(call: &Call<'_>) -> Result<Option<String>, Fault> {
+pub fn key_asked(call: &Call<'_>) -> Result<Option<Key>, Fault> {
     let mut all = call.headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(first) = all.next() else { return Ok(None) };
     let key = first.to_str().unwrap_or_default().trim();
@@ -54,7 +61,7 @@ pub fn key_asked(call: &Call<'_>) -> Result<Option<String>, Fault> {
             format!("Idempotency-Key must be one text of 1 to {KEY_BYTES_MAX} characters");
         return Err(Fault::invalid(message));
     }
-    Ok(Some(key.to_owned()))
+    Ok(Some(Key { text: key.to_owned(), parameters: call.params.asked() }))
 }
 
 /// Takes a write that names a key, or answers it as the first with this key was.
@@ -67,16 +74,17 @@ pub(super) async fn run(
     app: &Arc<App>,
     caller: &Arc<Caller>,
     plan: &Plan,
-    (key, body): (&str, Body),
+    (key, body): (&Key, Body),
 ) -> Result<Reply, Fault> {
-    let id = app.keyed.digest(&[caller.name.as_bytes(), key.as_bytes()]);
-    // A plan prints all that it is.
+    let text = key.text.as_str();
+    let id = app.keyed.digest(&[caller.name.as_bytes(), text.as_bytes()]);
+    // A plan prints all that it is, and with its key what the parameters ask.
     let content = app.keyed.digest(&[format!("{plan:?}").as_bytes(), &body.bytes]);
     match app.keyed.begin(Repeatable { id, content }) {
         Begin::Other => Err(Fault::new(
             Kind::Unprocessable,
             format!(
-                "Idempotency-Key {key:?} was sent before with another body, path or parameters: \
+                "Idempotency-Key {text:?} was sent before with another body, path or parameters: \
                  repeat that request, or take a new key"
             ),
         )),

@@ -48,6 +48,15 @@ impl Params {
         self.get(name).unwrap_or_default()
     }
 
+    /// All that they ask, for comparison: sorted by name, without what says who asks (`u` and `p`).
+    pub fn asked(&self) -> String {
+        let mut all: Vec<_> =
+            self.0.iter().filter(|(name, _)| !matches!(name.as_str(), "u" | "p")).collect();
+        // Stable: of one that comes twice the first counts.
+        all.sort_by(|(one, _), (other, _)| one.cmp(other));
+        format!("{all:?}")
+    }
+
     /// The value of a parameter that is true or false; `default` where it is missing.
     ///
     /// # Errors
@@ -106,6 +115,15 @@ mod tests {
         assert_eq!(params.get("flag"), Some(""));
         assert_eq!(params.get("x"), Some("ä"));
         assert_eq!(params.get("none"), None);
+    }
+
+    #[test]
+    fn what_is_asked_is_the_same_in_any_order_and_holds_no_password() {
+        let asked = |text| Params::parse(text).unwrap().asked();
+        assert_eq!(asked("db=a&org=b&u=me&p=secret"), asked("org=b&db=a"));
+        assert_ne!(asked("db=a&org=b"), asked("db=a&org=c"));
+        assert_ne!(asked("db=a&db=b"), asked("db=b&db=a"));
+        assert!(!asked("db=a&p=secret").contains("secret"));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub struct Plan {
     /// What becomes of it when something was refused.
     pub partial: Partial,
     /// What the client calls this request and its repetitions.
-    pub key: Option<String>,
+    pub key: Option<keyed::Key>,
 }
 
 /// What a body is.

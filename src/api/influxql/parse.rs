@@ -207,7 +207,7 @@ fn identifier(text: &str) -> Option<(String, &str)> {
             let end = text.find(char::is_whitespace).unwrap_or(text.len());
             let (word, rest) = text.split_at(end);
             // Its author meant more than one name by them, or a text.
-            if word.contains(|c| matches!(c, '"' | '\'' | ',' | ';' | '(' | ')' | '=')) {
+            if word.contains(['"', '\'', ',', ';', '(', ')', '=']) {
                 return None;
             }
             (word.to_owned(), rest)

@@ -17,7 +17,10 @@
 
 use hyper::HeaderMap;
 use hyper::header::{HOST, USER_AGENT};
+use hyper::http::uri::Authority;
 use serde_json::{Value, json};
+
+use super::exception::Exception;
 
 /// How long clients keep the address, in minutes, as on Amazon. 0 would make boto3 ask every time.
 const CACHE_MINUTES: u32 = 1440;
@@ -67,10 +70,20 @@ fn without_port(host: &str) -> &str {
 }
 
 /// Answers `DescribeEndpoints`.
-pub fn describe(client: &Client) -> Value {
-    json!({
+///
+/// # Errors
+///
+/// [`Exception`] 400 where the request does not say, or not in the form of a host, which one it asked:
+/// the answer would be no address. Source: RFC 9112, 3.2.
+pub fn describe(client: &Client) -> Result<Value, Exception> {
+    let is_host = client.host.parse::<Authority>().is_ok_and(|host| !host.host().is_empty());
+    if !is_host || client.host.contains('@') {
+        let message = format!("The header Host must be one host name: {:?} is none.", client.host);
+        return Err(Exception::invalid(message));
+    }
+    Ok(json!({
         "Endpoints": [{ "Address": client.address(), "CachePeriodInMinutes": CACHE_MINUTES }],
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -95,9 +108,21 @@ mod tests {
             headers.insert(HOST, host.parse().unwrap());
             headers.insert(USER_AGENT, agent.parse().unwrap());
             headers.insert("x-forwarded-proto", proto.parse().unwrap());
-            let told = describe(&Client::of(&headers));
+            let told = describe(&Client::of(&headers)).unwrap();
             assert_eq!(told["Endpoints"][0]["Address"], address, "{agent} {host}");
             assert_eq!(told["Endpoints"][0]["CachePeriodInMinutes"], 1440);
+        }
+    }
+
+    #[test]
+    fn without_a_host_there_is_no_address_to_tell() {
+        for host in [None, Some(""), Some("a b"), Some("a/b"), Some("me@a"), Some(":80")] {
+            let mut headers = HeaderMap::new();
+            if let Some(host) = host {
+                headers.insert(HOST, host.parse().unwrap());
+            }
+            let exception = describe(&Client::of(&headers)).unwrap_err();
+            assert_eq!(exception.status().as_u16(), 400, "{host:?}");
         }
     }
 }

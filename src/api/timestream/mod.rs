@@ -259,7 +259,7 @@ impl Context<'_> {
     fn answer(&self, request: &Request) -> Result<Value, Exception> {
         let body = &request.body.bytes;
         match self.operation {
-            Operation::DescribeEndpoints => Ok(endpoints::describe(&request.client)),
+            Operation::DescribeEndpoints => endpoints::describe(&request.client),
             Operation::CreateDatabase => databases::create(self, body),
             Operation::DescribeDatabase => databases::describe(self, body),
             Operation::ListDatabases => databases::list(self, body),

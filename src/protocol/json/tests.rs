@@ -332,6 +332,8 @@ decodes! { all_but_the_time_in_common, options(), format!(r#"{{"DatabaseName":"d
 decodes! { names_of_the_request, Options { database: Some("db"), table: Some("tb"), measure_name: Some("m"), ..Options::default() }, format!(r#"{{"Records":[{{{DIMENSION},"Time":"1","MeasureValue":"1"}}]}}"#), [scalar_record().scalar(Value::Double(1.0))] }
 decodes! { the_last_of_a_measure_value_counts, options(), multi_of(r#"{"Name":"v","Value":"1","Type":"BIGINT"},{"Name":"v","Value":"2","Type":"BIGINT"}"#), [scalar_record().attribute("v", Value::Bigint(2))] }
 refuses! { a_measure_value_with_two_types, options(), multi_of(r#"{"Name":"v","Value":"1","Type":"BIGINT"},{"Name":"v","Value":"1","Type":"DOUBLE"}"#), at(0, 165), Reason::TypeConflict }
+decodes! { a_table_of_the_request_that_is_the_body_s, Options { table: Some("tb"), ..options() }, scalar_of(r#""MeasureValue":"1""#), [scalar_record().scalar(Value::Double(1.0))] }
+refuses! { a_table_of_the_request_that_contradicts_the_body, Options { table: Some("t"), ..options() }, scalar_of(r#""MeasureValue":"1""#), at(0, 34), Reason::InvalidName }
 refuses! { overlapping_dimensions, options(), format!(r#"{{"DatabaseName":"db","TableName":"tb","CommonAttributes":{{{DIMENSION}}},"Records":[{{{DIMENSION},"MeasureName":"m","MeasureValue":"1","Time":"1"}}]}}"#), at(0, 25), Reason::DuplicateDimension }
 refuses! { nan, options(), scalar_of(r#""MeasureValue":"NaN""#), at(0, 86), Reason::InvalidValue }
 refuses! { infinity, options(), scalar_of(r#""MeasureValue":"-Infinity""#), at(0, 86), Reason::InvalidValue }

@@ -77,7 +77,7 @@ pub(super) fn records<'a>(
         parts: Parts::default(),
         database: scalar::name(request.database, "DatabaseName", arena)?
             .or(decoder.options.database),
-        table: scalar::name(request.table, "TableName", arena)?.or(decoder.options.table),
+        table: table(request, decoder.options.table, arena)?,
         bytes: request.common.len(),
     };
     if !request.common.is_empty() {
@@ -92,6 +92,27 @@ pub(super) fn records<'a>(
     let mut reader = serde_json::Deserializer::from_str(request.records);
     let read = Items(each).deserialize(&mut reader);
     read.map_err(|error| Fault::of(None, request.records, &error))
+}
+
+/// The table that the body or the request names. Where both do and differ, either may be the mistake, and
+/// records in the wrong table are found late.
+fn table<'a>(
+    request: &Members<'a>,
+    asked: Option<&'a str>,
+    arena: &'a Bump,
+) -> Result<Option<&'a str>, Fault<'a>> {
+    let named = scalar::name(request.table, "TableName", arena)?;
+    match (named, asked) {
+        (Some(named), Some(asked)) if named != asked => {
+            let message = format!(
+                "TableName is \"{}\" and the parameter table is \"{}\": leave one of them out",
+                Excerpt(named),
+                Excerpt(asked)
+            );
+            Err(Fault { at: request.table, reason: Reason::InvalidName, message })
+        }
+        _ => Ok(named.or(asked)),
+    }
 }
 
 /// Takes the record that is `text`; `own` is used again for each.
