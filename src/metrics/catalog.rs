@@ -96,6 +96,12 @@ catalog! {
     engine_expired_rows: IntCounter = "tidegate_engine_expired_rows_total", "Their rows";
     engine_expired_bytes: IntCounter = "tidegate_engine_expired_bytes_total", "Their bytes";
     engine_deleted_files: IntCounter = "tidegate_engine_deleted_files_total", "Files dropped with their table";
+    engine_remote_sessions: IntGauge = "tidegate_engine_remote_sessions", "Open connections to a database elsewhere";
+    engine_remote_sessions_made: IntCounter = "tidegate_engine_remote_sessions_made_total", "Connections that were made to it";
+    engine_remote_transactions: IntCounter = "tidegate_engine_remote_transactions_total", "Transactions that it has committed";
+    engine_remote_undone: IntCounter = "tidegate_engine_remote_undone_turns_total", "Turns of a shard that were undone and done again";
+    engine_remote_statements: IntCounter = "tidegate_engine_remote_statements_total", "Statements that were sent to it";
+    engine_remote_statement_ms: IntCounter = "tidegate_engine_remote_statement_milliseconds_total", "How long their answers took altogether";
     reject_records: IntCounterVec("reason") = "tidegate_reject_records_total", "Records and lines reported to the reject sink, by reason";
     reject_reports: IntCounter = "tidegate_reject_reports_total", "Reports written";
     reject_retries: IntCounter = "tidegate_reject_retries_total", "Reports that had to be tried again";

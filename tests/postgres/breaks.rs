@@ -1,0 +1,1 @@
+//! What breaks between gateway and server while records flow in.
