@@ -154,17 +154,16 @@ impl Session {
     ) -> Result<(), SqlError> {
         let statement = self.prepared(sql)?;
         let params = params.iter().map(|param| *param as &dyn ToSql);
-        let reading = async {
-            let rows = self.client.query_raw(&statement, params.collect::<Vec<_>>()).await?;
-            let mut rows = std::pin::pin!(rows);
-            while let Some(row) = rows.try_next().await? {
-                if each(row).is_break() {
-                    break;
-                }
+        let begin = self.client.query_raw(&statement, params.collect::<Vec<_>>());
+        let rows = self.runtime.block_on(begin)?;
+        let mut rows = std::pin::pin!(rows);
+        // Outside the runtime: `each` may block, for as long as its reader takes.
+        while let Some(row) = self.runtime.block_on(rows.try_next())? {
+            if each(row).is_break() {
+                break;
             }
-            Ok(())
-        };
-        self.runtime.block_on(within(None, reading))
+        }
+        Ok(())
     }
 
     fn prepared(&mut self, sql: &str) -> Result<Statement, SqlError> {
