@@ -100,14 +100,14 @@ fn a_flush_beside_a_compaction_is_not_lost() {
             let engine = of_hook.upgrade().unwrap();
             let flush = move || {
                 let bytes = payload(&[rec(table, 1, NOW, 2)], 1);
-                execute(&engine, 1, Lsn(3), &bytes, &[Lsn::ZERO; BUCKETS]);
+                execute(&*engine, 1, Lsn(3), &bytes, &[Lsn::ZERO; BUCKETS]);
                 engine.flush().unwrap();
             };
             Thread::spawn("overrides", flush).unwrap().join().unwrap();
         }
     });
     engine.tidy().unwrap();
-    let found = rows(&engine, table, TimeRange::ALL);
+    let found = rows(&*engine, table, TimeRange::ALL);
     let versions: Vec<i64> = found.values().map(|state| state.1).collect();
     assert_eq!(versions, [2, 1, 1, 1], "{found:?}");
     let state = engine.state();

@@ -166,10 +166,12 @@ impl ServerStatus {
             (&metrics.engine_remote_transactions, remote.transactions),
             (&metrics.engine_remote_undone, remote.undone),
             (&metrics.engine_remote_statements, remote.statements),
-            (&metrics.engine_remote_statement_ms, remote.statement_ns / 1_000_000),
         ] {
             counter.inc_by(total.saturating_sub(counter.get()));
         }
+        let seconds = Duration::from_nanos(remote.statement_ns).as_secs_f64();
+        let counter = &metrics.engine_remote_statement_seconds;
+        counter.inc_by((seconds - counter.get()).max(0.0));
     }
 }
 

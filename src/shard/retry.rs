@@ -75,7 +75,7 @@ mod tests {
         let stopping = Arc::new(AtomicBool::new(false));
         let pauses = |seed: u64| {
             let mut backoff = Backoff::new(&clock, &stopping).with_jitter(seed);
-            (0..8)
+            (0..7)
                 .map(|at| {
                     backoff.rest().unwrap();
                     let whole = PAUSE_MIN * (1 << at);

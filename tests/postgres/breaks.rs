@@ -266,3 +266,34 @@ fn whoever_was_taken_over_writes_nothing_more() {
     gateway.settle();
     assert_eq!(gateway.export("d", "t").len(), 2);
 }
+
+/// `require` encrypts; `verify-full` knows whose server it is, and refuses another's.
+#[test]
+fn a_connection_is_as_protected_as_it_was_asked_for() {
+    let mut server = Server::new();
+    let plain = settings(server.address(), 1);
+    let place = Place::new("");
+    server.encrypt();
+    let (ca, other) = (server.certificate("server.crt"), server.certificate("other.crt"));
+    let host_by_name = plain.replace("host = \"127.0.0.1\"", "host = \"localhost\"");
+    let with = |settings: &str, mode: &str, ca: &str| {
+        let ca = if ca.is_empty() { String::new() } else { format!("ca_file = \"{ca}\"\n") };
+        format!("{settings}\nsslmode = \"{mode}\"\n{ca}")
+    };
+    for (settings, is_served) in [
+        (plain.clone(), false),
+        (with(&plain, "require", ""), true),
+        (with(&plain, "require", &ca), true),
+        (with(&plain, "require", &other), false),
+        (with(&host_by_name, "verify-full", &ca), true),
+        (with(&plain, "verify-full", &ca), false),
+        (with(&host_by_name, "verify-full", &other), false),
+        (with(&host_by_name, "verify-full", ""), false),
+    ] {
+        place.configure(&settings);
+        let gateway = place.start();
+        let health = gateway.client().get("/health").expect("an answer").text();
+        assert_eq!(health.contains(" since "), !is_served, "{settings}\n{health}");
+        gateway.kill();
+    }
+}

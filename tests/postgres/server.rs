@@ -89,6 +89,36 @@ impl Server {
         child.wait().expect("it is our child");
     }
 
+    /// Takes encrypted connections only from now on, with a certificate of its own for `localhost`.
+    pub(crate) fn encrypt(&mut self) {
+        for (name, of) in [("server", "/CN=localhost"), ("other", "/CN=other")] {
+            let san = format!("subjectAltName=DNS:{}", &of[4..]);
+            let output = self
+                .program_at("openssl".into())
+                .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", of])
+                .args(["-addext", &san, "-addext", "basicConstraints=critical,CA:FALSE"])
+                .args(["-keyout", &format!("{name}.key"), "-out", &format!("{name}.crt")])
+                .output()
+                .expect("openssl starts");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        let (certificate, key) = (self.certificate("server.crt"), self.certificate("server.key"));
+        let settings =
+            format!("ssl = on\nssl_cert_file = '{certificate}'\nssl_key_file = '{key}'\n");
+        let file = self.data().join("postgresql.conf");
+        let before = fs::read_to_string(&file).expect("settings");
+        fs::write(&file, before + &settings).expect("settings can be written");
+        let rules = "hostssl all all all trust\n";
+        fs::write(self.data().join("pg_hba.conf"), rules).expect("rules can be written");
+        self.stop();
+        self.start();
+    }
+
+    /// The path of a file that [`Self::encrypt`] has made.
+    pub(crate) fn certificate(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
     /// Executes a statement in the database of the tests and returns what it shows, a row a line.
     pub(crate) fn sql(&self, sql: &str) -> String {
         self.sql_in("tidegate", sql)
@@ -128,7 +158,10 @@ impl Server {
     }
 
     fn program(&self, name: &str) -> Command {
-        let path = binaries().join(name);
+        self.program_at(binaries().join(name))
+    }
+
+    fn program_at(&self, path: PathBuf) -> Command {
         let mut command = if is_root() {
             let mut command = Command::new("setpriv");
             command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(path);

@@ -135,7 +135,9 @@ pub(super) fn gateway_of(dir: &Path, wall_ns: i64) -> std::io::Result<String> {
     hash.update(random);
     hash.update(wall_ns.to_le_bytes());
     hash.update(std::process::id().to_le_bytes());
-    let name: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let number =
+        hash.finalize().iter().take(16).fold(0, |n: u128, byte| n << 8 | u128::from(*byte));
+    let name = format!("{number:032x}");
     crate::base::fs::replace(&path, name.as_bytes())?;
     Ok(name)
 }

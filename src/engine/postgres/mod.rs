@@ -11,6 +11,7 @@
 //! | [`shared`] | what all of them know |
 //! | [`keeper`] | the thread `engine-pg`: a database that is away at the start, deleted tables, retention |
 //! | [`scan`] | reading a table |
+//! | [`ddl`] | the same tables as SQL, to be made by hand |
 //!
 //! # Exactly once
 //!
@@ -56,6 +57,7 @@ mod marks;
 mod shared;
 mod keeper;
 mod scan;
+pub mod ddl;
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -111,7 +113,7 @@ impl Postgres {
         match shared.attach() {
             Err(error @ EngineError::Foreign { .. }) => return Err(error),
             Err(error) => {
-                tracing::warn!(%error, "the database is away; the log keeps all until it is back")
+                tracing::warn!(%error, "the database is away; the log keeps all until it is back");
             }
             Ok(()) => {}
         }

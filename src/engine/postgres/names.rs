@@ -129,7 +129,8 @@ fn has_ending(name: &str) -> bool {
 
 fn digits(text: &str) -> String {
     let hash = Sha256::digest(text.as_bytes());
-    hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let number = hash.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    format!("{number:016x}")
 }
 
 /// The series of a record: the first 128 bits of SHA-256 over measure name, then each dimension's name

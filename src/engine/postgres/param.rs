@@ -149,8 +149,8 @@ pub(super) fn split(time_ns: i64) -> (i64, i16) {
 
 /// The time of a row. One that a table has from elsewhere may be beyond what nanoseconds hold.
 pub(super) fn join(time_us: i64, ns: i16) -> i64 {
-    let time_ns = i128::from(time_us) * 1_000 + i128::from(ns);
-    let bounded = time_ns.clamp(i128::from(i64::MIN), i128::from(i64::MAX));
+    let whole = i128::from(time_us) * 1_000 + i128::from(ns);
+    let bounded = whole.clamp(i128::from(i64::MIN), i128::from(i64::MAX));
     i64::try_from(bounded).expect("clamped to its bounds")
 }
 

@@ -56,6 +56,9 @@ pub(super) fn scan(
     Ok(())
 }
 
+/// Measure name, dimensions, and the row.
+type Keyed<'r> = (&'r str, Vec<(&'r str, &'r str)>, &'r SqlRow);
+
 /// The rows of one nanosecond.
 struct Moment<'r> {
     relation: &'r Relation,
@@ -76,7 +79,7 @@ impl Moment<'_> {
 
     fn show(&mut self, each: &mut Each<'_>) -> ControlFlow<()> {
         let rows = std::mem::take(&mut self.rows);
-        let mut keyed: Vec<(&str, Vec<(&str, &str)>, &SqlRow)> =
+        let mut keyed: Vec<Keyed<'_>> =
             rows.iter().map(|row| (row.get(FIXED - 1), self.dimensions(row), row)).collect();
         keyed.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         for (measure_name, dimensions, row) in &keyed {

@@ -28,7 +28,7 @@ use crate::record::{TableId, ValueType};
 const TRIES_MAX: u32 = 20;
 
 /// Our own tables.
-const OWN_TABLES: &str = "
+pub(super) const OWN_TABLES: &str = "
 CREATE SCHEMA IF NOT EXISTS tidegate;
 CREATE TABLE IF NOT EXISTS tidegate.gateways (
     gateway text PRIMARY KEY, epoch bigint NOT NULL, shards int NOT NULL, base bigint[] NOT NULL);
@@ -352,7 +352,9 @@ fn grow(
     for (place, column) in relation.columns.iter().enumerate() {
         let type_name = names::type_of(&column.role);
         statement.push_str(if statement.is_empty() { "" } else { ", " });
-        statement.push_str(&format!("ADD COLUMN IF NOT EXISTS {} {type_name}", column.quoted));
+        for part in ["ADD COLUMN IF NOT EXISTS ", &*column.quoted, " ", type_name] {
+            statement.push_str(part);
+        }
         if place >= before {
             write_column(session, table, column, place)?;
         }

@@ -109,7 +109,7 @@ impl Shard {
              RETURNING (SELECT number FROM tidegate.drops WHERE one)",
             &[&shared.gateway, &number, &epoch, &mark],
         );
-        let rows = rows.map_err(|error| self.failed(shared, error))?;
+        let rows = rows.map_err(|error| self.failed(shared, &error))?;
         let Some(row) = rows.first() else {
             self.abort();
             return Err(shared.fenced());
@@ -129,7 +129,7 @@ impl Shard {
                 self.session = None;
                 Err(shared.away("COMMIT", &error))
             }
-            Err(error) => Err(self.failed(shared, error)),
+            Err(error) => Err(self.failed(shared, &error)),
         }
     }
 
@@ -180,7 +180,7 @@ impl Shard {
         let session = self.session.as_mut().expect("made above");
         session
             .batch("BEGIN ISOLATION LEVEL READ COMMITTED")
-            .map_err(|error| self.failed(shared, error))
+            .map_err(|error| self.failed(shared, &error))
     }
 
     /// Makes what the table lacks. Never while rows are locked: two shards that wait for each other's
@@ -211,19 +211,19 @@ impl Shard {
             };
         }
         let saved = session.batch("SAVEPOINT tidegate");
-        saved.map_err(|error| self.failed(shared, error))?;
+        saved.map_err(|error| self.failed(shared, &error))?;
         let session = self.session.as_mut().expect("a transaction has a session");
         let error = match write::write(session, relation, items, outcomes) {
             Ok(()) => {
                 let released = session.batch("RELEASE SAVEPOINT tidegate");
-                return released.map_err(|error| self.failed(shared, error));
+                return released.map_err(|error| self.failed(shared, &error));
             }
             Err(error) => error,
         };
         let WriteError::Sql(error) = error else { return Err(self.write_failed(shared, error)) };
-        let Cure::Row(reason) = error.cure() else { return Err(self.failed(shared, error)) };
+        let Cure::Row(reason) = error.cure() else { return Err(self.failed(shared, &error)) };
         let undone = session.batch("ROLLBACK TO SAVEPOINT tidegate; RELEASE SAVEPOINT tidegate");
-        undone.map_err(|error| self.failed(shared, error))?;
+        undone.map_err(|error| self.failed(shared, &error))?;
         if let [item] = items {
             outcomes[item.at] = Some(rejected(reason, &error));
             return Ok(());
@@ -235,7 +235,7 @@ impl Shard {
 
     fn write_failed(&mut self, shared: &Shared, error: WriteError) -> EngineError {
         match error {
-            WriteError::Sql(error) => self.failed(shared, error),
+            WriteError::Sql(error) => self.failed(shared, &error),
             WriteError::Restless => self.undone(shared, "rows came and went", None),
             WriteError::Codec(error) => {
                 self.abort();
@@ -245,7 +245,7 @@ impl Shard {
     }
 
     /// A statement of the transaction failed: all of it is undone.
-    fn failed(&mut self, shared: &Shared, error: SqlError) -> EngineError {
+    fn failed(&mut self, shared: &Shared, error: &SqlError) -> EngineError {
         match error.cure() {
             Cure::Reconnect => self.session = None,
             Cure::Again => {}
@@ -253,16 +253,17 @@ impl Shard {
             Cure::Reload => shared.forget_relations(),
             Cure::Row(_) => self.is_careful = true,
         }
-        self.undone(shared, "a statement failed", Some(&error))
+        self.undone(shared, "a statement failed", Some(error))
     }
 
     fn undone(&mut self, shared: &Shared, what: &str, error: Option<&SqlError>) -> EngineError {
         self.abort();
         shared.count_undone();
         let what = error.map_or_else(|| what.to_owned(), |error| format!("{what}: {error}"));
-        match error.map(SqlError::cure) {
-            Some(Cure::Reconnect) => shared.note_fault(&what),
-            _ => tracing::debug!(shard = self.number, what, "a turn is undone"),
+        if error.map(SqlError::cure) == Some(Cure::Reconnect) {
+            shared.note_fault(&what);
+        } else {
+            tracing::debug!(shard = self.number, what, "a turn is undone");
         }
         EngineError::Undone { what }
     }

@@ -170,13 +170,19 @@ fn used_columns(relation: &Relation, items: &[Item<'_, '_>]) -> Vec<u16> {
     for item in items {
         if !std::ptr::eq(item.dimensions, dimensions) {
             dimensions = item.dimensions;
-            dimensions.iter().for_each(|at| is_used[usize::from(*at)] = true);
+            for at in dimensions {
+                is_used[usize::from(*at)] = true;
+            }
         }
         if !std::ptr::eq(item.attributes, attributes) {
             attributes = item.attributes;
-            attributes.iter().for_each(|at| is_used[usize::from(*at)] = true);
+            for at in attributes {
+                is_used[usize::from(*at)] = true;
+            }
             if item.kind() == MeasureKind::Scalar {
-                relation.scalars().for_each(|at| is_used[usize::from(at)] = true);
+                for at in relation.scalars() {
+                    is_used[usize::from(at)] = true;
+                }
             }
         }
     }
@@ -280,7 +286,9 @@ fn read(
         relation.quoted
     );
     let mut arrays = Keys::default();
-    keys.iter().for_each(|key| arrays.push(key));
+    for key in keys {
+        arrays.push(key);
+    }
     session.query(&sql, &arrays.params())
 }
 
@@ -301,13 +309,15 @@ fn update(
         let column = &relation.columns[usize::from(*column)];
         let quoted = &column.quoted;
         let type_name = names::type_of(&column.role);
-        let set = match kind {
-            MeasureKind::Multi => format!(", {quoted} = COALESCE(v.c{at}, t.{quoted})"),
-            MeasureKind::Scalar => format!(", {quoted} = v.c{at}"),
-        };
-        names.push_str(&format!(", c{at}"));
-        types.push_str(&format!(", ${}::{type_name}[]", at + 6));
-        sets.push_str(&set);
+        let parts = (
+            write!(names, ", c{at}"),
+            write!(types, ", ${}::{type_name}[]", at + 6),
+            match kind {
+                MeasureKind::Multi => write!(sets, ", {quoted} = COALESCE(v.c{at}, t.{quoted})"),
+                MeasureKind::Scalar => write!(sets, ", {quoted} = v.c{at}"),
+            },
+        );
+        assert!(matches!(parts, (Ok(()), Ok(()), Ok(()))), "a string takes all");
     }
     let sql = format!(
         "UPDATE {} AS t SET version = v.version, kind = v.kind, writes = t.writes + 1{sets} FROM \
