@@ -262,6 +262,16 @@ fn a_data_error_rejects_its_record_alone() {
         }
     }
     assert_eq!(server.sql("SELECT count(*) FROM d.t"), "35");
+    // One that speaks up at the COMMIT only.
+    server.sql(
+        "CREATE TABLE d.hosts (name text PRIMARY KEY); INSERT INTO d.hosts SELECT host FROM d.t; \
+         ALTER TABLE d.t ADD FOREIGN KEY (host) REFERENCES d.hosts DEFERRABLE INITIALLY DEFERRED",
+    );
+    let outcomes = pg.write(&[rec("unknown", 1), rec("h35", 2).with("w", Owned::Bigint(1))]);
+    assert!(
+        matches!(&outcomes[0], Outcome::Rejected(r) if r.message.contains("23503")),
+        "{outcomes:?}"
+    );
 }
 
 /// A table that has all the columns that it can have refuses what would need more, and nothing else.

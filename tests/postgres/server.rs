@@ -169,7 +169,8 @@ impl Server {
         } else {
             Command::new(path)
         };
-        command.current_dir(self.dir.path());
+        // The home of whoever runs the tests is not the server's to read.
+        command.current_dir(self.dir.path()).env("HOME", self.dir.path());
         command
     }
 }

@@ -48,6 +48,8 @@ impl SqlError {
     pub(super) fn cure(&self) -> Cure {
         let Self::Server { code, .. } = self else { return Cure::Reconnect };
         match (&code[..2.min(code.len())], code.as_str()) {
+            // "Statement completion unknown".
+            (_, "40003") => Cure::Reconnect,
             // A lock that is not to be had, a deadlock, a failed serialization.
             ("40", _) | (_, "55P03") => Cure::Again,
             (_, "57014") => Cure::Smaller,
@@ -110,6 +112,7 @@ mod tests {
         for (code, expected) in [
             ("40P01", Cure::Again),
             ("40001", Cure::Again),
+            ("40003", Cure::Reconnect),
             ("55P03", Cure::Again),
             ("57014", Cure::Smaller),
             ("42P01", Cure::Reload),

@@ -25,6 +25,9 @@ use crate::base::clock::SharedClock;
 /// Prepared statements that a session keeps; then it begins anew. A table has one a set of columns.
 const STATEMENTS_MAX: usize = 256;
 
+/// After how long without a word a connection is asked whether it is there.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+
 /// A parameter of a statement.
 pub(super) type Param<'p> = &'p (dyn ToSql + Sync);
 
@@ -80,6 +83,7 @@ impl Connector {
             .application_name("tidegate")
             .connect_timeout(options.connect_timeout.0)
             .tcp_user_timeout(options.answer_timeout())
+            .keepalives_idle(KEEPALIVE_AFTER)
             .options(settings_of(options, purpose));
         if let Some(password) = password_of(options)? {
             config.password(password);

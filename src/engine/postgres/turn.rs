@@ -35,6 +35,9 @@ use crate::record::request::{Outcome, Rejection, WriteRequest};
 /// Most bytes of values in one statement; one record may exceed it.
 const STATEMENT_BYTES_MAX: usize = 4 << 20;
 
+/// How often in a row a turn is undone before the engine's state says so.
+const UNDONE_QUIETLY_MAX: u32 = 8;
+
 /// One shard's connection and what it has open.
 #[derive(Debug)]
 pub(super) struct Shard {
@@ -46,12 +49,25 @@ pub(super) struct Shard {
     doubt: Option<Lsn>,
     /// Whether the next turn's statements stand behind savepoints.
     is_careful: bool,
+    /// Whether a constraint spoke up at the COMMIT only; behind a savepoint it has to say so at once.
+    is_deferred: bool,
     rows_max: usize,
+    /// How often in a row the turn was undone.
+    undone_in_row: u32,
 }
 
 impl Shard {
     pub(super) fn new(number: usize, rows_max: usize) -> Self {
-        Self { number, session: None, open: None, doubt: None, is_careful: false, rows_max }
+        Self {
+            number,
+            session: None,
+            open: None,
+            doubt: None,
+            is_careful: false,
+            is_deferred: false,
+            rows_max,
+            undone_in_row: 0,
+        }
     }
 
     /// Writes a batch in the turn's transaction.
@@ -124,12 +140,17 @@ impl Shard {
                 self.done(shared, lsn);
                 Ok(())
             }
-            Err(error @ SqlError::Lost { .. }) => {
+            // Refused for what is in it.
+            Err(error) if matches!(error.cure(), Cure::Again | Cure::Row(_)) => {
+                self.is_deferred = matches!(error.cure(), Cure::Row(_));
+                Err(self.failed(shared, &error))
+            }
+            // A server that is shut down says so behind a COMMIT that it has executed, too.
+            Err(error) => {
                 self.doubt = Some(lsn);
                 self.session = None;
                 Err(shared.away("COMMIT", &error))
             }
-            Err(error) => Err(self.failed(shared, &error)),
         }
     }
 
@@ -164,6 +185,8 @@ impl Shard {
     fn done(&mut self, shared: &Shared, lsn: Lsn) {
         self.open = None;
         self.is_careful = false;
+        self.is_deferred = false;
+        self.undone_in_row = 0;
         self.rows_max = (self.rows_max * 2).min(shared.options.statement_rows);
         shared.committed(self.number, lsn);
     }
@@ -210,7 +233,8 @@ impl Shard {
                 Err(error) => Err(self.write_failed(shared, error)),
             };
         }
-        let saved = session.batch("SAVEPOINT tidegate");
+        let at_once = if self.is_deferred { "SET CONSTRAINTS ALL IMMEDIATE; " } else { "" };
+        let saved = session.batch(&format!("{at_once}SAVEPOINT tidegate"));
         saved.map_err(|error| self.failed(shared, &error))?;
         let session = self.session.as_mut().expect("a transaction has a session");
         let error = match write::write(session, relation, items, outcomes) {
@@ -260,7 +284,10 @@ impl Shard {
         self.abort();
         shared.count_undone();
         let what = error.map_or_else(|| what.to_owned(), |error| format!("{what}: {error}"));
-        if error.map(SqlError::cure) == Some(Cure::Reconnect) {
+        self.undone_in_row += 1;
+        // Standing in each other's way passes; what does not is the operator's to see.
+        let lasts = self.undone_in_row >= UNDONE_QUIETLY_MAX;
+        if lasts || error.map(SqlError::cure) == Some(Cure::Reconnect) {
             shared.note_fault(&what);
         } else {
             tracing::debug!(shard = self.number, what, "a turn is undone");
