@@ -3,8 +3,9 @@
 //!
 //! Estimate: the server spends about 5 us on the row and its index entry either way. Planning 2,600
 //! parameters for 100 rows costs it another 5 to 10 us a row, arrays next to nothing; so twice as many.
-//! Both write the same rows into the same kind of table, in rounds by turns, on one server. The plain
-//! client is given the series' keys, and sends prepared statements: few do so well.
+//! All write the same rows into the same kind of table, in rounds by turns, on one server. The plain client
+//! is given the series' keys. It sends the rows as text, as most do, or as parameters of one prepared
+//! statement, which is the best that a statement of 100 rows can do.
 //! Machine and figures: `benches/README.md`.
 
 #![expect(clippy::print_stdout, reason = "the figures are the result")]
@@ -124,6 +125,8 @@ fn turn(engine: &Postgres, bytes: &[u8], lsn: Lsn) -> Result<(), EngineError> {
 
 /// A client as many are: one prepared statement of 100 rows, committed by itself.
 struct Plain {
+    columns: String,
+    sets: String,
     runtime: tokio::runtime::Runtime,
     client: tokio_postgres::Client,
     statement: tokio_postgres::Statement,
@@ -167,7 +170,43 @@ impl Plain {
             let statement = client.prepare(&sql).await.expect("a statement");
             (client, statement)
         });
-        Self { runtime, client, statement }
+        Self { columns, sets, runtime, client, statement }
+    }
+
+    /// The same rows as text in the statement, as clients send them that prepare nothing.
+    fn write_text(&self, round: usize, version: i64) {
+        for step in 0..STEPS {
+            let hosts: Vec<i64> = (0..HOSTS).collect();
+            for part in hosts.chunks(PLAIN_ROWS) {
+                let mut values = String::new();
+                for host in part {
+                    let comma = if values.is_empty() { "" } else { ", " };
+                    let series: String = series(*host)
+                        .iter()
+                        .fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+                    let seconds = time_ns(round, step) / 1_000_000_000;
+                    write!(
+                        values,
+                        "{comma}('{series}', to_timestamp({seconds}), {version}, 0, 0, 'cpu'"
+                    )
+                    .expect("text");
+                    for at in 0..10 {
+                        write!(values, ", '{}'", tag(at, *host)).expect("text");
+                    }
+                    for at in 0..10 {
+                        write!(values, ", {}", (host + at) % 100).expect("text");
+                    }
+                    values.push(')');
+                }
+                let (columns, sets) = (&self.columns, &self.sets);
+                let sql = format!(
+                    "INSERT INTO plain (series, time, version, ns, kind, measure_name{columns}) VALUES \
+                     {values} ON CONFLICT (series, time, ns) DO UPDATE SET version = \
+                     excluded.version{sets} WHERE excluded.version > plain.version"
+                );
+                self.runtime.block_on(self.client.batch_execute(&sql)).expect("written");
+            }
+        }
     }
 
     fn write_all(&self, round: usize, version: i64) {
@@ -282,15 +321,16 @@ fn main() {
     write_all(&engine, &payloads(ROUNDS, 1, table), &mut lsn);
     plain.write_all(ROUNDS, 1);
     for (what, version) in [("new records", 1), ("updated records", 2)] {
-        let mut all: (Vec<f64>, Vec<f64>) = Default::default();
+        let mut all: [Vec<f64>; 3] = Default::default();
         println!("{what}, {records} a round:");
         for round in 0..ROUNDS {
             let payloads = payloads(round, version, table);
             let ours = measured(&server, || write_all(&engine, &payloads, &mut lsn));
-            let theirs = measured(&server, || plain.write_all(round, version));
-            for (name, (client, server, took), rates) in
-                [("tidegate", ours, &mut all.0), ("plain", theirs, &mut all.1)]
-            {
+            let prepared = measured(&server, || plain.write_all(round, version));
+            let text = measured(&server, || plain.write_text(round + ROUNDS + 1, version));
+            let names = ["tidegate", "prepared", "text"];
+            let measures = names.into_iter().zip([ours, prepared, text]);
+            for ((name, (client, server, took)), rates) in measures.zip(&mut all) {
                 let rate = records / (client + server);
                 println!(
                     "  {name:8}  client {:5.1} us, server {:5.1} us a record; {rate:7.0} records per \
@@ -302,8 +342,13 @@ fn main() {
                 rates.push(rate);
             }
         }
-        let (ours, theirs) = (median(&mut all.0), median(&mut all.1));
-        println!("  medians {ours:.0} and {theirs:.0}: {:.2} times as many", ours / theirs);
+        let [ours, prepared, text] = all.map(|mut rates| median(&mut rates));
+        println!(
+            "  medians {ours:.0}, {prepared:.0}, {text:.0}: {:.2} times as many as prepared statements, {:.2} \
+             times as many as text",
+            ours / prepared,
+            ours / text
+        );
     }
     engine.close();
 }

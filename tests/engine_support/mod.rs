@@ -133,7 +133,7 @@ pub(crate) fn payload(records: &[Rec], shards: usize) -> Vec<u8> {
 /// Executes a frame as the shards would, without the records that `stored` has. Returns the outcome
 /// of each record that was written, by its number.
 pub(crate) fn execute(
-    engine: &dyn TableEngine,
+    engine: &Embedded,
     shards: usize,
     lsn: Lsn,
     bytes: &[u8],
@@ -271,7 +271,7 @@ impl Bed {
 }
 
 /// Executes the frames that the engine has not stored.
-pub(crate) fn replay(engine: &dyn TableEngine, shards: usize, frames: &[Vec<u8>]) {
+pub(crate) fn replay(engine: &Embedded, shards: usize, frames: &[Vec<u8>]) {
     let stored: Vec<Lsn> =
         (0..BUCKETS).map(|at| engine.stored(Bucket(u8::try_from(at).unwrap()))).collect();
     for (at, frame) in frames.iter().enumerate() {
@@ -283,7 +283,12 @@ pub(crate) fn replay(engine: &dyn TableEngine, shards: usize, frames: &[Vec<u8>]
 }
 
 /// The rows of a table; checks their order and that each key stands once.
-pub(crate) fn rows(
+pub(crate) fn rows(engine: &Embedded, table: TableId, range: TimeRange) -> BTreeMap<Key, State> {
+    rows_of(engine, table, range)
+}
+
+/// The same of any engine.
+pub(crate) fn rows_of(
     engine: &dyn TableEngine,
     table: TableId,
     range: TimeRange,

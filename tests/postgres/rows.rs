@@ -13,7 +13,9 @@ use tidegate::record::request::{CommonAttributes, Outcome, WriteRequest};
 use tidegate::record::{Reason, TableId};
 
 use crate::common::{tell, wait_for};
-use crate::engine_support::{Bed, DAY, Key, NOW, Owned, Random, Rec, State, folder, payload, rows};
+use crate::engine_support::{
+    Bed, DAY, Key, NOW, Owned, Random, Rec, State, folder, payload, rows, rows_of,
+};
 use crate::server::Server;
 
 /// An engine on a server.
@@ -90,7 +92,7 @@ impl Pg {
     }
 
     pub(crate) fn rows(&self, table: TableId) -> BTreeMap<Key, State> {
-        rows(&self.engine, table, TimeRange::ALL)
+        rows_of(&self.engine, table, TimeRange::ALL)
     }
 }
 
@@ -187,7 +189,7 @@ fn whatever_is_written_both_engines_have_the_same() {
             assert_eq!(pg.rows(ours), bed.rows(theirs), "seed {seed}");
         }
         let range = TimeRange { from_ns: NOW - 3 * DAY, to_ns: NOW + 1 };
-        let found = rows(&pg.engine, tables[0].0, range);
+        let found = rows_of(&pg.engine, tables[0].0, range);
         assert_eq!(found, rows(&bed.engine, tables[0].1, range), "seed {seed}");
         assert!(!found.is_empty());
         server.sql("DROP SCHEMA d CASCADE; DROP SCHEMA tidegate CASCADE");

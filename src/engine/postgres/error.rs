@@ -69,6 +69,11 @@ impl SqlError {
         matches!(self, Self::Server { code, .. } if made.contains(&code.as_str()))
     }
 
+    /// Whether a row stands already.
+    pub(super) fn is_duplicate(&self) -> bool {
+        matches!(self, Self::Server { code, .. } if code == "23505")
+    }
+
     /// Whether a table has no room for a column more.
     pub(super) fn is_full(&self) -> bool {
         matches!(self, Self::Server { code, .. } if code == "54011")

@@ -7,6 +7,7 @@
 //! | [`session`] [`tls`] [`error`] [`param`] | one connection behind blocking calls; what its errors mean; arrays on the wire |
 //! | [`names`] [`schema`] | what tables and columns are called; making and dropping them |
 //! | [`plan`] [`write`](mod@write) | the records of a batch, and the statements that write them |
+//! | [`copy`] | rows that are all new |
 //! | [`turn`] [`marks`] | a shard's transaction; how far each shard got |
 //! | [`shared`] | what all of them know |
 //! | [`keeper`] | the thread `engine-pg`: a database that is away at the start, deleted tables, retention |
@@ -52,6 +53,7 @@ mod names;
 mod schema;
 mod plan;
 mod write;
+mod copy;
 mod turn;
 mod marks;
 mod shared;

@@ -35,7 +35,7 @@ impl Array {
 
     /// A time, in microseconds since 1970.
     pub(super) fn push_time(&mut self, time_us: i64) {
-        self.push_i64(time_us - EPOCH_US);
+        self.push_i64(micros_of_postgres(time_us));
     }
 
     pub(super) fn push_i64(&mut self, value: i64) {
@@ -139,6 +139,11 @@ impl ToSql for Time {
     }
 
     to_sql_checked!();
+}
+
+/// A time as PostgreSQL counts, from one in microseconds since 1970.
+pub(super) const fn micros_of_postgres(time_us: i64) -> i64 {
+    time_us - EPOCH_US
 }
 
 /// The microsecond in which a time is, rounded down, and the nanoseconds behind it.

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
+use bytes::Bytes;
+use futures_util::{SinkExt, TryStreamExt};
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::config::SslMode as WireSslMode;
 use tokio_postgres::types::ToSql;
@@ -143,6 +144,20 @@ impl Session {
         self.measured(|session| {
             let statement = session.prepared(sql)?;
             let call = async { Ok(session.client.query(&statement, params).await?) };
+            session.runtime.block_on(within(session.answer_timeout, call))
+        })
+    }
+
+    /// Copies rows, in the binary form of COPY, and returns how many there were.
+    pub(super) fn copy(&mut self, sql: &str, rows: Bytes) -> Result<u64, SqlError> {
+        self.measured(|session| {
+            let statement = session.prepared(sql)?;
+            let call = async {
+                let sink = session.client.copy_in(&statement).await?;
+                let mut sink = std::pin::pin!(sink);
+                sink.send(rows).await?;
+                Ok(sink.finish().await?)
+            };
             session.runtime.block_on(within(session.answer_timeout, call))
         })
     }

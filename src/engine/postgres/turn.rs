@@ -20,12 +20,13 @@
 
 use std::sync::Arc;
 
+use super::copy;
 use super::error::{Cure, SqlError};
 use super::plan::{Item, Plan};
 use super::schema::{self, Needs, Relation};
 use super::session::{Purpose, Session};
 use super::shared::Shared;
-use super::write::{self, WriteError};
+use super::write::{self, Firsts, WriteError};
 use crate::base::lsn::Lsn;
 use crate::engine::EngineError;
 use crate::engine::catalog::Table;
@@ -34,6 +35,10 @@ use crate::record::request::{Outcome, Rejection, WriteRequest};
 
 /// Most bytes of values in one statement; one record may exceed it.
 const STATEMENT_BYTES_MAX: usize = 4 << 20;
+
+/// Most turns in a row without a COPY. One that meets a row which stands costs a turn, so at most one in so
+/// many is lost where records are repeated all the time.
+const COPY_REST_MAX: u32 = 256;
 
 /// How often in a row a turn is undone before the engine's state says so.
 const UNDONE_QUIETLY_MAX: u32 = 8;
@@ -52,6 +57,8 @@ pub(super) struct Shard {
     /// Whether a constraint spoke up at the COMMIT only; behind a savepoint it has to say so at once.
     is_deferred: bool,
     rows_max: usize,
+    /// How many turns must pass until rows are copied again, and after how many it was the last time.
+    copy_rest: (u32, u32),
     /// How often in a row the turn was undone.
     undone_in_row: u32,
 }
@@ -66,6 +73,7 @@ impl Shard {
             is_careful: false,
             is_deferred: false,
             rows_max,
+            copy_rest: (0, 1),
             undone_in_row: 0,
         }
     }
@@ -187,6 +195,10 @@ impl Shard {
         self.is_careful = false;
         self.is_deferred = false;
         self.undone_in_row = 0;
+        self.copy_rest = match self.copy_rest {
+            (0, pause) => (0, (pause - 1).max(1)),
+            (left, pause) => (left - 1, pause),
+        };
         self.rows_max = (self.rows_max * 2).min(shared.options.statement_rows);
         shared.committed(self.number, lsn);
     }
@@ -228,8 +240,14 @@ impl Shard {
     ) -> Result<(), EngineError> {
         let session = self.session.as_mut().expect("a transaction has a session");
         if !self.is_careful {
-            return match write::write(session, relation, items, outcomes) {
+            let how = if self.copy_rest.0 == 0 { Firsts::Copied } else { Firsts::Upserted };
+            return match write::write(session, relation, (items, how), outcomes) {
                 Ok(()) => Ok(()),
+                Err(error) if how == Firsts::Copied && copy::met_duplicate(&error) => {
+                    let pause = (self.copy_rest.1 * 2).min(COPY_REST_MAX);
+                    self.copy_rest = (pause, pause);
+                    Err(self.undone(shared, "a row that was copied stands already", None))
+                }
                 Err(error) => Err(self.write_failed(shared, error)),
             };
         }
@@ -237,7 +255,8 @@ impl Shard {
         let saved = session.batch(&format!("{at_once}SAVEPOINT tidegate"));
         saved.map_err(|error| self.failed(shared, &error))?;
         let session = self.session.as_mut().expect("a transaction has a session");
-        let error = match write::write(session, relation, items, outcomes) {
+        let how = Firsts::Upserted;
+        let error = match write::write(session, relation, (items, how), outcomes) {
             Ok(()) => {
                 let released = session.batch("RELEASE SAVEPOINT tidegate");
                 return released.map_err(|error| self.failed(shared, &error));

@@ -7,6 +7,8 @@
 //! | 2 | `SELECT .. FOR UPDATE` | keys that did not come back from 1, and updated ones with further records |
 //! | 3 | `UPDATE` | what [`decide`] makes of them |
 //!
+//! As long as a shard meets new rows only, step 1 is a COPY ([`super::copy`]).
+//!
 //! A row that comes back from 1 with `writes = 0` is new; the column counts how often the row was written
 //! since. Rows are sorted by key in every statement, so that two gateways with the same rows wait for
 //! each other and do not deadlock within a statement. Between 1 and 2 a row can vanish (retention); its
@@ -19,6 +21,7 @@ use foldhash::fast::RandomState;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use super::copy;
 use super::error::SqlError;
 use super::names::{self, Role};
 use super::param::{Array, Time, Uuid};
@@ -63,11 +66,21 @@ struct Standing<'s> {
     is_changed: bool,
 }
 
+/// How rows are written that nobody has met yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Firsts {
+    /// By COPY, in the hope that all are new; [`copy::met_duplicate`] tells that one was not, and that the
+    /// transaction is undone.
+    Copied,
+    /// By a statement that says which were.
+    Upserted,
+}
+
 /// Writes `items`, in their order where they are of one key, and tells what became of each.
 pub(super) fn write(
     session: &mut Session,
     relation: &Relation,
-    items: &[Item<'_, '_>],
+    (items, how): (&[Item<'_, '_>], Firsts),
     outcomes: &mut [Option<Outcome>],
 ) -> Result<(), WriteError> {
     let used = used_columns(relation, items);
@@ -75,7 +88,7 @@ pub(super) fn write(
     sorted.sort_by_key(|item| (item.key, item.at));
     let mut groups: Vec<&[&Item<'_, '_>]> = sorted.chunk_by(|a, b| a.key == b.key).collect();
     for _ in 0..VANISHED_MAX {
-        groups = once(session, relation, (&groups, &used), outcomes)?;
+        groups = once(session, relation, (&groups, &used, how), outcomes)?;
         if groups.is_empty() {
             return Ok(());
         }
@@ -87,11 +100,17 @@ pub(super) fn write(
 fn once<'g, 'i>(
     session: &mut Session,
     relation: &Relation,
-    (groups, used): (&[&'g [&'i Item<'i, 'i>]], &[u16]),
+    (groups, used, how): (&[&'g [&'i Item<'i, 'i>]], &[u16], Firsts),
     outcomes: &mut [Option<Outcome>],
 ) -> Result<Vec<&'g [&'i Item<'i, 'i>]>, WriteError> {
     let firsts: Vec<&Item<'_, '_>> = groups.iter().map(|group| group[0]).collect();
-    let returned = upsert(session, relation, &firsts, used)?;
+    let returned = match how {
+        Firsts::Upserted => upsert(session, relation, &firsts, used)?,
+        Firsts::Copied => {
+            copy::copy(session, relation, &firsts, used)?;
+            firsts.iter().map(|item| (item.key, true)).collect()
+        }
+    };
     assert!(returned.len() <= firsts.len(), "each row comes back once");
     let mut open = Vec::new();
     for group in groups {
@@ -398,7 +417,7 @@ pub(super) fn value_of(row: &Row, at: usize, value_type: ValueType) -> Option<Va
 
 /// The number of a kind in a row: 0, or the number of the type of a scalar's value. So a column that
 /// another gateway has made, and this one does not know yet, is never taken for the value.
-fn kind_number(first: Option<ValueType>, kind: MeasureKind) -> i16 {
+pub(super) fn kind_number(first: Option<ValueType>, kind: MeasureKind) -> i16 {
     match kind {
         MeasureKind::Multi => 0,
         MeasureKind::Scalar => i16::from(first.map_or(0, ValueType::number)),
