@@ -13,6 +13,7 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+#[expect(dead_code, reason = "the tests use the rest")]
 #[path = "../tests/postgres/server.rs"]
 mod server;
 

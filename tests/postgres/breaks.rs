@@ -1,5 +1,6 @@
 //! What breaks between gateway and server while records flow in.
 
+use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -151,7 +152,7 @@ fn what_was_acknowledged_is_in_the_database_once_whatever_breaks() {
 
 /// Compares the tables with what the writers know.
 fn check(gateway: &Gateway, writers: &mut [Writer]) -> Vec<String> {
-    let mut by_writer: std::collections::HashMap<String, Rows> = Default::default();
+    let mut by_writer: HashMap<String, Rows> = HashMap::new();
     for table in ["fleet_1", "bulk_1"] {
         for (key, row) in gateway.export(DATABASE, table) {
             let writer = key.tags.get("writer").cloned().unwrap_or_default();

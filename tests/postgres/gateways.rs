@@ -46,27 +46,7 @@ fn three_gateways_end_in_the_highest_version_of_each_record() {
     let places: Vec<Place> =
         (0..GATEWAYS).map(|_| Place::new(&settings(server.address(), 2))).collect();
     let gateways: Vec<_> = places.iter().map(Place::start).collect();
-    let mut highest: HashMap<(u64, u64), u64> = HashMap::new();
-    let mut requests: Vec<Vec<String>> = Vec::new();
-    for at in 0..GATEWAYS as u64 {
-        let mut random = Random::new(seed).part(at);
-        let mut all = Vec::new();
-        for _ in 0..60 {
-            let mut lines = String::new();
-            for _ in 0..random.within(1..200) {
-                let (host, time) = (random.within(0..HOSTS), random.within(0..TIMES));
-                let version = random.within(1..100_000) * 10 + at;
-                let most = highest.entry((host, time)).or_default();
-                *most = version.max(*most);
-                // The value tells the version, and each gateway brings columns of its own.
-                let fields = format!("v={version}i,f{at}{}={version}i", version % 7);
-                writeln!(lines, "t,host=h{host} {fields},_version={version}i {time}")
-                    .expect("text");
-            }
-            all.push(lines);
-        }
-        requests.push(all);
-    }
+    let (requests, highest) = plans(seed);
     std::thread::scope(|scope| {
         for (gateway, requests) in gateways.iter().zip(&requests) {
             scope.spawn(move || {
@@ -107,6 +87,34 @@ fn three_gateways_end_in_the_highest_version_of_each_record() {
             assert!(wrong.is_empty(), "seed {seed}: only older versions are refused: {wrong:?}");
         }
     }
+}
+
+type Highest = HashMap<(u64, u64), u64>;
+
+/// What each gateway is sent, and the highest version of each record, by host and time.
+fn plans(seed: u64) -> (Vec<Vec<String>>, Highest) {
+    let mut highest = Highest::new();
+    let mut requests: Vec<Vec<String>> = Vec::new();
+    for at in 0..GATEWAYS as u64 {
+        let mut random = Random::new(seed).part(at);
+        let mut all = Vec::new();
+        for _ in 0..60 {
+            let mut lines = String::new();
+            for _ in 0..random.within(1..200) {
+                let (host, time) = (random.within(0..HOSTS), random.within(0..TIMES));
+                let version = random.within(1..100_000) * 10 + at;
+                let most = highest.entry((host, time)).or_default();
+                *most = version.max(*most);
+                // The value tells the version, and each gateway brings columns of its own.
+                let fields = format!("v={version}i,f{at}{}={version}i", version % 7);
+                writeln!(lines, "t,host=h{host} {fields},_version={version}i {time}")
+                    .expect("text");
+            }
+            all.push(lines);
+        }
+        requests.push(all);
+    }
+    (requests, highest)
 }
 
 /// A table that one gateway deletes is gone for the others too, and made anew by whoever writes next;

@@ -83,10 +83,13 @@ impl Server {
 
     /// Ends it at once, every transaction under way undone.
     pub(crate) fn stop(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process");
+        if self.child.is_none() {
+            return;
+        }
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process");
         kill_process(pid, Signal::QUIT).expect("it is our child");
-        child.wait().expect("it is our child");
+        let child = self.child.take();
+        child.expect("looked at above").wait().expect("it is our child");
     }
 
     /// Takes encrypted connections only from now on, with a certificate of its own for `localhost`.
