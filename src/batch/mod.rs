@@ -1,5 +1,6 @@
 //! Floor 2: records on their way to the engine, up to
-//! [`crate::record::limits::RECORDS_PER_REQUEST_MAX`] of one table at a time.
+//! [`crate::record::limits::RECORDS_PER_REQUEST_MAX`] of one table at a time, or what else the engine
+//! would like.
 //!
 //! A shard pushes records into its [`Batches`], one batch a table, and writes a batch when it is full
 //! or when nothing more is waiting. What all records of a batch share is factored out as they are
@@ -24,7 +25,8 @@ use common::Common;
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Most records a batch. 1 to 100. Fewer costs more calls of the engine; Timestream takes no more.
+    /// Most records a batch. 1 to 100. Fewer costs more calls of the engine; Timestream takes no more. 100
+    /// leaves it to the engine, and that for PostgreSQL takes more.
     pub records_max: usize,
     /// How long a shard that has caught up waits for more records before it writes an unfilled batch.
     /// 0ms to 10s. Longer fills batches and delays visibility; it never delays an acknowledgement.
@@ -114,9 +116,9 @@ pub struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
-    /// Batches of at most `records_max` records.
+    /// Batches of at most `records_max` records, which is at least 1.
     pub fn new(records_max: usize) -> Self {
-        assert!((1..=RECORDS_PER_REQUEST_MAX).contains(&records_max), "checked with the settings");
+        assert!(records_max > 0, "checked with the settings");
         Self { records_max, open: Vec::new(), by_table: HashMap::default(), hint: 0 }
     }
 

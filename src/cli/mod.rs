@@ -12,6 +12,7 @@ pub mod client;
 pub mod progress;
 pub mod wal;
 pub mod selftest;
+pub mod schema;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -78,6 +79,12 @@ enum Command {
         after_help = "Example:\n  tidegate selftest --data /var/lib/tidegate --kills 20\n\nWrites some hundred MiB into a folder of its own beside the data, and removes it. Exit code 1 when\nanything acknowledged was lost."
     )]
     Selftest(selftest::SelftestArgs),
+    /// Print the SQL of a table as the engine `postgres` makes it, distributed and partitioned where the
+    /// server can.
+    #[command(
+        after_help = "Example:\n  tidegate schema postgres --for timescale --database iot --table weather | psql tidegate\n\nOnly PostgreSQL's own is tried by our tests; Citus refuses to lock rows of many shards at once, so\nthere repeated records are retried for ever."
+    )]
+    Schema(schema::SchemaArgs),
 }
 
 /// Where settings come from.
@@ -125,6 +132,7 @@ pub fn run() -> ExitCode {
         Some(Command::BatchLoad(args)) => batch_load::run(&args),
         Some(Command::Wal(args)) => wal::run(&args),
         Some(Command::Selftest(args)) => selftest::run(&args),
+        Some(Command::Schema(args)) => schema::run(&args),
     };
     let (code, error) = match done {
         Ok(()) => return ExitCode::SUCCESS,

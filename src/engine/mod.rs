@@ -2,7 +2,7 @@
 //!
 //! A shard gives its engine one [`WriteRequest`] after another and hears one [`Outcome`] a record.
 //! [`embedded`] is the engine of one machine: a memory store of typed columns over a magnetic store
-//! of Parquet files. The [`catalog`] of databases and tables serves every engine, since payloads name
+//! of Parquet files; [`postgres`] keeps its tables in a database elsewhere. The [`catalog`] of databases and tables serves every engine, since payloads name
 //! tables by its numbers; [`upsert`] is the version rule, one pure function for all of them.
 //!
 //! # How far an engine got
@@ -17,6 +17,7 @@ mod checked;
 pub mod upsert;
 pub mod catalog;
 pub mod embedded;
+pub mod postgres;
 
 use std::fmt::Debug;
 use std::ops::ControlFlow;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use crate::base::class::Class;
 use crate::base::lsn::Lsn;
 use crate::record::codec::{Bucket, CodecError};
+use crate::record::limits::RECORDS_PER_REQUEST_MAX;
 use crate::record::request::{Outcome, WriteRequest};
 use crate::record::{MeasureKind, TableId, Value};
 
@@ -42,7 +44,8 @@ pub trait TableEngine: Debug + Send + Sync {
     /// # Errors
     ///
     /// [`EngineError`]: the records that have an outcome were written, the others were not. The caller
-    /// gives the others again.
+    /// gives the others again. But after [`EngineError::Undone`] nothing of the turn was written, whatever
+    /// outcome it had: the caller gives all that it has written since the last commit again.
     fn write(
         &self,
         shard: ShardId,
@@ -55,7 +58,8 @@ pub trait TableEngine: Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`EngineError`] when the engine cannot go on.
+    /// [`EngineError`] when the engine cannot go on; the caller commits again. But after
+    /// [`EngineError::Undone`] it gives all that it has written since the last commit again.
     fn commit(&self, shard: ShardId, lsn: Lsn) -> Result<(), EngineError>;
 
     /// Hears that all shards have written everything up to frame `lsn`; an idle shard's part of the
@@ -67,6 +71,18 @@ pub trait TableEngine: Debug + Send + Sync {
 
     /// The last frame up to which every record of `bucket` is stored durably outside the log.
     fn stored(&self, bucket: Bucket) -> Lsn;
+
+    /// Whether [`Self::stored`] can be answered. An engine whose database is elsewhere learns it when it
+    /// gets there, and until then no frame may be executed.
+    fn knows_stored(&self) -> bool {
+        true
+    }
+
+    /// How many records the engine would like in a batch, where the settings do not ask for fewer than
+    /// Timestream takes.
+    fn batch_records(&self) -> usize {
+        RECORDS_PER_REQUEST_MAX
+    }
 
     /// Stores everything committed so far durably outside the log, and waits for it.
     ///
@@ -184,8 +200,39 @@ pub struct EngineState {
     pub tidied: Tidied,
     /// What is wrong, if anything.
     pub fault: Option<String>,
-    /// Whether only a restart mends that: a flush broke off between two files.
+    /// Whether only a restart mends that: a flush broke off between two files, or a database elsewhere is
+    /// not, or no longer, this log's.
     pub needs_restart: bool,
+    /// What an engine elsewhere was asked.
+    pub remote: Option<Remote>,
+}
+
+/// What an engine that keeps its tables elsewhere has asked there since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remote {
+    /// Where.
+    pub address: String,
+    /// Open connections.
+    pub sessions: u64,
+    /// Connections that were made.
+    pub sessions_made: u64,
+    /// Transactions that were committed.
+    pub transactions: u64,
+    /// Turns that were undone and done again.
+    pub undone: u64,
+    /// Statements that were sent.
+    pub statements: u64,
+    /// How long their answers took altogether, ns.
+    pub statement_ns: u64,
+}
+
+/// How far the log of a data folder got, as the start found it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogEnds {
+    /// The last frame that it says is stored outside it.
+    pub checkpoint: Lsn,
+    /// Its last frame.
+    pub durable: Lsn,
 }
 
 /// What an engine has done to its files in the background since the start.
@@ -216,6 +263,18 @@ pub enum EngineError {
         /// With what.
         what: String,
     },
+    /// All that was written since the last commit was undone.
+    #[error("the turn is undone: {what}")]
+    Undone {
+        /// Why.
+        what: String,
+    },
+    /// The tables are not those of this log, or not this process's to write.
+    #[error("{what}")]
+    Foreign {
+        /// What was found, and what to do.
+        what: String,
+    },
     /// A file could not be written or read.
     #[error("cannot {what} {path}")]
     Io {
@@ -244,8 +303,10 @@ impl EngineError {
     /// Who must act.
     pub const fn class(&self) -> Class {
         match self {
-            Self::Busy { .. } => Class::Busy,
-            Self::Io { .. } | Self::Codec(_) | Self::Corrupt { .. } => Class::Fault,
+            Self::Busy { .. } | Self::Undone { .. } => Class::Busy,
+            Self::Foreign { .. } | Self::Io { .. } | Self::Codec(_) | Self::Corrupt { .. } => {
+                Class::Fault
+            }
         }
     }
 }
@@ -254,10 +315,13 @@ impl EngineError {
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Which engine holds the tables. `embedded`: this process, in the data folder.
+    /// Which engine holds the tables. `embedded`: this process, in the data folder. `postgres`: a database
+    /// that speaks PostgreSQL's protocol.
     pub kind: Kind,
     /// Settings of the embedded engine.
     pub embedded: embedded::Options,
+    /// Settings of the PostgreSQL engine.
+    pub postgres: postgres::Options,
 }
 
 /// The engines that there are.
@@ -267,11 +331,22 @@ pub enum Kind {
     /// One machine, no other service.
     #[default]
     Embedded,
+    /// A database elsewhere, which many gateways may share.
+    Postgres,
 }
 
 impl Options {
     /// Every contradiction in the section, as `key: what is wrong`.
     pub fn problems(&self) -> Vec<String> {
-        self.embedded.validate().iter().map(|error| format!("engine.embedded.{error}")).collect()
+        match self.kind {
+            Kind::Embedded => {
+                let errors = self.embedded.validate();
+                errors.iter().map(|error| format!("engine.embedded.{error}")).collect()
+            }
+            Kind::Postgres => {
+                let problems = self.postgres.problems();
+                problems.iter().map(|problem| format!("engine.postgres.{problem}")).collect()
+            }
+        }
     }
 }

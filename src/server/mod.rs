@@ -31,7 +31,8 @@ use crate::base::poison::Poison;
 use crate::config::Config;
 use crate::engine::catalog::{Catalog, CatalogError};
 use crate::engine::embedded::Embedded;
-use crate::engine::{EngineError, TableEngine};
+use crate::engine::postgres::Postgres;
+use crate::engine::{self, EngineError, LogEnds, TableEngine};
 use crate::http::auth::{AuthError, Keyring};
 use crate::http::service::Service;
 use crate::ingest::Ingest;
@@ -453,13 +454,28 @@ fn open_tables(
     wal: &Wal,
     clock: &SharedClock,
 ) -> Result<(Arc<Catalog>, Arc<dyn TableEngine>), StartError> {
-    let options = config.engine.embedded.clone();
-    fit::check_tables_are_there(wal, &options.dir)?;
+    let kind = config.engine.kind;
+    if kind == engine::Kind::Embedded {
+        fit::check_tables_are_there(wal, &config.engine.embedded.dir)?;
+    }
     let catalog = Arc::new(Catalog::open(&config.data_dir)?);
     fit::check_catalog_of(wal, &catalog, &config.data_dir)?;
-    let engine = Embedded::open(options, shards, Arc::clone(&catalog), Arc::clone(clock))?;
-    fit::check_log_of(&engine, wal, &config.wal.dir)?;
-    Ok((catalog, Arc::new(engine)))
+    let parts = (shards, Arc::clone(&catalog), Arc::clone(clock));
+    let engine: Arc<dyn TableEngine> = match kind {
+        engine::Kind::Embedded => {
+            let options = config.engine.embedded.clone();
+            Arc::new(Embedded::open(options, parts.0, parts.1, parts.2)?)
+        }
+        engine::Kind::Postgres => {
+            let options = config.engine.postgres.clone();
+            let log = LogEnds { checkpoint: wal.marks().checkpoint, durable: wal.marks().durable };
+            let folder = (&*config.data_dir, log);
+            Arc::new(Postgres::open(options, folder, parts.0, parts.1, parts.2)?)
+        }
+    };
+    // What is away now is compared when it is back.
+    fit::check_log_of(&*engine, wal, &config.wal.dir)?;
+    Ok((catalog, engine))
 }
 
 fn make_folder(path: &Path) -> Result<(), StartError> {

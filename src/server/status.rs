@@ -10,7 +10,7 @@ use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
 use crate::base::poison::Poison;
 use crate::engine::catalog::{Catalog, CatalogError, DatabaseSettings};
-use crate::engine::{TableEngine, Tidied};
+use crate::engine::{Remote, TableEngine, Tidied};
 use crate::metrics::Metrics;
 use crate::record::{TableId, validate};
 use crate::reject::Reporter;
@@ -89,6 +89,7 @@ impl Status for ServerStatus {
         let state = self.engine.state();
         let engine = match state.fault {
             Some(fault) => (Health::Fail, fault),
+            None if state.remote.is_some() => (Health::Pass, remote_text(state.remote.as_ref())),
             None => (
                 Health::Pass,
                 format!(
@@ -131,6 +132,9 @@ impl Status for ServerStatus {
         metrics.engine_files.set(gauge(state.files));
         metrics.engine_file_bytes.set(gauge(state.file_bytes));
         self.count_tidied(&state.tidied);
+        if let Some(remote) = &state.remote {
+            self.count_remote(remote);
+        }
     }
 }
 
@@ -152,6 +156,32 @@ impl ServerStatus {
             counter.inc_by(total.saturating_sub(counter.get()));
         }
     }
+
+    fn count_remote(&self, remote: &Remote) {
+        let metrics = &self.metrics;
+        metrics.engine_remote_sessions.set(gauge(remote.sessions));
+        let _one_at_a_time = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        for (counter, total) in [
+            (&metrics.engine_remote_sessions_made, remote.sessions_made),
+            (&metrics.engine_remote_transactions, remote.transactions),
+            (&metrics.engine_remote_undone, remote.undone),
+            (&metrics.engine_remote_statements, remote.statements),
+        ] {
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+        let seconds = Duration::from_nanos(remote.statement_ns).as_secs_f64();
+        let counter = &metrics.engine_remote_statement_seconds;
+        counter.inc_by((seconds - counter.get()).max(0.0));
+    }
+}
+
+fn remote_text(remote: Option<&Remote>) -> String {
+    remote.map_or_else(String::new, |remote| {
+        let Remote { address, sessions, transactions, undone, .. } = remote;
+        format!(
+            "{address}: {sessions} connections, {transactions} transactions, {undone} turns undone"
+        )
+    })
 }
 
 impl Tables for ServerStatus {
