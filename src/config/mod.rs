@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::catalog::Profile;
 use crate::{batch, engine, http, ingest, reject, shard, wal};
 
 pub use load::{ConfigError, load};
@@ -124,7 +125,8 @@ impl Config {
         problems
     }
 
-    /// The settings with every place that is left empty made one in the data folder.
+    /// The settings with every place that is left empty made one in the data folder, and what the
+    /// engine asks of the others.
     #[must_use]
     pub fn placed(mut self) -> Self {
         let beside = |path: &PathBuf, name: &str| {
@@ -132,6 +134,11 @@ impl Config {
         };
         self.wal.dir = beside(&self.wal.dir, "wal");
         self.engine.embedded.dir = beside(&self.engine.embedded.dir, "tables");
+        self.engine.timestream.dir = beside(&self.engine.timestream.dir, "upstream");
+        if self.engine.kind == engine::Kind::Timestream {
+            // What the upstream would refuse is refused while its producer is there to hear it.
+            self.ingest.profile = Profile::Strict;
+        }
         let rejects = beside(&PathBuf::from(&self.rejects.url), "rejects");
         self.rejects.url = rejects.display().to_string();
         self

@@ -30,7 +30,8 @@ use crate::base::poison::Poison;
 use crate::config::Config;
 use crate::engine::catalog::{Catalog, CatalogError};
 use crate::engine::embedded::Embedded;
-use crate::engine::{EngineError, TableEngine};
+use crate::engine::timestream::{self, Timestream};
+use crate::engine::{self, EngineError, TableEngine};
 use crate::http::auth::{AuthError, Keyring};
 use crate::http::service::Service;
 use crate::ingest::Ingest;
@@ -207,7 +208,7 @@ impl Core {
         let observer = Arc::new(LogObserver::new(metrics.clone()));
         let wal = Wal::open(&config.wal, Arc::clone(&clock), poison.clone(), observer)?;
         let count = config.shards.effective_count();
-        let (catalog, engine) = open_tables(&config, count, &wal, &clock)?;
+        let (catalog, engine) = open_tables(&config, count, &wal, &clock, &stopping)?;
         let store = Arc::new(Store::in_directory(Path::new(&config.rejects.url))?);
         let reporter =
             Reporter::new(store, Arc::clone(&clock), metrics.clone(), Arc::clone(&stopping));
@@ -416,14 +417,27 @@ fn open_tables(
     shards: usize,
     wal: &Wal,
     clock: &SharedClock,
+    stopping: &Arc<AtomicBool>,
 ) -> Result<(Arc<Catalog>, Arc<dyn TableEngine>), StartError> {
-    let options = config.engine.embedded.clone();
-    fit::check_tables_are_there(wal, &options.dir)?;
+    let options = &config.engine;
+    if options.kind == engine::Kind::Embedded {
+        fit::check_tables_are_there(wal, &options.embedded.dir)?;
+    }
     let catalog = Arc::new(Catalog::open(&config.data_dir)?);
     fit::check_catalog_of(wal, &catalog, &config.data_dir)?;
-    let engine = Embedded::open(options, shards, Arc::clone(&catalog), Arc::clone(clock))?;
-    fit::check_log_of(&engine, wal, &config.wal.dir)?;
-    Ok((catalog, Arc::new(engine)))
+    let (of_engine, clock) = (Arc::clone(&catalog), Arc::clone(clock));
+    let engine: Arc<dyn TableEngine> = match options.kind {
+        engine::Kind::Embedded => {
+            Arc::new(Embedded::open(options.embedded.clone(), shards, of_engine, clock)?)
+        }
+        engine::Kind::Timestream => {
+            let (stopping, replay_until) = (Arc::clone(stopping), wal.marks().durable);
+            let parts = timestream::Parts { catalog: of_engine, clock, stopping, replay_until };
+            Arc::new(Timestream::open(&options.timestream, shards, parts)?)
+        }
+    };
+    fit::check_log_of(&*engine, wal, &config.wal.dir)?;
+    Ok((catalog, engine))
 }
 
 fn make_folder(path: &Path) -> Result<(), StartError> {
