@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tidegate::base::lsn::Lsn;
-use tidegate::batch::{Batch, Batches};
+use tidegate::batch::{Batch, Batches, Order};
 use tidegate::record::codec::{Payload, PayloadBuilder};
 use tidegate::record::{Attribute, Dimension, Record, TableId, Value};
 
@@ -50,7 +50,7 @@ fn batch_all(bytes: &[u8]) -> u64 {
     let payload = Payload::open(bytes).expect("just built");
     let (mut families, mut layouts) = (Vec::new(), Vec::new());
     payload.dictionary(&mut families, &mut layouts).expect("just built");
-    let mut batches = Batches::new(100);
+    let mut batches = Batches::new(100, Order::Arrival);
     let mut saved = 0;
     let mut write = |batch: &mut Batch<'_>| {
         saved += batch.request().common.saved_bytes;

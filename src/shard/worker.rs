@@ -17,7 +17,7 @@ use crate::base::class::Class;
 use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
 use crate::base::poison::Poison;
-use crate::batch::{self, Batch, Batches};
+use crate::batch::{self, Batch, Batches, Order};
 use crate::engine::catalog::{Catalog, Profile, TableSettings};
 use crate::engine::{EngineError, ShardId, TableEngine};
 use crate::metrics::Metrics;
@@ -154,7 +154,8 @@ impl Worker {
             payload.dictionary(families, layouts)?;
         }
         let mut turn = Turn { worker: self, outcomes: Vec::new(), rejected: Rejected::default() };
-        let mut batches = Batches::new(turn.worker.batch.records_max);
+        let order = if turn.worker.engine.groups() { Order::Alike } else { Order::Arrival };
+        let mut batches = Batches::new(turn.worker.batch.records_max, order);
         for (at, one) in work.iter().enumerate() {
             turn.frame(one, &payloads[at], &dictionaries[at], &mut batches)?;
         }

@@ -97,7 +97,8 @@ fn values(
         own = match record.layout.kind {
             MeasureKind::Scalar => own.measure_value(text),
             MeasureKind::Multi => {
-                let value = MeasureValue::builder().name(name).value(text).r#type(named(value_type));
+                let value =
+                    MeasureValue::builder().name(name).value(text).r#type(named(value_type));
                 own.measure_values(value.build().expect("name, value and type are given"))
             }
         };
@@ -248,7 +249,10 @@ mod tests {
         ];
         let found = encoded(&[(&[("h", "1")], values, 5 * MS, 1)], &CommonAttributes::default());
         let said: Vec<_> = found.records[0].measure_values().iter().map(|v| v.value()).collect();
-        assert_eq!(said[..2].iter().map(|v| v.parse().unwrap()).collect::<Vec<f64>>(), [-0.0, 1e300]);
+        assert_eq!(
+            said[..2].iter().map(|v| v.parse().unwrap()).collect::<Vec<f64>>(),
+            [-0.0, 1e300]
+        );
         assert!(said[0].starts_with('-'));
         assert_eq!(said[2..], ["-9223372036854775808", "true", "ä\"", "7"]);
         assert_eq!(found.records[0].time(), Some("5"));
@@ -268,7 +272,8 @@ mod tests {
             (0, value, TimeUnit::Seconds),
             (3_000 * MS, late, TimeUnit::Nanoseconds),
         ] {
-            let found = encoded(&[(&[("h", "1")], values, time_ns, 1)], &CommonAttributes::default());
+            let found =
+                encoded(&[(&[("h", "1")], values, time_ns, 1)], &CommonAttributes::default());
             assert_eq!(found.common.time_unit(), Some(&unit), "{time_ns}");
         }
     }
@@ -283,7 +288,10 @@ mod tests {
             ..CommonAttributes::default()
         };
         let found = encoded(
-            &[(&[("dc", "x"), ("h", "1")], value, MS, 1), (&[("dc", "x"), ("h", "2")], value, MS, 2)],
+            &[
+                (&[("dc", "x"), ("h", "1")], value, MS, 1),
+                (&[("dc", "x"), ("h", "2")], value, MS, 2),
+            ],
             &common,
         );
         assert_eq!(found.common.dimensions()[0].name(), "dc");

@@ -98,11 +98,7 @@ impl Journal {
     /// # Errors
     ///
     /// [`EngineError::Io`]: nothing must be sent.
-    pub(super) fn before(
-        &self,
-        shard: ShardId,
-        records: &[(Key, i64)],
-    ) -> Result<(), EngineError> {
+    pub(super) fn before(&self, shard: ShardId, records: &[(Key, i64)]) -> Result<(), EngineError> {
         self.shard(shard).before(records)
     }
 

@@ -140,8 +140,7 @@ impl Slots {
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
         assert_eq!(bytes.len(), SLOT_BYTES, "a slot has one size");
         let offset = SLOT_OFFSETS[usize::from(sequence % 2 == 1)];
-        let done =
-            self.file.write_all_at(&bytes, offset).and_then(|()| self.file.sync_data());
+        let done = self.file.write_all_at(&bytes, offset).and_then(|()| self.file.sync_data());
         done.map_err(|source| failed("write", &self.path, source))?;
         self.sequence = sequence;
         self.written = *marks;

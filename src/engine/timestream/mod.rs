@@ -143,8 +143,7 @@ impl Timestream {
         let journal = Journal::open(dir, shards)?;
         let upstream = Upstream::open(options, Arc::clone(&parts.stopping))
             .map_err(|source| marks::failed("read", &options.secret_key_file, source))?;
-        let trouble =
-            Trouble::new(shards, Arc::clone(&parts.clock), Arc::clone(&parts.stopping));
+        let trouble = Trouble::new(shards, Arc::clone(&parts.clock), Arc::clone(&parts.stopping));
         Ok(Self {
             parts,
             upstream: RwLock::new(upstream),
