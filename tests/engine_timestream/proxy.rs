@@ -1,6 +1,6 @@
 //! A proxy in front of the upstream that the test can make fail in every way.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -43,8 +43,9 @@ struct State {
     upstream: Mutex<SocketAddr>,
     is_over: AtomicBool,
     requests: AtomicU64,
-    /// Bodies of the writes that the upstream answered, and their records.
+    /// Bytes of what the upstream answered.
     bytes: AtomicU64,
+    head_bytes: AtomicU64,
 }
 
 impl Proxy {
@@ -57,6 +58,7 @@ impl Proxy {
             is_over: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            head_bytes: AtomicU64::new(0),
         });
         let shared = Arc::clone(&state);
         let accept = move || {
@@ -89,6 +91,11 @@ impl Proxy {
     /// Bytes of bodies that the upstream answered.
     pub(crate) fn bytes(&self) -> u64 {
         self.state.bytes.load(Ordering::SeqCst)
+    }
+
+    /// Bytes of their headers.
+    pub(crate) fn head_bytes(&self) -> u64 {
+        self.state.head_bytes.load(Ordering::SeqCst)
     }
 }
 
@@ -130,6 +137,7 @@ fn serve(client: &TcpStream, state: &State) -> io::Result<()> {
                 };
                 upstream = Some(stream);
                 state.bytes.fetch_add(body.len() as u64, Ordering::SeqCst);
+                state.head_bytes.fetch_add(head.len() as u64, Ordering::SeqCst);
                 match mode {
                     Mode::LoseAnswer => return client.shutdown(Shutdown::Both),
                     Mode::FailAfter => {
