@@ -15,8 +15,10 @@ mod common;
 #[path = "engine_timestream/proxy.rs"]
 mod proxy;
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -333,6 +335,163 @@ fn a_record_that_spoils_its_request_is_found_and_the_others_are_stored() {
     assert!(!stored.contains_key(&("h43".to_owned(), time_ns)));
     let rejected = server.metric("tidegate_reject_records_total");
     assert!((rejected - 3.0).abs() < 0.1, "{rejected}");
+    server.stop();
+}
+
+#[test]
+fn the_cost_is_told_from_the_log_beside_a_running_server_whatever_the_engine() {
+    let place = Place::new("[shards]\ncount = 1\n");
+    let server = place.start();
+    let time_ns = recent_ns();
+    // Documented as 83 bytes of a single value; the attribute's name makes it 88.
+    let line = |host: usize| {
+        format!(
+            "cpu_utilization,region=us-east-1,az=1d,vpc=vpc-1a2b3c4d,hostname=host-{host:05} \
+             value=35.0 {time_ns}"
+        )
+    };
+    let lines: Vec<String> = (0..100).map(line).collect();
+    assert_eq!(write_applied(&server, &lines.join("\n")).status, 204);
+    let told = |arguments: &[&str]| {
+        let output = place.run("cost", arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = told(&["--since", "24h", "--price", "0.5"]);
+    let figures = |name: &str| -> Vec<f64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("a line");
+        line.split_whitespace().map(|word| word.parse().unwrap()).collect()
+    };
+    assert!(text.starts_with("100 records, received from 20"), "{text}");
+    // 40 bytes of dimensions, 15 of the name and 8 of the time are said once; 34 - 8 + 5 by each.
+    assert_eq!(figures("one record a request")[..2], [100.0, 100.0], "{text}");
+    assert_eq!(figures("as they came")[..2], [1.0, 4.0], "{text}");
+    assert_eq!(figures("put together by likeness")[..2], [1.0, 4.0], "{text}");
+    clock_rests();
+    assert_eq!(told(&["--since", "1ms"]), "no records\n");
+    server.stop();
+}
+
+fn clock_rests() {
+    SystemClock::new().sleep(Duration::from_millis(2));
+}
+
+/// moto's server, which keeps everything in memory and forgets it with its end.
+struct Moto(Child, SocketAddr);
+
+impl Moto {
+    fn start(address: SocketAddr) -> Self {
+        let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let python = std::env::var_os("TIDEGATE_TEST_PYTHON")
+            .map_or_else(|| top.join("tests/.tools/python/bin/python"), PathBuf::from);
+        let mut command = Command::new(python);
+        command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &address.port().to_string()]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().expect("tests/run.sh installs Python and moto");
+        let moto = Self(child, address);
+        wait_for("moto to listen", LONG, || TcpStream::connect(address).ok());
+        moto
+    }
+
+    /// The values of `n` in the table `cpu`.
+    fn numbers(&self) -> BTreeSet<String> {
+        let data = Client::new(self.1).get("/moto-api/data.json").unwrap().json();
+        let tables = data["timestreamwrite"]["TimestreamTable"].as_array().cloned();
+        let records = tables.unwrap_or_default().into_iter().flat_map(|table| {
+            assert_eq!(table["name"], "cpu");
+            assert_eq!(table["retention_properties"]["MemoryStoreRetentionPeriodInHours"], 6);
+            table["records"].as_array().cloned().unwrap_or_default()
+        });
+        let number =
+            |record: Json| record["MeasureValues"][0]["Value"].as_str().unwrap().to_owned();
+        records.map(number).collect()
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        common::gateway::kill(&mut self.0);
+    }
+}
+
+#[test]
+fn another_server_of_the_api_gets_the_records_and_a_table_that_vanished_is_made_again() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let place = gateway_place(address, "");
+    let time_ns = recent_ns();
+    let write = |server: &Gateway, from: i64| {
+        let line = |n: i64| format!("cpu,host=h{n} n={n}i {time_ns}");
+        let lines: Vec<String> = (from..from + 50).map(line).collect();
+        assert_eq!(write_applied(server, &lines.join("\n")).status, 204);
+    };
+    let numbers = |from: i64| (from..from + 50).map(|n| n.to_string()).collect::<BTreeSet<_>>();
+    let moto = Moto::start(address);
+    let server = place.start();
+    write(&server, 0);
+    assert_eq!(moto.numbers(), numbers(0));
+    drop(moto);
+    let moto = Moto::start(address);
+    write(&server, 50);
+    assert_eq!(moto.numbers(), numbers(50));
+    server.stop();
+}
+
+/// A writer to the upstream that is not this gateway overtakes it: what comes too late is refused.
+#[test]
+fn what_another_writer_has_overtaken_is_reported_with_the_version_that_stands() {
+    let house = House::new("");
+    let server = house.place.start();
+    let time_ns = recent_ns();
+    let line = |version: i64| format!("cpu,host=h n={version}i,_version={version}i {time_ns}");
+    assert_eq!(write_applied(&server, &line(5)).status, 204);
+    let reply = write_applied(&server, &line(3));
+    assert!(reply.status == 400 && reply.text().contains("existing version 5"), "{}", reply.text());
+    assert!(!reply.text().contains("sent again"), "{}", reply.text());
+    server.stop();
+    let reports = house.place.files("rejects", ".json");
+    assert_eq!(reports.len(), 1, "{reports:?}");
+    let report = std::fs::read_to_string(&reports[0]).unwrap();
+    assert!(report.contains("version_lower"), "{report}");
+}
+
+/// A gateway whose upstream is away starts, takes writes, and answers 503 once its log is full.
+#[test]
+fn an_upstream_that_is_away_costs_disk_until_the_log_is_full_and_heals_by_itself() {
+    let house = House::new(
+        "[wal]\nbytes_max = \"147 MiB\"\nsegment_bytes = \"49 MiB\"\n[batch]\nlinger = \"0ms\"\n",
+    );
+    house.proxy.set(Mode::Refuse);
+    let server = house.place.start();
+    let (mut client, text) = (server.client(), "x".repeat(1_500));
+    let time_ns = recent_ns();
+    let mut written = 0_i64;
+    let status = loop {
+        let lines: Vec<String> = (0..500_i64)
+            .map(|at| {
+                let time_ns = time_ns - (written + at) * 1_000_000;
+                format!("cpu,host=h n={}i,text=\"{text}\" {time_ns}", written + at)
+            })
+            .collect();
+        let target = "/write?db=fleet&precision=ns";
+        let reply = client.post(target, &[], lines.join("\n").as_bytes()).unwrap();
+        if reply.status != 204 {
+            assert!(reply.header("retry-after").is_some(), "{}", reply.text());
+            break reply.status;
+        }
+        written += 500;
+    };
+    assert_eq!(status, 503);
+    assert!(written > 10_000, "{written} records fit the log");
+    let memory = server.private_bytes() >> 20;
+    assert!(memory < 256, "{memory} MiB");
+    house.proxy.set(Mode::Pass);
+    wait_for("all to arrive", LONG, || {
+        let is_all =
+            server.metric("tidegate_wal_applied_lsn") >= server.metric("tidegate_wal_durable_lsn");
+        is_all.then_some(())
+    });
+    assert_eq!(house.stored("cpu").len(), usize::try_from(written).unwrap());
+    tell(format!("upstream: {written} records in a full log, {memory} MiB of memory"));
     server.stop();
 }
 

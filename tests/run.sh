@@ -9,7 +9,7 @@ python="$tools/python/bin/python"
 
 # The clients that producers really use, and readers of Parquet that are not ours; versions are
 # pinned, so that a failure is a change of ours.
-if ! "$python" -c 'import influxdb_client, duckdb, pyarrow, boto3, awswrangler' 2>/dev/null; then
+if ! "$python" -c 'import influxdb_client, duckdb, pyarrow, boto3, awswrangler, moto.server' 2>/dev/null; then
     echo "installing Python clients into tests/.tools"
     python3 -m venv "$tools/python" || {
         # Debian keeps the module for virtual environments in a package of its own.
