@@ -10,6 +10,7 @@
 
 #![expect(clippy::print_stderr, clippy::cast_precision_loss, reason = "figures for people")]
 
+use std::fmt::Write as _;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -80,7 +81,7 @@ fn fields(seed: usize) -> Vec<(&'static str, Value<'static>)> {
     FIELDS.iter().enumerate().map(|(at, &name)| (name, value(at))).collect()
 }
 
-/// A host of TSBS's DevOps fleet.
+/// A host of the fleet that TSBS calls `devops`.
 fn host(host: usize, round: usize) -> Point {
     // A fixed shuffle of what TSBS draws: every host its own mixture.
     let draw = |salt: usize, of: usize| {
@@ -103,7 +104,7 @@ fn host(host: usize, round: usize) -> Point {
     (tags, fields(host), NOW_NS + round * 10_000_000_000)
 }
 
-/// A truck of TSBS's IoT fleet; each reports in its own moment.
+/// A truck of the one that it calls `iot`; each reports in its own moment.
 fn truck(truck: usize, round: usize) -> Point {
     let tags = vec![
         ("device_version", format!("v{}.{}", truck % 3, truck % 2)),
@@ -203,11 +204,9 @@ fn bytes_a_record() {
             });
             let each = |sum: usize| sum as f64 / records as f64;
             let kib = metered.kib as f64 / records as f64;
-            line.push_str(&format!(
-                ", {:.0} ({kib:.3}, {} requests)",
-                each(total),
-                metered.requests
-            ));
+            let requests = metered.requests;
+            write!(line, ", {:.0} ({kib:.3}, {requests} requests)", each(total))
+                .expect("a string takes all");
         }
         eprintln!("  {name}: {:.0} (1){line}", single as f64 / records as f64);
     }

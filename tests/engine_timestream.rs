@@ -101,9 +101,9 @@ fn gateway_place(upstream: SocketAddr, more: &str) -> Place {
     std::fs::write(place.file("secret"), format!("{SECRET}\n")).unwrap();
     place.configure(&format!(
         "[engine]\nkind = \"timestream\"\n[engine.timestream]\nendpoint = \"http://{upstream}\"\n\
-         region = \"eu-central-1\"\naccess_key = \"AKIDEXAMPLE\"\nsecret_key_file = {:?}\n\
+         region = \"eu-central-1\"\naccess_key = \"AKIDEXAMPLE\"\nsecret_key_file = '{}'\n\
          request_timeout = \"2s\"\n[ingest]\nversion = \"_version\"\n{more}",
-        place.file("secret")
+        place.file("secret").display()
     ));
     place
 }
@@ -140,7 +140,7 @@ fn records_reach_the_upstream_in_tables_made_there_and_are_metered() {
     let (metered, single) = (metric("metered_bytes"), metric("single_metered_bytes"));
     assert!((single - 250.0 * 1024.0).abs() < 0.1);
     assert!(metered <= 12.0 * 1024.0, "{metered}");
-    assert!((metric("sent_bytes") - house.proxy.bytes() as f64).abs() < 2_000.0);
+    assert!((metric("sent_bytes") - f64::from(house.proxy.bytes())).abs() < 2_000.0);
     tell(format!(
         "upstream: 250 records, {requests} requests, {} bytes of headers, {} bytes of bodies, {} KiB \
          metered",
@@ -591,6 +591,12 @@ fn what_was_acknowledged_reaches_the_upstream_whoever_is_killed() {
     check(&writers, &stored);
     let text = house.place.files("rejects", ".json");
     assert!(text.is_empty(), "reported, and nothing was wrong: {text:?}");
+    tell_all(&house, &writers);
+    server.stop();
+}
+
+/// What the run was, and how many rejections of records sent again it kept from being reported.
+fn tell_all(house: &House, writers: &[Writer]) {
     let acknowledged: usize = writers.iter().map(|writer| writer.acknowledged.len()).sum();
     let versions: i64 = writers.iter().flat_map(|writer| writer.sent.values()).sum();
     let client = house.upstream().client().request(
@@ -609,7 +615,6 @@ fn what_was_acknowledged_reaches_the_upstream_whoever_is_killed() {
         "upstream: {acknowledged} keys acknowledged, {versions} versions sent; {refused} since the \
          upstream's last start, none reported"
     ));
-    server.stop();
 }
 
 fn check(writers: &[Writer], stored: &BTreeMap<(String, i64), (i64, i64)>) {

@@ -334,7 +334,7 @@ mod tests {
         ) {
             const NAMES: [&str; 4] = ["cpu", "mem", "a", "b"];
             let points: Vec<Point> = points.into_iter().map(|(name, host, extra, time_ns)| {
-                let dimensions = vec![
+                let dimensions = [
                     ("host", host.to_string()), ("x", extra.to_string()), ("y", "same".to_owned()),
                 ];
                 (NAMES[name], dimensions[..=(host % 3)].to_vec(), time_ns)

@@ -200,7 +200,9 @@ impl<'a> Batches<'a> {
             Order::Alike => {
                 for part in group::groups(&batch.records, self.records_max) {
                     let mut one = Batch::new(batch.table);
-                    part.iter().for_each(|&at| one.push(batch.records[at], batch.frames[at]));
+                    for at in part {
+                        one.push(batch.records[at], batch.frames[at]);
+                    }
                     write(&mut one)?;
                 }
             }

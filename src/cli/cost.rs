@@ -5,6 +5,7 @@
 //! Frames that came within one `--window` are put together, as a shard's turn would; a busy shard's turns
 //! hold more, so what is really sent is rather less.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -190,7 +191,8 @@ fn told(costs: &Costs, price: Option<f64>) -> String {
         let each = ratio(kib, costs.alike.records);
         let price = price
             .map_or_else(String::new, |price| format!(" {:>14.2}", ratio(kib, 1_000_000) * price));
-        text.push_str(&format!("{name:<28} {requests:>12} {kib:>14} {each:>14.4}{price}\n"));
+        writeln!(text, "{name:<28} {requests:>12} {kib:>14} {each:>14.4}{price}")
+            .expect("a string takes all");
     }
     text
 }

@@ -89,8 +89,8 @@ impl Proxy {
     }
 
     /// Bytes of bodies that the upstream answered.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.state.bytes.load(Ordering::SeqCst)
+    pub(crate) fn bytes(&self) -> u32 {
+        u32::try_from(self.state.bytes.load(Ordering::SeqCst)).expect("a test sends less")
     }
 
     /// Bytes of their headers.

@@ -123,9 +123,10 @@ impl Upstream {
     ///
     /// When the secret cannot be read or the system has no thread to give.
     pub(super) fn open(options: &Options, stopping: Arc<AtomicBool>) -> io::Result<Self> {
-        let secret = match options.access_key.is_empty() {
-            true => None,
-            false => Some(std::fs::read_to_string(&options.secret_key_file)?.trim().to_owned()),
+        let secret = if options.access_key.is_empty() {
+            None
+        } else {
+            Some(std::fs::read_to_string(&options.secret_key_file)?.trim().to_owned())
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

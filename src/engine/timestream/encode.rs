@@ -197,11 +197,9 @@ mod tests {
     use crate::record::{Attribute, TableId};
 
     type Tags = &'static [(&'static str, &'static str)];
+    type Values<'s> = &'s [(&'s str, Value<'static>)];
 
-    fn encoded(
-        records: &[(Tags, &[(&str, Value<'static>)], i64, i64)],
-        common: &CommonAttributes<'_>,
-    ) -> Encoded {
+    fn encoded(records: &[(Tags, Values<'_>, i64, i64)], common: &CommonAttributes<'_>) -> Encoded {
         let mut builder = PayloadBuilder::new(1);
         builder.start(0);
         for (tags, attributes, time_ns, version) in records {
@@ -248,7 +246,8 @@ mod tests {
             ("f", Value::Timestamp(7 * MS)),
         ];
         let found = encoded(&[(&[("h", "1")], values, 5 * MS, 1)], &CommonAttributes::default());
-        let said: Vec<_> = found.records[0].measure_values().iter().map(|v| v.value()).collect();
+        let said: Vec<_> =
+            found.records[0].measure_values().iter().map(MeasureValue::value).collect();
         assert_eq!(
             said[..2].iter().map(|v| v.parse().unwrap()).collect::<Vec<f64>>(),
             [-0.0, 1e300]
@@ -304,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_single_value_of_another_type_says_its_own() {
-        let (int, float): (&[(&str, Value<'static>)], &[(&str, Value<'static>)]) =
+        let (int, float): (Values<'_>, Values<'_>) =
             (&[("", Value::Bigint(1))], &[("", Value::Double(1.0))]);
         let found = encoded(
             &[(&[("h", "1")], int, MS, 1), (&[("h", "1")], float, 2 * MS, 1)],

@@ -136,7 +136,9 @@ impl Slots {
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&64_u32.to_le_bytes());
         bytes.extend_from_slice(&sequence.to_le_bytes());
-        marks.iter().for_each(|mark| bytes.extend_from_slice(&mark.to_le_bytes()));
+        for mark in marks {
+            bytes.extend_from_slice(&mark.to_le_bytes());
+        }
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
         assert_eq!(bytes.len(), SLOT_BYTES, "a slot has one size");
         let offset = SLOT_OFFSETS[usize::from(sequence % 2 == 1)];
