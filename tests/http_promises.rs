@@ -438,10 +438,16 @@ fn a_stop_answers_what_was_begun_and_accepts_nothing_more() {
 fn what_clients_ask_on_connecting_is_answered() {
     let server = start(|_| {});
     let created = server.get("/query?q=CREATE+DATABASE+%22d%22");
-    assert_eq!(
-        (created.status, created.text()),
-        (200, r#"{"results":[{"statement_id":0}]}"#.into())
-    );
+    // As InfluxDB 1 does: a change by GET is made, with a warning; by POST without one.
+    let warning = "deprecated use of 'CREATE DATABASE d' in a read only context, please use a POST \
+                   request instead";
+    let result = serde_json::json!({
+        "statement_id": 0, "messages": [{ "level": "warning", "text": warning }]
+    });
+    let expected = serde_json::json!({ "results": [result] });
+    assert_eq!((created.status, created.json()), (200, expected));
+    let posted = server.send("POST", "/query?q=CREATE+DATABASE+%22d%22", &[], b"");
+    assert_eq!((posted.status, posted.text()), (200, r#"{"results":[{"statement_id":0}]}"#.into()));
     assert_eq!(server.post("/write?db=d", LINE).status, 204);
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
     let shown = server.send("POST", "/query", &form, b"q=SHOW+DATABASES");

@@ -10,6 +10,8 @@
 mod common;
 #[path = "timestream/catalog.rs"]
 mod catalog;
+#[path = "timestream/many.rs"]
+mod many;
 #[path = "timestream/wire.rs"]
 mod wire;
 
@@ -125,6 +127,27 @@ fn awswrangler_writes_data_frames_and_reads_rejections() {
 fn signatures_are_verified_and_scopes_hold() {
     let place = Place::new(ACCESS_KEYS);
     run(python().args(["signed.py", &url(&place.start())]));
+}
+
+#[test]
+fn what_is_signed_for_a_foreign_region_or_service_is_refused() {
+    let place = Place::new(&format!("[auth]\nregion = \"eu-west-1\"\n{ACCESS_KEYS}"));
+    let server = place.start();
+    run(python().args(["signed.py", &url(&server), "home"]));
+    run(python_of_2023().args(["signed.py", &url(&server), "home-2023"]));
+}
+
+#[test]
+fn sdks_whose_connections_break_hear_the_answer_of_the_first_attempt() {
+    let place = Place::new("");
+    let server = place.start();
+    run(python().args(["again.py", &url(&server), "today"]));
+    run(python_of_2023().args(["again.py", &url(&server), "past"]));
+    let node = interpreter("TIDEGATE_TEST_NODE", "node").get_program().to_owned();
+    run(python().args(["again.py", &url(&server), "javascript"]).arg(node).arg("again.mjs"));
+    // Ten calls of each, of two records, every one of them repeated.
+    let counted = ["tidegate_ingest_records_total", "tidegate_api_repeated_writes_total"];
+    assert_eq!(counted.map(|name| server.metric(name).to_string()), ["60", "30"]);
 }
 
 #[test]

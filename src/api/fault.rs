@@ -62,6 +62,8 @@ pub enum Kind {
     TooLarge,
     /// 415: the body's type or encoding.
     MediaType,
+    /// 422: understood, and in contradiction to what was sent before.
+    Unprocessable,
     /// 500: ours.
     Internal,
     /// 503: later.
@@ -102,6 +104,7 @@ impl Fault {
             Kind::Timeout => StatusCode::REQUEST_TIMEOUT,
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Kind::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Kind::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
             Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Kind::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -118,6 +121,7 @@ impl Fault {
             Kind::Timeout => "request timeout",
             Kind::TooLarge => "request too large",
             Kind::MediaType => "unsupported media type",
+            Kind::Unprocessable => "unprocessable entity",
             Kind::Internal => "internal error",
             Kind::Busy { .. } => "unavailable",
         }

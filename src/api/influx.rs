@@ -5,6 +5,7 @@
 
 use super::call::Call;
 use super::fault::{Family, Fault, Kind};
+use super::keyed::key_asked;
 use super::write::{Form, Plan, check_may_write, durability_asked, partial_asked};
 use crate::ingest::Durability;
 use crate::protocol::line::{Precision, PrecisionError};
@@ -104,6 +105,7 @@ fn plan(
         form: Form::Line(precision),
         durability: durability_asked(call)?,
         partial: partial_asked(call)?,
+        key: key_asked(call)?,
     })
 }
 

@@ -5,7 +5,9 @@
 //! A retention policy other than the default is a database of its own here, `database/policy`; so
 //! what drops a database or a measurement of it drops it there too, and `SHOW RETENTION POLICIES` lists them.
 
-use hyper::StatusCode;
+use std::borrow::Cow;
+
+use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::App;
@@ -29,6 +31,23 @@ enum Query {
     ShowRetentionPolicies(On),
 }
 
+/// What a request's method says about the changes that it may make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent {
+    /// None: it is made all the same, as `InfluxDB` 1 does, and the reply warns of it. Clients that were
+    /// written for its first versions change with `GET`.
+    Read,
+    /// Any.
+    Change,
+}
+
+impl Intent {
+    /// That of a method.
+    pub fn of(method: &Method) -> Self {
+        if *method == Method::POST { Self::Change } else { Self::Read }
+    }
+}
+
 /// The database that a query is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum On {
@@ -44,7 +63,7 @@ enum On {
 ///
 /// [`Fault`] 400 for any other query, or one without the database that it needs; 403 where the caller
 /// may not do it; 500 where the catalog cannot be written.
-pub fn answer(app: &App, call: &Call<'_>, form: &[u8]) -> Result<Reply, Fault> {
+pub fn answer(app: &App, call: &Call<'_>, intent: Intent, form: &[u8]) -> Result<Reply, Fault> {
     let form = Params::parse(&String::from_utf8_lossy(form)).unwrap_or_default();
     let parameter = |name| call.params.get(name).or_else(|| form.get(name));
     let text = parameter("q").ok_or_else(|| Fault::invalid("missing required parameter \"q\""))?;
@@ -62,12 +81,12 @@ pub fn answer(app: &App, call: &Call<'_>, form: &[u8]) -> Result<Reply, Fault> {
         Query::CreateDatabase(name) => {
             check_may_write(&call.caller, &name, Family::V1)?;
             app.tables.create_database(&name)?;
-            done()
+            changed(intent, "CREATE DATABASE", &name)
         }
         Query::DropDatabase(name) => {
             check_may_write(&call.caller, &name, Family::V1)?;
             drop_database(app, &name)?;
-            done()
+            changed(intent, "DROP DATABASE", &name)
         }
         Query::DropMeasurement(name) => {
             let database = database(On::Parameter)?;
@@ -76,7 +95,7 @@ pub fn answer(app: &App, call: &Call<'_>, form: &[u8]) -> Result<Reply, Fault> {
             for policy in policies_of(app, &database) {
                 app.tables.drop_table(&format!("{database}/{policy}"), &name)?;
             }
-            done()
+            changed(intent, "DROP MEASUREMENT", &name)
         }
     };
     Ok(Reply::json(StatusCode::OK, &json!({ "results": [result] })))
@@ -84,6 +103,28 @@ pub fn answer(app: &App, call: &Call<'_>, form: &[u8]) -> Result<Reply, Fault> {
 
 fn done() -> Value {
     json!({ "statement_id": 0 })
+}
+
+/// The result of a change. Source: `InfluxDB` 1.8, `query/result.go`, `ReadOnlyWarning`.
+fn changed(intent: Intent, verb: &str, name: &str) -> Value {
+    if intent == Intent::Change {
+        return done();
+    }
+    let text = format!(
+        "deprecated use of '{verb} {}' in a read only context, please use a POST request instead",
+        quoted(name)
+    );
+    json!({ "statement_id": 0, "messages": [{ "level": "warning", "text": text }] })
+}
+
+/// A name as it stands in a query.
+fn quoted(name: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if name.chars().all(is_plain) && !name.starts_with(|c: char| c.is_ascii_digit()) {
+        return name.into();
+    }
+    let escaped = name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("\"{escaped}\"").into()
 }
 
 /// Deletes the database and those of its retention policies; as in `InfluxDB` 1, one that there is not

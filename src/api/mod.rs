@@ -9,6 +9,8 @@
 //! | [`influx`] | the line-protocol writes of `InfluxDB` 1, 2 and 3, `/query` ([`influxql`]) |
 //! | [`native`] | `/api/v1/write`, JSON or line protocol |
 //! | [`write`](mod@write) | what all writes share: from a plan and a body to a receipt |
+//! | [`keyed`] | writes with an `Idempotency-Key` |
+//! | [`answers`] | the answers that repeated writes get again |
 //! | [`partial`] | the receipt as a reply, in each family's words |
 //! | [`timestream`] | the Timestream Write API |
 //! | [`export`] | `/api/v1/export` |
@@ -19,7 +21,9 @@ pub mod call;
 pub mod reply;
 pub mod fault;
 pub mod partial;
+pub mod answers;
 pub mod write;
+pub mod keyed;
 pub mod influx;
 pub mod influxql;
 pub mod native;
@@ -35,10 +39,11 @@ use tokio::sync::Semaphore;
 use crate::base::clock::SharedClock;
 use crate::engine::TableEngine;
 use crate::engine::catalog::Catalog;
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, Receipt};
 use crate::metrics::Metrics;
 use crate::record::TableId;
 
+use answers::Answers;
 use fault::Fault;
 
 /// Most exports that run at once. Each holds a thread and a few chunks of
@@ -68,7 +73,9 @@ pub struct App {
     /// For durations.
     pub clock: SharedClock,
     /// The answers to the last writes of Timestream's clients.
-    pub answers: Arc<timestream::answers::Answers>,
+    pub answers: Arc<Answers<timestream::write::Written>>,
+    /// The answers to the last writes with an `Idempotency-Key`.
+    pub keyed: Arc<Answers<Receipt>>,
     /// A permit an export; see [`EXPORTS_MAX`].
     pub exports: Arc<Semaphore>,
 }

@@ -2,12 +2,15 @@
 
 use super::call::Call;
 use super::fault::{Family, Fault, Kind};
+use super::keyed::key_asked;
 use super::write::{Form, Plan, check_may_write, durability_asked, partial_asked};
 use crate::protocol::{json, line};
 
 /// Plans `POST /api/v1/write?db=&table=&precision=`.
 ///
 /// `precision` is that of `/write` for line protocol (default ns), else ns, us, ms or s (default ms).
+///
+/// `table` is that of JSON records which name none; with line protocol, whose lines all do, it is an error.
 ///
 /// # Errors
 ///
@@ -19,11 +22,17 @@ pub fn plan(call: &Call<'_>) -> Result<Plan, Fault> {
     if database.is_empty() && matches!(form, Form::Line(_)) {
         return Err(Fault::invalid("database is required: /api/v1/write?db=NAME"));
     }
+    let table = call.params.get("table").filter(|table| !table.is_empty()).map(str::to_owned);
+    if table.is_some() && matches!(form, Form::Line(_)) {
+        return Err(Fault::invalid(
+            "the parameter table is for JSON: in line protocol each line names its table, its \
+             measurement; leave the parameter out",
+        ));
+    }
     // Without one, each record names its own and is checked on its way in.
     if !database.is_empty() {
         check_may_write(&call.caller, &database, Family::Native)?;
     }
-    let table = call.params.get("table").filter(|table| !table.is_empty()).map(str::to_owned);
     Ok(Plan {
         family: Family::Native,
         database,
@@ -31,6 +40,7 @@ pub fn plan(call: &Call<'_>) -> Result<Plan, Fault> {
         form,
         durability: durability_asked(call)?,
         partial: partial_asked(call)?,
+        key: key_asked(call)?,
     })
 }
 
@@ -111,6 +121,16 @@ mod tests {
     fn json_may_name_its_databases_itself_and_line_protocol_cannot() {
         assert_eq!(plan_of("table=t", Some("application/json")).unwrap().database, "");
         assert_eq!(plan_of("", Some("text/plain")).unwrap_err().status(), 400);
+    }
+
+    #[test]
+    fn a_table_is_for_json_and_never_passed_over() {
+        let of_json = plan_of("db=a&table=t", Some("application/json")).unwrap();
+        assert_eq!(of_json.table.as_deref(), Some("t"));
+        let fault = plan_of("db=a&table=t", Some("text/plain")).unwrap_err();
+        assert_eq!(fault.status(), 400);
+        assert!(fault.message.contains("each line names its table"), "{}", fault.message);
+        assert!(plan_of("db=a&table=", Some("text/plain")).is_ok());
     }
 
     #[test]

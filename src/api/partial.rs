@@ -212,6 +212,7 @@ mod tests {
             form: Form::Line(line::Precision::Nanoseconds),
             durability: None,
             partial: Partial::Accept,
+            key: None,
         }
     }
 

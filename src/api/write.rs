@@ -1,11 +1,14 @@
 //! What all writes share: a [`Plan`], made from the request's head before its body is read, and
 //! [`run`], which takes the body.
 
+use std::sync::Arc;
+
 use super::call::{Body, Call, Caller};
 use super::fault::{Family, Fault, Kind};
+use super::keyed;
 use super::reply::Reply;
 use super::{App, Mapping, partial};
-use crate::ingest::{Ask, Durability, DurabilityError, Partial, Protocol};
+use crate::ingest::{Ask, Durability, DurabilityError, Partial, Protocol, Receipt};
 use crate::protocol::{json, line};
 use crate::record::{Dimension, Reason, Record, RecordSink, Refusal};
 
@@ -27,6 +30,8 @@ pub struct Plan {
     pub durability: Option<Durability>,
     /// What becomes of it when something was refused.
     pub partial: Partial,
+    /// What the client calls this request and its repetitions.
+    pub key: Option<String>,
 }
 
 /// What a body is.
@@ -58,7 +63,29 @@ impl Form {
 ///
 /// [`Fault`] when the request as a whole was not taken; where lines are to blame, the reply says so
 /// instead.
-pub async fn run(app: &App, caller: &Caller, plan: &Plan, body: Body) -> Result<Reply, Fault> {
+pub async fn run(
+    app: &Arc<App>,
+    caller: &Arc<Caller>,
+    plan: &Plan,
+    body: Body,
+) -> Result<Reply, Fault> {
+    if let Some(key) = &plan.key {
+        return keyed::run(app, caller, plan, (key, body)).await;
+    }
+    accept(app, caller, plan, body).await.map(|receipt| partial::reply(plan, &receipt))
+}
+
+/// Takes the body of a write.
+///
+/// # Errors
+///
+/// [`Fault`] when the request as a whole was not taken.
+pub(super) async fn accept(
+    app: &App,
+    caller: &Caller,
+    plan: &Plan,
+    body: Body,
+) -> Result<Receipt, Fault> {
     let ask = Ask {
         protocol: plan.form.protocol(),
         database: &plan.database,
@@ -70,10 +97,7 @@ pub async fn run(app: &App, caller: &Caller, plan: &Plan, body: Body) -> Result<
     let decode = |sink: &mut dyn RecordSink| {
         decode(plan, &app.mapping, ask.received_ns, &body.bytes, &mut Gate { sink, caller });
     };
-    match app.ingest.accept(&ask, decode).await {
-        Ok(receipt) => Ok(partial::reply(plan, &receipt)),
-        Err(error) => Err(in_words_of(plan, error.into())),
-    }
+    app.ingest.accept(&ask, decode).await.map_err(|error| in_words_of(plan, error.into()))
 }
 
 fn decode(plan: &Plan, mapping: &Mapping, received_ns: i64, body: &[u8], gate: &mut Gate<'_>) {

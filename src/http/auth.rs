@@ -28,6 +28,7 @@ use subtle::{Choice, ConstantTimeEq as _};
 use crate::api::call::{Caller, Scope};
 use crate::api::fault::{Family, Fault, Kind};
 use crate::api::params::Params;
+use crate::api::timestream::arn;
 use crate::api::timestream::exception::{Code, Exception};
 use crate::base::class::Class;
 
@@ -47,6 +48,8 @@ pub struct Options {
     pub users: Vec<User>,
     /// Keys with which clients of Amazon's APIs sign.
     pub access_keys: Vec<AccessKey>,
+    /// The region that they sign for; empty: any. With one, what was signed for another is refused.
+    pub region: String,
     /// Whether requests without credentials may do everything, on any address. Wrong credentials are
     /// refused even then, since whoever sends some means them.
     pub anonymous: bool,
@@ -153,6 +156,12 @@ pub enum AuthError {
         /// The id.
         id: String,
     },
+    /// The region is none.
+    #[error("auth.region: {region:?} is not 1 to 32 letters, digits and dashes, as eu-west-1 is")]
+    Region {
+        /// As it is set.
+        region: String,
+    },
     /// The file cannot be read, or is no text, or too large.
     #[error("auth: cannot read {} for {owner:?}", path.display())]
     File {
@@ -197,6 +206,8 @@ pub struct Keyring {
     users: Vec<(Secret, Arc<Caller>)>,
     /// By their public parts.
     access_keys: HashMap<String, (Secret, Arc<Caller>)>,
+    /// That signatures must be for; empty: any.
+    region: Arc<str>,
     anonymous: Option<Arc<Caller>>,
 }
 
@@ -211,12 +222,13 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// [`AuthError`] for the first that is missing or cannot be read.
+    /// [`AuthError`] for the first that is missing or cannot be read, or a region that is none.
     pub fn load(options: &Options) -> Result<Self, AuthError> {
         let mut keyring = Self {
             tokens: Vec::new(),
             users: Vec::new(),
             access_keys: HashMap::new(),
+            region: options.region.as_str().into(),
             anonymous: None,
         };
         for token in &options.tokens {
@@ -240,6 +252,9 @@ impl Keyring {
             if key.id.is_empty() || keyring.access_keys.insert(key.id.clone(), known).is_some() {
                 return Err(AuthError::Id { id: key.id.clone() });
             }
+        }
+        if !options.region.is_empty() && !arn::is_region(&options.region) {
+            return Err(AuthError::Region { region: options.region.clone() });
         }
         if options.anonymous || options.is_empty() {
             keyring.anonymous = Some(Arc::new(Caller::anonymous()));
@@ -288,7 +303,8 @@ impl Keyring {
         };
         if let Some((secret, caller)) = self.access_keys.get(&claim.key_id) {
             let (secret, caller) = (secret.clone(), Arc::clone(caller));
-            return Ok(Proof::Signed { claim, secret, caller });
+            let region = Arc::clone(&self.region);
+            return Ok(Proof::Signed { claim, secret, caller, region });
         }
         // SDKs cannot but sign. Where there is no key that they could have, nobody needs one.
         match &self.anonymous {
@@ -337,6 +353,8 @@ pub enum Proof {
         secret: Secret,
         /// Whose key it is.
         caller: Arc<Caller>,
+        /// The region that it must be for; empty: any.
+        region: Arc<str>,
     },
 }
 
@@ -360,8 +378,9 @@ impl Proof {
     ) -> Result<Arc<Caller>, Exception> {
         match self {
             Self::Known(caller) => Ok(caller),
-            Self::Signed { claim, secret, caller } => {
-                let expected = sigv4::Expected { secret: &secret.0, service, now_ns };
+            Self::Signed { claim, secret, caller, region } => {
+                let expected =
+                    sigv4::Expected { secret: &secret.0, service, region: &region, now_ns };
                 claim.verify(head, body, &expected)?;
                 Ok(caller)
             }

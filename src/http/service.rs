@@ -19,6 +19,7 @@ use super::reply::{self, Outgoing, RequestIds, X_AMZN_REQUESTID};
 use super::route::{self, Access, Endpoint, Way};
 use crate::api::call::{Body, Call, Caller};
 use crate::api::fault::{Family, Fault, Kind};
+use crate::api::influxql::Intent;
 use crate::api::params::Params;
 use crate::api::reply::Reply;
 use crate::api::timestream::exception::Exception;
@@ -124,7 +125,7 @@ impl Service {
             }
             Work::Query => {
                 let form = self.read(&head, body).await?;
-                influxql::answer(&self.app, &call, &form.bytes)
+                influxql::answer(&self.app, &call, Intent::of(&head.method), &form.bytes)
             }
             Work::Answered(reply) => {
                 body::discard(&self.options, &head.headers, body).await;
@@ -167,7 +168,7 @@ impl Service {
         answer.unwrap_or_else(|_elapsed| too_late(timeout).reply(Family::Timestream))
     }
 
-    async fn write(&self, plan: &Plan, caller: &Caller, body: Body) -> Result<Reply, Fault> {
+    async fn write(&self, plan: &Plan, caller: &Arc<Caller>, body: Body) -> Result<Reply, Fault> {
         let timeout = self.options.request_timeout.0;
         let run = write::run(&self.app, caller, plan, body);
         tokio::time::timeout(timeout, run).await.unwrap_or_else(|_elapsed| Err(too_late(timeout)))

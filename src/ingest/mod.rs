@@ -319,7 +319,7 @@ const WORKSPACES_MAX: usize = 16;
 const KEPT_BYTES_MAX: usize = 4 << 20;
 
 /// What a client is told to wait before it tries again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Ingest {
     /// The way in for payloads of `shards` sections, at `durability` where a request asks for none.

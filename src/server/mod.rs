@@ -22,7 +22,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, watch};
 use tracing::{error, info};
 
-use crate::api::timestream::answers::Answers;
+use crate::api::answers::{Answers, KEYED_LIMITS, SDK_LIMITS};
 use crate::api::{App, EXPORTS_MAX, Mapping};
 use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::lsn::Lsn;
@@ -393,6 +393,7 @@ fn app(core: &Core) -> App {
     let options = core.ingest.options();
     let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     let status = Arc::new(ServerStatus::new(core));
+    let forgotten = || core.metrics.answers_forgotten.clone();
     App {
         ingest: core.ingest.clone(),
         engine: Arc::clone(&core.engine),
@@ -406,7 +407,8 @@ fn app(core: &Core) -> App {
             version_field: options.version_field().map(str::to_owned),
         },
         clock: Arc::clone(&core.clock),
-        answers: Arc::new(Answers::new(Arc::clone(&core.clock))),
+        answers: Arc::new(Answers::new(Arc::clone(&core.clock), SDK_LIMITS, forgotten())),
+        keyed: Arc::new(Answers::new(Arc::clone(&core.clock), KEYED_LIMITS, forgotten())),
         exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
     }
 }

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import sys
 import urllib.request
 
 from botocore.auth import SigV4Auth
@@ -129,6 +130,37 @@ def raw():
     same(send({**signed(body), "Content-Encoding": "gzip"}, body)[0], 200)
 
 
-for part in (scopes, clients, raw):
-    part()
+def regions(database):
+    """With `auth.region = "eu-west-1"`: what was signed for another region, or another service."""
+    home, service = "eu-west-1", "timestream"
+    client(URL).create_database(DatabaseName=database)
+    table = client(URL).create_table(DatabaseName=database, TableName="cpu")["Table"]
+    contains(table["Arn"], f":{home}:")
+    client(URL).write_records(DatabaseName=database, TableName="cpu", Records=[record()])
+    for region in ("us-east-1", "eu-west-10", "EU-WEST-1", "anything"):
+        foreign = client(URL, region=region)
+        for call, more in [
+            (foreign.list_databases, {}),
+            (foreign.describe_endpoints, {}),
+            (foreign.write_records, {"DatabaseName": database, "TableName": "cpu", "Records": [record("2")]}),
+            (foreign.delete_table, {"DatabaseName": database, "TableName": "cpu"}),
+        ]:
+            message = refused("InvalidSignatureException", 403, call, **more)["Error"]["Message"]
+            contains(message, f"scoped to a valid region, not '{region}'", f"'{home}'")
+    # The scope is refused for what it says, whether or not the signature is right.
+    status, name, message = send(changed(signed(), Authorization=(home, "us-east-1")), b"{}")
+    same((status, name), (403, "InvalidSignatureException"))
+    contains(message, "not 'us-east-1'")
+    for other in ("dynamodb", "Timestream", "timestream-write"):
+        status, name, message = send(signed(service=other), b"{}")
+        same((status, name), (403, "InvalidSignatureException"))
+        contains(message, f"scoped to correct service: '{service}'")
+    same(client(URL).describe_table(DatabaseName=database, TableName="cpu")["Table"]["TableStatus"], "ACTIVE")
+
+
+if len(sys.argv) > 2:
+    regions(sys.argv[2])
+else:
+    for part in (scopes, clients, raw):
+        part()
 print("signatures are verified")

@@ -2,6 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::Barrier;
+use std::thread;
 
 use serde_json::{Value, json};
 use tidegate::base::clock::{Clock as _, SystemClock};
@@ -62,6 +64,40 @@ fn a_request_whose_connection_broke_is_repeated_with_success() {
     let stands = server.client().get("/api/v1/export?db=db1&table=cpu").unwrap().text();
     let second = stands.lines().filter(|line| line.contains("\"version\":2"));
     assert_eq!((stands.lines().count(), second.count()), (20, 20), "one record a host:\n{stands}");
+}
+
+/// Repetitions over new connections while the first is executed; a second execution would refuse the first
+/// of the two records, and have another LSN.
+#[test]
+fn a_call_that_is_repeated_while_it_is_executed_is_executed_once() {
+    const EACH: usize = 6;
+    const ROUNDS: usize = 20;
+    let (_place, server) = with_table("");
+    for round in 0..ROUNDS {
+        let (host, id) = (format!("host-{round}"), format!("call-{round}"));
+        let records = [record(&host, 1, 1), record(&host, 2, 2)];
+        let body = json!({ "DatabaseName": "db1", "TableName": "cpu", "Records": records });
+        let body = body.to_string();
+        let barrier = Barrier::new(EACH);
+        let call = || {
+            let headers = [("X-Amz-Target", WRITE), ("amz-sdk-invocation-id", &*id)];
+            barrier.wait();
+            let reply = server.client().post("/", &headers, body.as_bytes());
+            let reply = reply.expect("it is answered");
+            (reply.status, reply.text(), reply.header("x-tidegate-lsn").map(str::to_owned))
+        };
+        let replies: Vec<_> = thread::scope(|scope| {
+            let all: Vec<_> = (0..EACH).map(|_| scope.spawn(call)).collect();
+            all.into_iter().map(|one| one.join().expect("it does not panic")).collect()
+        });
+        let (status, text, lsn) = &replies[0];
+        assert!(*status == 200 && lsn.is_some(), "round {round}: {text}");
+        assert!(replies.iter().all(|reply| *reply == replies[0]), "round {round}: {replies:?}");
+    }
+    let executed = server.metric("tidegate_ingest_records_total");
+    let repeated = server.metric("tidegate_api_repeated_writes_total");
+    let expected = [2 * ROUNDS, (EACH - 1) * ROUNDS].map(|count| count.to_string());
+    assert_eq!([executed.to_string(), repeated.to_string()], expected);
 }
 
 #[test]

@@ -27,9 +27,13 @@ pub fn of_table(region: &str, database: &str, table: &str) -> String {
 pub fn region_of(authorization: &str) -> Option<&str> {
     let (_, credential) = authorization.split_once("Credential=")?;
     let region = credential.split('/').nth(2)?;
-    let is_sane = (1..=REGION_BYTES_MAX).contains(&region.len())
-        && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    is_sane.then_some(region)
+    is_region(region).then_some(region)
+}
+
+/// Whether this may be the name of a region: letters, digits and dashes, up to 32.
+pub fn is_region(name: &str) -> bool {
+    (1..=REGION_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// What a name names, of whatever partition, region and account.

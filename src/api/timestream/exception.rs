@@ -175,7 +175,7 @@ impl From<&Fault> for Exception {
     fn from(fault: &Fault) -> Self {
         let code = match fault.kind {
             // A body that broke off, or is not what its encoding says.
-            Kind::Invalid | Kind::MediaType => Code::Serialization,
+            Kind::Invalid | Kind::MediaType | Kind::Unprocessable => Code::Serialization,
             Kind::Unauthorized => Code::MissingAuthenticationToken,
             Kind::Forbidden => Code::AccessDenied,
             Kind::NotFound => Code::ResourceNotFound,

@@ -7,7 +7,7 @@
 //! | `CreateDatabase` `DescribeDatabase` `ListDatabases` `UpdateDatabase` `DeleteDatabase` | the catalog's databases | [`databases`] |
 //! | `CreateTable` `DescribeTable` `ListTables` `UpdateTable` `DeleteTable` | its tables, which are strict | [`tables`] |
 //! | `TagResource` `UntagResource` `ListTagsForResource` | their labels | [`tags`] |
-//! | `WriteRecords` | records, durable and judged by the engine before the answer | [`write`](mod@write), [`answers`] |
+//! | `WriteRecords` | records, durable and judged by the engine before the answer | [`write`](mod@write) |
 //! | `CreateBatchLoadTask` `DescribeBatchLoadTask` `ListBatchLoadTasks` `ResumeBatchLoadTask` | refused: this gateway has none | |
 //!
 //! Beside them: [`exception`] (errors), [`arn`] (names of resources), [`page`] (lists in parts),
@@ -38,7 +38,6 @@ pub mod tables;
 pub mod settings;
 pub mod tags;
 pub mod write;
-pub mod answers;
 
 use std::sync::Arc;
 

@@ -18,7 +18,7 @@
 //! | must be signed | `host`, and each of [`MUST_BE_SIGNED`] that is there |
 //! | time | `x-amz-date`, at most [`SKEW_MAX`] from ours, of the same day as the scope |
 //! | service | the one that is asked |
-//! | region | any: clients have the one that their code was written for |
+//! | region | that of the setting `auth.region`; where there is none any: clients have the one that their code was written for |
 //!
 //! A session token is no secret of ours: it must be signed where it is there, and says nothing else.
 //!
@@ -72,6 +72,8 @@ pub struct Expected<'e> {
     pub secret: &'e str,
     /// The service that is asked.
     pub service: &'e str,
+    /// The region that is asked; empty is any.
+    pub region: &'e str,
     /// Now, ns since 1970.
     pub now_ns: i64,
 }
@@ -146,6 +148,12 @@ impl Claim {
             let service = expected.service;
             return refused(format!(
                 "Credential should be scoped to correct service: '{service}'."
+            ));
+        }
+        if !expected.region.is_empty() && self.region != expected.region {
+            let (found, region) = (&self.region, expected.region);
+            return refused(format!(
+                "Credential should be scoped to a valid region, not '{found}': use '{region}'."
             ));
         }
         let found = headers.get("x-amz-date").and_then(|time| time.to_str().ok());

@@ -197,3 +197,15 @@ fn an_access_key_is_somebody_so_others_are_kept_out_and_its_secret_is_never_show
         assert!(Keyring::load(&with_keys(wrong)).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn a_region_that_is_none_is_refused_at_the_start() {
+    let with = |region: &str| Options { region: region.to_owned(), ..Options::default() };
+    for good in ["", "eu-west-1", "us-gov-east-1"] {
+        assert!(Keyring::load(&with(good)).is_ok(), "{good}");
+    }
+    for wrong in [" ", "eu west", "eu-west-1/timestream", &"x".repeat(33)] {
+        let refused = Keyring::load(&with(wrong));
+        assert!(matches!(refused, Err(AuthError::Region { .. })), "{wrong}");
+    }
+}

@@ -30,20 +30,22 @@ impl Request<'_> {
     ///
     /// [`Invalid`] for the first record that breaks a rule: nothing of the request is to be taken.
     pub fn records(&self) -> Result<Vec<Record<'_>>, Invalid> {
-        let each = self.records.iter().enumerate();
-        each.map(|(index, (json, own))| {
+        let mut all: Vec<Record<'_>> = Vec::with_capacity(self.records.len());
+        for (index, (json, own)) in self.records.iter().enumerate() {
             let origin = Origin { number: index as u64, text: json.as_bytes() };
-            self.record(own, origin).map_err(|wrong| wrong.of(index))
-        })
-        .collect()
+            let record = self.record(own, origin, all.last());
+            all.push(record.map_err(|wrong| wrong.of(index))?);
+        }
+        Ok(all)
     }
 
     fn record<'r>(
         &'r self,
         own: &'r Attributes<'r>,
         origin: Origin<'r>,
+        before: Option<&Record<'_>>,
     ) -> Result<Record<'r>, Wrong> {
-        let merged = Merged { own, common: &self.common };
+        let merged = Merged { own, common: &self.common, before };
         let measure_name = text(merged.text(|from| from.measure_name.as_ref()));
         if measure_name.is_empty() {
             return Err(Wrong::new("Measure name is required for a record.", "MeasureName", ""));
@@ -66,12 +68,15 @@ impl Request<'_> {
 }
 
 /// A record above what all records share.
-struct Merged<'r> {
+struct Merged<'r, 'b> {
     own: &'r Attributes<'r>,
     common: &'r Attributes<'r>,
+    /// The record before it. Names that are the same as there are unique as there, which is cheaper to
+    /// find out than that they are unique.
+    before: Option<&'b Record<'b>>,
 }
 
-impl<'r> Merged<'r> {
+impl<'r> Merged<'r, '_> {
     fn text(
         &self,
         member: impl Fn(&'r Attributes<'r>) -> Option<&'r Text<'r>>,
@@ -80,16 +85,21 @@ impl<'r> Merged<'r> {
     }
 
     fn dimensions(&self) -> Result<Vec<Dimension<'r>>, Wrong> {
-        let lists = [&self.common.dimensions, &self.own.dimensions];
-        let all = lists.into_iter().flatten().flat_map(|list| &list.items);
-        let all = all.map(|Object(named)| Dimension {
-            name: text(named.name.as_ref()),
-            value: text(named.value.as_ref()),
-        });
-        let all: Vec<_> = all.collect();
+        let lists = [self.common.dimensions(), self.own.dimensions()];
+        let mut all = Vec::with_capacity(lists.iter().map(|list| list.len()).sum());
+        for list in lists {
+            all.extend(list.iter().map(|Object(named)| Dimension {
+                name: text(named.name.as_ref()),
+                value: text(named.value.as_ref()),
+            }));
+        }
         if all.is_empty() {
             let rule = "At least one dimension is required for a record.";
             return Err(Wrong::new(rule, "Dimensions", ""));
+        }
+        let before = self.before.map_or(&[][..], |before| &before.dimensions);
+        if all.iter().map(|named| named.name).eq(before.iter().map(|named| named.name)) {
+            return Ok(all);
         }
         match twice(all.iter().map(|dimension| dimension.name)) {
             None => Ok(all),
@@ -107,7 +117,10 @@ impl<'r> Merged<'r> {
         let lists = [self.own.values(), self.common.values()];
         let values = lists.into_iter().find(|list| !list.is_empty());
         match (type_name, value, values) {
-            ("MULTI", None, Some(values)) => Ok((MeasureKind::Multi, several(values, unit_ns)?)),
+            ("MULTI", None, Some(values)) => {
+                let before = self.before.map_or(&[][..], |before| &before.attributes);
+                Ok((MeasureKind::Multi, several(values, unit_ns, before)?))
+            }
             ("MULTI", None, None) => {
                 let rule = "MeasureValues are required for a record of type MULTI.";
                 Err(Wrong::new(rule, "MeasureValues", ""))
@@ -146,13 +159,17 @@ impl<'r> Merged<'r> {
 fn several<'r>(
     values: &'r [Object<MeasureValue<'r>>],
     unit_ns: i64,
+    before: &[Attribute<'_>],
 ) -> Result<Vec<Attribute<'r>>, Wrong> {
-    let each = values.iter().map(|Object(named)| {
+    let mut all = Vec::with_capacity(values.len());
+    for Object(named) in values {
         let type_name = text(named.value_type.as_ref());
         let value = scalar(text(named.value.as_ref()), type_name, unit_ns, "MeasureValues")?;
-        Ok(Attribute { name: text(named.name.as_ref()), value })
-    });
-    let all = each.collect::<Result<Vec<_>, Wrong>>()?;
+        all.push(Attribute { name: text(named.name.as_ref()), value });
+    }
+    if all.iter().map(|named| named.name).eq(before.iter().map(|named| named.name)) {
+        return Ok(all);
+    }
     match twice(all.iter().map(|attribute| attribute.name)) {
         None => Ok(all),
         Some(name) => Err(Wrong::new(

@@ -4,6 +4,7 @@
 //! | file | does |
 //! |---|---|
 //! | [`shape`] | JSON to the members of the request, borrowed from the body |
+//! | [`usual`] | the same in one pass, for the form that SDKs write |
 //! | [`merge`] | `CommonAttributes` and a record to one [`crate::record::Record`] |
 //! | [`object`] | structures that are objects only |
 //! | [`coral`] | violated constraints in the words that clients of Timestream know |
@@ -28,6 +29,7 @@
 pub mod coral;
 pub mod object;
 pub mod shape;
+mod usual;
 mod merge;
 #[cfg(test)]
 mod tests;

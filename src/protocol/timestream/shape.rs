@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::coral::Violations;
 use super::object::{List, Object};
-use super::{Invalid, Malformed};
+use super::{Invalid, Malformed, usual};
 use crate::record::limits::{ATTRIBUTES_MAX, DIMENSIONS_MAX, RECORDS_PER_REQUEST_MAX};
 
 /// Longest measure value in characters. Source: Timestream API, `StringValue2048`.
@@ -25,7 +25,7 @@ const MEASURE_TYPES: [&str; 6] = ["DOUBLE", "BIGINT", "VARCHAR", "BOOLEAN", "TIM
 const TIME_UNITS: [&str; 4] = ["MILLISECONDS", "SECONDS", "MICROSECONDS", "NANOSECONDS"];
 
 /// A text, borrowed from the body unless something in it was escaped.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
@@ -62,7 +62,7 @@ pub struct Request<'a> {
 }
 
 /// The members of a record, or of `CommonAttributes`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Attributes<'a> {
     #[serde(borrow, default)]
@@ -84,7 +84,7 @@ pub(super) struct Attributes<'a> {
 }
 
 /// A dimension; both texts are there once the constraints were checked.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Dimension<'a> {
     #[serde(borrow, default)]
@@ -92,11 +92,11 @@ pub(super) struct Dimension<'a> {
     #[serde(borrow, default)]
     pub(super) value: Option<Text<'a>>,
     #[serde(rename = "DimensionValueType", borrow, default)]
-    value_type: Option<Text<'a>>,
+    pub(super) value_type: Option<Text<'a>>,
 }
 
 /// One of several values; all three are there once the constraints were checked.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct MeasureValue<'a> {
     #[serde(borrow, default)]
@@ -128,38 +128,66 @@ pub(super) fn text<'t>(text: Option<&'t Text<'_>>) -> &'t str {
     text.map_or("", |text| &text.0)
 }
 
+/// A body's members, before anything but their types was looked at.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Parsed<'a> {
+    pub(super) database: Option<Text<'a>>,
+    pub(super) table: Option<Text<'a>>,
+    pub(super) common: Attributes<'a>,
+    pub(super) records: Vec<(&'a str, Attributes<'a>)>,
+    /// How many records there are; no more than are taken were kept.
+    pub(super) count: usize,
+}
+
 /// Reads a body.
 ///
 /// # Errors
 ///
 /// [`Problem`]: nothing of it is to be taken.
 pub fn read(body: &[u8]) -> Result<Request<'_>, Problem> {
+    let parsed = match usual::read(body) {
+        Some(parsed) => parsed,
+        None => general(body)?,
+    };
+    parsed.checked()
+}
+
+/// Reads a body in any form that it may have.
+pub(super) fn general(body: &[u8]) -> Result<Parsed<'_>, Problem> {
     let Object(envelope): Object<Envelope<'_>> =
         serde_json::from_slice(body).map_err(|error| malformed(&"the body", &error))?;
-    let mut violations = Violations::default();
     let common = match envelope.common_attributes {
         None => Attributes::default(),
         Some(raw) => attributes(&"CommonAttributes", raw)?,
     };
-    common.check(&"commonAttributes", &mut violations);
     let raws = envelope.records.unwrap_or_default();
-    count(raws.count, &mut violations);
     let mut records = Vec::with_capacity(raws.items.len());
     for (index, raw) in raws.items.iter().enumerate() {
-        let record = attributes(&format_args!("record {index}"), raw)?;
-        record.check(&Member("records", index), &mut violations);
-        records.push((raw.get(), record));
+        records.push((raw.get(), attributes(&format_args!("record {index}"), raw)?));
     }
-    for (path, name) in
-        [("databaseName", &envelope.database_name), ("tableName", &envelope.table_name)]
-    {
-        if name.is_none() {
-            violations.required(path);
+    let (database, table) = (envelope.database_name, envelope.table_name);
+    Ok(Parsed { database, table, common, records, count: raws.count })
+}
+
+impl<'a> Parsed<'a> {
+    /// The request, if every member is within its constraints.
+    fn checked(self) -> Result<Request<'a>, Problem> {
+        let Self { database, table, common, records, count: found } = self;
+        let mut violations = Violations::default();
+        common.check(&"commonAttributes", &mut violations);
+        count(found, &mut violations);
+        for (index, (_, record)) in records.iter().enumerate() {
+            record.check(&Member("records", index), &mut violations);
         }
+        for (path, name) in [("databaseName", &database), ("tableName", &table)] {
+            if name.is_none() {
+                violations.required(path);
+            }
+        }
+        violations.finish().map_err(|problem| Problem::Invalid(Invalid { problem }))?;
+        let (database, table) = (database.unwrap_or_default(), table.unwrap_or_default());
+        Ok(Request { database, table, common, records })
     }
-    violations.finish().map_err(|problem| Problem::Invalid(Invalid { problem }))?;
-    let database = envelope.database_name.unwrap_or_default();
-    Ok(Request { database, table: envelope.table_name.unwrap_or_default(), common, records })
 }
 
 fn attributes<'a>(what: &dyn Display, raw: &'a RawValue) -> Result<Attributes<'a>, Problem> {
@@ -196,6 +224,11 @@ impl Display for Of<'_> {
 }
 
 impl<'a> Attributes<'a> {
+    /// The dimensions; none where there are none.
+    pub(super) fn dimensions(&self) -> &[Object<Dimension<'a>>] {
+        self.dimensions.as_ref().map_or(&[], |dimensions| &dimensions.items)
+    }
+
     /// The several values; none where there are none.
     pub(super) fn values(&self) -> &[Object<MeasureValue<'a>>] {
         self.measure_values.as_ref().map_or(&[], |values| &values.items)

@@ -1,6 +1,7 @@
 //! Each rule of a request, in the order in which they are looked at.
 
 use super::shape::{self, Problem};
+use super::usual;
 use crate::record::{MeasureKind, Value};
 
 /// A request of one record with these members, beside these that all share.
@@ -245,4 +246,83 @@ fn a_list_beyond_its_bound_is_counted_and_not_kept() {
         shape::read(body.as_bytes()).unwrap().records.first().unwrap().1.values().len()
     };
     assert_eq!((read(1025), read(1026), read(100_000)), (1025, 1025, 1025));
+}
+
+/// Bodies as SDKs write them, in both ways of setting blanks.
+fn usual_bodies() -> Vec<String> {
+    let multi = r#""Dimensions":[{"Name":"h","Value":"1","DimensionValueType":"VARCHAR"},{"Name":"r","Value":"e\u00e9\"\\"}],"MeasureName":"cpu","MeasureValueType":"MULTI","MeasureValues":[{"Name":"a","Value":"1.25","Type":"DOUBLE"},{"Name":"b","Value":"café ☃ and more","Type":"VARCHAR"}],"Time":"1700000000000","TimeUnit":"MILLISECONDS","Version":12"#;
+    let both = format!(
+        r#"{{"Records":[{{{FULL}}},{{{multi}}},{{{FULL},"Version":0}}],"TableName":"t1","DatabaseName":"db1"}}"#
+    );
+    let of_python = both.replace(r#"":"#, r#"": "#).replace(',', ", ");
+    vec![request(multi, FULL), request(FULL, multi), both, of_python]
+}
+
+#[test]
+fn what_sdks_write_is_read_in_one_pass_and_what_is_unusual_is_left_to_the_general_reader() {
+    for body in usual_bodies() {
+        let read = usual::read(body.as_bytes()).expect("it is in the usual form");
+        assert_eq!(Ok(read), shape::general(body.as_bytes()), "{body}");
+    }
+    let with = |member: &str| request("\"Version\":1", &format!("{FULL},{member}"));
+    let unusual = [
+        request("", FULL),
+        with(r#""Future":1"#),
+        with(r#""Version":null"#),
+        with(r#""Version":01"#),
+        with(r#""Version":1.0"#),
+        with(r#""Version":"#),
+        with(r#""Version":-1"#),
+        with(r#""Version":9223372036854775808"#),
+        with(FULL),
+        with(""),
+        format!("{}x", with(r#""Version":1"#)),
+        request(FULL, &FULL.replace("cpu", "c\npu")),
+        request(FULL, &FULL.replace("cpu", r"c\npu\x")),
+        request(FULL, &FULL.replace("cpu", r"c\ud800pu")),
+    ];
+    for body in unusual {
+        assert_eq!(usual::read(body.as_bytes()), None, "{body}");
+    }
+}
+
+/// Changes, drops and doubles bytes anywhere: whatever the one pass takes, the general reader takes for
+/// the same, so that no body means something else for the way it was read.
+#[expect(clippy::indexing_slicing, reason = "places are chosen within what they are places of")]
+#[test]
+fn what_is_read_in_one_pass_reads_the_same_in_general() {
+    let mut state = 0x7469_6465_6761_7465_u64;
+    let mut below = |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % bound as u64).unwrap()
+    };
+    let bodies = usual_bodies();
+    let alphabet = b"{}[]:,\"\\ \n\x00\x1f0123456789-+.eEnulltruefNameValueTypeu\xc3\xa9";
+    let (mut taken, mut left) = (0, 0);
+    for _ in 0..60_000 {
+        let mut body = bodies[below(bodies.len())].clone().into_bytes();
+        for _ in 0..=below(3) {
+            let at = below(body.len());
+            match below(4) {
+                0 => body[at] = alphabet[below(alphabet.len())],
+                1 => body.insert(at, alphabet[below(alphabet.len())]),
+                2 => drop(body.remove(at)),
+                _ => {
+                    let piece = body[at..(at + below(40)).min(body.len())].to_vec();
+                    let to = below(body.len());
+                    body.splice(to..to, piece);
+                }
+            }
+        }
+        match usual::read(&body) {
+            None => left += 1,
+            Some(read) => {
+                taken += 1;
+                assert_eq!(Ok(read), shape::general(&body), "{}", String::from_utf8_lossy(&body));
+            }
+        }
+    }
+    assert!(taken > 3_000 && left > 3_000, "{taken} taken, {left} left to the general reader");
 }

@@ -67,7 +67,7 @@ impl Case {
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
         let claim = Claim::of(&head.headers)?.expect("it is signed");
-        let expected = Expected { secret: SECRET, service: self.service, now_ns };
+        let expected = Expected { secret: SECRET, service: self.service, region: "", now_ns };
         claim.verify(&head, &Sha256::digest(&self.body).into(), &expected)
     }
 
