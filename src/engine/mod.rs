@@ -81,6 +81,15 @@ pub trait TableEngine: Debug + Send + Sync {
     /// holds it.
     fn relieve(&self);
 
+    /// Whether [`Self::scan`] can show anything, asked before somebody begins an answer with it.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Elsewhere`].
+    fn readable(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// Shows the records of a table that were measured from `range.from_ns` to before
     /// `range.to_ns`, in order of time and, at one time, of series; one visible row a key, as they
     /// stood at one moment after the call. Ends early when `each` breaks.

@@ -8,8 +8,8 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
@@ -25,7 +25,7 @@ use sdk::types::{
     MagneticStoreWriteProperties, PartitionKey, PartitionKeyEnforcementLevel, PartitionKeyType,
     RetentionProperties, Schema,
 };
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::OnceCell;
 
 use super::Options;
@@ -58,6 +58,8 @@ pub(super) enum Failure {
     Invalid(String),
     /// There is no such table or database.
     Missing(String),
+    /// There can be none of that name or with those settings.
+    Unmakable(String),
     /// The upstream is away, slow, or takes no more for now.
     Busy(String),
     /// An operator must act: credentials, permissions, quotas, region.
@@ -70,9 +72,11 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(records) => write!(f, "{} records refused", records.len()),
-            Self::Invalid(what) | Self::Missing(what) | Self::Busy(what) | Self::Operator(what) => {
-                f.write_str(what)
-            }
+            Self::Invalid(what)
+            | Self::Missing(what)
+            | Self::Unmakable(what)
+            | Self::Busy(what)
+            | Self::Operator(what) => f.write_str(what),
             Self::Stopping => f.write_str("the server stops"),
         }
     }
@@ -82,7 +86,9 @@ impl fmt::Display for Failure {
 #[derive(Debug)]
 pub(super) struct Upstream {
     /// One thread drives all sockets; a call runs on the thread that waits for it.
-    runtime: Option<Runtime>,
+    handle: Handle,
+    /// Taken by the end. Locked alone, and for no longer.
+    runtime: Mutex<Option<Runtime>>,
     options: Options,
     /// The secret of the access key in the settings.
     secret: Option<String>,
@@ -134,7 +140,8 @@ impl Upstream {
             .enable_all()
             .build()?;
         Ok(Self {
-            runtime: Some(runtime),
+            handle: runtime.handle().clone(),
+            runtime: Mutex::new(Some(runtime)),
             options: options.clone(),
             secret,
             client: OnceCell::new(),
@@ -170,7 +177,8 @@ impl Upstream {
         })
     }
 
-    /// Makes the table, and its database where there is none.
+    /// Makes the table, and its database where there is none. Two shards may make it at once: the second
+    /// hears that it is there.
     pub(super) fn create(&self, table: &Table, settings: &TableSettings) -> Result<(), Failure> {
         self.run(async {
             let client = self.client().await?;
@@ -200,16 +208,16 @@ impl Upstream {
     }
 
     /// Ends the runtime. Nothing may be asked afterwards.
-    pub(super) fn close(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
+    pub(super) fn close(&self) {
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(runtime) = runtime {
             runtime.shutdown_background();
         }
     }
 
     /// Runs a call on this thread, until its end or the server's.
     fn run<T>(&self, call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        let runtime = self.runtime.as_ref().ok_or(Failure::Stopping)?;
-        runtime.block_on(async {
+        self.handle.block_on(async {
             tokio::select! {
                 done = call => done,
                 () = self.stopped() => Err(Failure::Stopping),
@@ -284,7 +292,13 @@ fn refused<R>(error: &SdkError<WriteRecordsError, R>) -> Option<Failure> {
         reason: record.reason().unwrap_or_default().to_owned(),
         existing_version: record.existing_version(),
     });
-    Some(Failure::Refused(records.collect()))
+    let records: Vec<Refused> = records.collect();
+    // Who refuses and names nobody has it asked record by record, as for a request that is wrong.
+    Some(if records.is_empty() {
+        Failure::Invalid(rejected.to_string())
+    } else {
+        Failure::Refused(records)
+    })
 }
 
 /// What exists already needs no making.
@@ -296,7 +310,10 @@ where
     match made {
         Ok(_) => Ok(()),
         Err(error) if error.code() == Some("ConflictException") => Ok(()),
-        Err(error) => Err(failure(&error)),
+        Err(error) => match failure(&error) {
+            Failure::Invalid(words) => Err(Failure::Unmakable(words)),
+            other => Err(other),
+        },
     }
 }
 

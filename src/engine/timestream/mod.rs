@@ -43,7 +43,7 @@
 //! | 200 | stored |
 //! | 419 | the records it names are rejected, the others stored |
 //! | 400 `ValidationException` | the request is halved until the guilty records stand alone; those are rejected |
-//! | 404 | database and table are made, with the catalog's settings, and the request is sent again |
+//! | 404 | database and table are made, with the catalog's settings, and the request is sent again; where they can never be made, its records are rejected |
 //! | 429, 5xx, timeout, no connection | sent again for ever, pauses doubled up to a bound, with jitter |
 //! | 403 and what is not listed | the same, slowly: an operator must act; `/health` says so |
 //!
@@ -69,9 +69,7 @@ mod verdict;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-
-use foldhash::fast::RandomState;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
@@ -110,12 +108,11 @@ pub struct Parts {
 #[derive(Debug)]
 pub struct Timestream {
     parts: Parts,
-    upstream: RwLock<Upstream>,
+    upstream: Upstream,
     marks: Marks,
     journal: Journal,
     trouble: Trouble,
-    /// How often each table was made upstream. Locked while one is.
-    made: Mutex<HashMap<TableId, u64, RandomState>>,
+    /// Locked alone, and for no longer than a sum takes.
     metered: Mutex<Metered>,
     /// Relaxed: a count, which orders nothing.
     saved_bytes: AtomicU64,
@@ -146,11 +143,10 @@ impl Timestream {
         let trouble = Trouble::new(shards, Arc::clone(&parts.clock), Arc::clone(&parts.stopping));
         Ok(Self {
             parts,
-            upstream: RwLock::new(upstream),
+            upstream,
             marks,
             journal,
             trouble,
-            made: Mutex::default(),
             metered: Mutex::default(),
             saved_bytes: AtomicU64::new(0),
         })
@@ -168,16 +164,22 @@ impl Timestream {
         match self.ask(part)? {
             Ok(()) => self.answered(shard, part, Vec::new(), outcomes),
             Err(Failure::Refused(refused)) => {
-                let each = refused.into_iter().filter_map(|refused| {
-                    let (_, version) = part.keys.get(refused.index)?;
-                    Some((refused.index, verdict::rejection(&refused, *version)))
+                // One that is none of these would otherwise be taken for stored.
+                if let Some(one) = refused.iter().find(|one| one.index >= part.keys.len()) {
+                    let what = format!("record {} of {} is refused", one.index, part.keys.len());
+                    return Err(self.failed(shard, &Failure::Operator(what)));
+                }
+                let each = refused.into_iter().map(|refused| {
+                    let (_, version) = part.keys[refused.index];
+                    (refused.index, verdict::rejection(&refused, version))
                 });
                 self.answered(shard, part, each.collect(), outcomes);
             }
             Err(Failure::Invalid(message)) if part.keys.len() == 1 => {
-                let reason = Reason::InvalidValue;
-                let rejection = Rejection { reason, message, existing_version: None };
-                self.answered(shard, part, vec![(0, rejection)], outcomes);
+                self.refuse(shard, part, (Reason::InvalidValue, message), outcomes);
+            }
+            Err(Failure::Unmakable(message)) => {
+                self.refuse(shard, part, (Reason::TableNotFound, message), outcomes);
             }
             Err(Failure::Invalid(_)) => {
                 let (first, second) = part.halves();
@@ -192,13 +194,11 @@ impl Timestream {
 
     /// Asks the upstream, which makes the table where it has none.
     fn ask(&self, part: &Part<'_>) -> Result<Result<(), Failure>, EngineError> {
-        let upstream = self.upstream.read().unwrap_or_else(PoisonError::into_inner);
         let encoded = encode::encode(&part.request)?;
         let saved = encoded.saved_bytes;
-        let before = self.made().get(&part.table.id).copied();
-        let answer = match upstream.write(part.table, encoded.clone()) {
-            Err(Failure::Missing(_)) => match self.make(&upstream, part.table, before) {
-                Ok(()) => upstream.write(part.table, encoded),
+        let answer = match self.upstream.write(part.table, encoded.clone()) {
+            Err(Failure::Missing(_)) => match self.make(part.table) {
+                Ok(()) => self.upstream.write(part.table, encoded),
                 Err(failure) => Err(failure),
             },
             answer => answer,
@@ -211,21 +211,10 @@ impl Timestream {
         Ok(answer)
     }
 
-    /// Makes a table, unless another shard has done so since `before`.
-    fn make(&self, upstream: &Upstream, table: &Table, before: Option<u64>) -> Result<(), Failure> {
-        let mut made = self.made();
-        if made.get(&table.id).copied() != before {
-            return Ok(());
-        }
-        upstream.create(table, &table.settings())?;
-        *made.entry(table.id).or_default() += 1;
+    fn make(&self, table: &Table) -> Result<(), Failure> {
+        self.upstream.create(table, &table.settings())?;
         tracing::info!(database = %table.database, table = %table.name, "made upstream");
         Ok(())
-    }
-
-    fn made(&self) -> std::sync::MutexGuard<'_, HashMap<TableId, u64, RandomState>> {
-        // A panic leaves a map of counts whole.
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes what became of each record of a part.
@@ -249,6 +238,19 @@ impl Timestream {
         }
     }
 
+    /// Rejects all records of a part for one reason.
+    fn refuse(
+        &self,
+        shard: ShardId,
+        part: &Part<'_>,
+        (reason, message): (Reason, String),
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let rejection = Rejection { reason, message, existing_version: None };
+        let all = (0..part.keys.len()).map(|at| (at, rejection.clone()));
+        self.answered(shard, part, all.collect(), outcomes);
+    }
+
     /// A rejection, unless it is known to be of a record that was stored before a crash.
     fn judged(&self, key: &(Key, i64), mut rejection: Rejection) -> Outcome {
         if rejection.reason == Reason::VersionLower && !self.is_replayed() {
@@ -261,8 +263,7 @@ impl Timestream {
     }
 
     fn failed(&self, shard: ShardId, failure: &Failure) -> EngineError {
-        let upstream = self.upstream.read().unwrap_or_else(PoisonError::into_inner);
-        let what = format!("{}: {failure}", upstream.place());
+        let what = format!("{}: {failure}", self.upstream.place());
         self.trouble.met(shard, failure, &what);
         EngineError::Busy { what }
     }
@@ -334,14 +335,17 @@ impl TableEngine for Timestream {
 
     fn relieve(&self) {}
 
+    fn readable(&self) -> Result<(), EngineError> {
+        Err(EngineError::Elsewhere { place: self.upstream.place().to_owned() })
+    }
+
     fn scan(
         &self,
         _table: TableId,
         _range: TimeRange,
         _each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
-        let upstream = self.upstream.read().unwrap_or_else(PoisonError::into_inner);
-        Err(EngineError::Elsewhere { place: upstream.place().to_owned() })
+        self.readable()
     }
 
     fn groups(&self) -> bool {
@@ -349,11 +353,10 @@ impl TableEngine for Timestream {
     }
 
     fn state(&self) -> EngineState {
-        let upstream = self.upstream.read().unwrap_or_else(PoisonError::into_inner);
         let figures = UpstreamFigures {
-            place: upstream.place().to_owned(),
+            place: self.upstream.place().to_owned(),
             metered: *self.metered.lock().unwrap_or_else(PoisonError::into_inner),
-            sent_bytes: upstream.sent_bytes(),
+            sent_bytes: self.upstream.sent_bytes(),
             saved_bytes: self.saved_bytes.load(Ordering::Relaxed),
         };
         EngineState {
@@ -364,6 +367,6 @@ impl TableEngine for Timestream {
     }
 
     fn close(&self) {
-        self.upstream.write().unwrap_or_else(PoisonError::into_inner).close();
+        self.upstream.close();
     }
 }

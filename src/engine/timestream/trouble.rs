@@ -53,9 +53,7 @@ impl Trouble {
         self.note(what);
         let streak = self.streaks[usize::from(shard.0)].fetch_add(1, Ordering::Relaxed);
         let (min, max) = match failure {
-            Failure::Operator(_) | Failure::Invalid(_) | Failure::Missing(_) => {
-                (OPERATOR_PAUSE_MIN, OPERATOR_PAUSE_MAX)
-            }
+            Failure::Operator(_) | Failure::Missing(_) => (OPERATOR_PAUSE_MIN, OPERATOR_PAUSE_MAX),
             _ => (BUSY_PAUSE_MIN, BUSY_PAUSE_MAX),
         };
         self.rest(jittered(longest(min, max, streak)));
