@@ -101,6 +101,17 @@ impl Fleet {
 
     /// One payload with one record a host at step `step`.
     fn payload(&mut self, table: TableId, step: i64, version: i64) -> Vec<u8> {
+        self.payload_of(table, step, version, &FIELDS)
+    }
+
+    /// The same with the first of the fields only, those of `names`.
+    fn payload_of(
+        &mut self,
+        table: TableId,
+        step: i64,
+        version: i64,
+        names: &[&'static str],
+    ) -> Vec<u8> {
         let mut builder = PayloadBuilder::new(1);
         builder.start(START_NS + step * STEP_NS);
         for host in 0..HOSTS {
@@ -116,7 +127,7 @@ impl Fleet {
                     .zip(&self.tags[host])
                     .map(|(name, value)| Dimension { name, value })
                     .collect(),
-                attributes: FIELDS
+                attributes: names
                     .iter()
                     .zip(self.fields[host])
                     .map(|(name, value)| Attribute { name, value: Value::Bigint(value) })
@@ -174,7 +185,7 @@ impl Measurement for CpuTime {
 }
 
 struct Bench {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     engine: Embedded,
     table: TableId,
 }
@@ -182,16 +193,44 @@ struct Bench {
 impl Bench {
     fn new(memory: Bytes) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let catalog = Arc::new(Catalog::open(dir.path()).unwrap());
+        let catalog = Catalog::open(dir.path()).unwrap();
         let table = catalog.create("d", "cpu", &TableSettings::default()).unwrap().id;
+        let engine = Self::open(&dir, catalog, memory, Options::default().cache_bytes_max);
+        Self { dir, engine, table }
+    }
+
+    fn open(dir: &tempfile::TempDir, catalog: Catalog, memory: Bytes, cache: Bytes) -> Embedded {
         let options = Options {
             dir: dir.path().to_owned(),
             memory_bytes_max: memory,
             flush_bytes: Bytes(memory.0 / 4 * 3),
+            cache_bytes_max: cache,
             ..Options::default()
         };
-        let engine = Embedded::open(options, 1, catalog, SystemClock::shared()).unwrap();
-        Self { _dir: dir, engine, table }
+        Embedded::open(options, 1, Arc::new(catalog), SystemClock::shared()).unwrap()
+    }
+
+    /// Starts the engine anew, with everything in files, and this cache.
+    fn restarted(self, cache: Bytes) -> Self {
+        let Self { dir, engine, table } = self;
+        engine.flush().unwrap();
+        drop(engine);
+        let catalog = Catalog::open(dir.path()).unwrap();
+        let engine = Self::open(&dir, catalog, Bytes::mib(4096), cache);
+        Self { dir, engine, table }
+    }
+
+    /// Writes frames whose records meet rows in files, and prints how fast.
+    fn late(&self, what: &str, lsn: &mut u64, frames: &[Vec<u8>]) {
+        let begin = CpuTime.start();
+        for frame in frames {
+            *lsn += 1;
+            self.write(*lsn, frame);
+        }
+        let took = CpuTime.end(begin);
+        #[expect(clippy::cast_precision_loss, reason = "a ratio to read")]
+        let records = (frames.len() * HOSTS) as f64;
+        eprintln!("{what}: {:.0} records/s", records / took.as_secs_f64());
     }
 
     fn write(&self, lsn: u64, bytes: &[u8]) {
@@ -270,8 +309,13 @@ fn sizes() {
     let steps = 500;
     let bench = Bench::new(Bytes::mib(4096));
     let mut fleet = Fleet::new();
+    let mut again = Vec::new();
     for step in 0..steps {
-        bench.write(u64::try_from(step).unwrap() + 1, &fleet.payload(bench.table, step, 1));
+        let frame = fleet.payload(bench.table, step, 1);
+        bench.write(u64::try_from(step).unwrap() + 1, &frame);
+        if step % 100 == 50 {
+            again.push(frame);
+        }
     }
     let state = bench.engine.state();
     #[expect(clippy::cast_precision_loss, reason = "a ratio to read")]
@@ -297,17 +341,15 @@ fn sizes() {
         per_second(values),
         per_second(values / 10 * 23)
     );
-    let begin = CpuTime.start();
-    let repeated = 5;
-    for step in 0..repeated {
-        bench.write(
-            u64::try_from(steps + step).unwrap() + 1,
-            &fleet.payload(bench.table, step * 100, 2),
-        );
-    }
-    let took = CpuTime.end(begin);
-    let records = u64::try_from(repeated).unwrap() * HOSTS as u64;
-    eprintln!("update what is in files: {:.0} records/s", ratio(records, 1) / took.as_secs_f64());
+    let mut lsn = u64::try_from(steps).unwrap();
+    let table = bench.table;
+    let mut frames = |fields: &[&'static str], first: i64| -> Vec<Vec<u8>> {
+        (0..5).map(|at| fleet.payload_of(table, first + at * 100, 2, fields)).collect()
+    };
+    bench.late("update what is in files", &mut lsn, &frames(&FIELDS, 0));
+    bench.late("… again, what was read is cached", &mut lsn, &frames(&FIELDS, 1));
+    bench.late("repeat what is in files", &mut lsn, &again);
+    bench.late("update one attribute of ten", &mut lsn, &frames(&FIELDS[..1], 70));
     let begin = CpuTime.start();
     let mut rows = 0_u64;
     bench
@@ -319,9 +361,59 @@ fn sizes() {
         .unwrap();
     let took = CpuTime.end(begin);
     eprintln!("scan: {rows} rows, {:.2} M rows/s", ratio(rows, 1) / took.as_secs_f64() / 1e6);
+    let bench = bench.restarted(Options::default().cache_bytes_max);
+    bench.late("update after a restart", &mut lsn, &frames(&FIELDS, 3));
+    let bench = bench.restarted(Bytes::mib(16));
+    bench.late("… with a cache of 16 MiB", &mut lsn, &frames(&FIELDS, 4));
+    bench.late("… one attribute of ten", &mut lsn, &frames(&FIELDS[..1], 75)[..1]);
+}
+
+/// Printed once: what a flush and a start cost where there are 10,000 files already. By the clock and
+/// not by CPU time: most of it is waiting for the disk.
+fn many_files() {
+    let bench = Bench::new(Bytes::mib(1024));
+    let clock = SystemClock::shared();
+    let record = |lsn: u64, days: std::ops::Range<i64>| {
+        let mut builder = PayloadBuilder::new(1);
+        builder.start(START_NS);
+        for day in days {
+            let attributes = vec![Attribute { name: "v", value: Value::Bigint(day) }];
+            let record = Record { measure_name: "cpu", attributes, ..Record::default() };
+            let ids = (builder.family(bench.table, &record).0, builder.layout(&record).0);
+            builder.push(ids, &record, START_NS - day * 86_400_000_000_000, 1);
+        }
+        let mut bytes = Vec::new();
+        builder.finish(&mut bytes);
+        bench.write(lsn, &bytes);
+    };
+    record(1, 0..10_000);
+    bench.engine.flush().unwrap();
+    let mut flushes: Vec<Duration> = (0..9)
+        .map(|at| {
+            record(
+                2 + at,
+                10_000 + i64::try_from(at).unwrap()..10_001 + i64::try_from(at).unwrap(),
+            );
+            let begin = clock.monotonic();
+            bench.engine.flush().unwrap();
+            clock.monotonic().saturating_sub(begin)
+        })
+        .collect();
+    flushes.sort();
+    let manifest = bench.dir.path().join("manifest.json").metadata().unwrap().len();
+    let files = bench.engine.state().files;
+    eprintln!("flush of one row beside {files} files: {:?}, manifest {manifest} bytes", flushes[4]);
+    let begin = clock.monotonic();
+    let bench = bench.restarted(Bytes::mib(256));
+    eprintln!("stop and start with {files} files: {:?}", clock.monotonic().saturating_sub(begin));
+    drop(bench);
 }
 
 fn main() {
+    if std::env::args().any(|arg| arg == "files") {
+        many_files();
+        return;
+    }
     let mut criterion = Criterion::default().with_measurement(CpuTime).configure_from_args();
     writes(&mut criterion);
     criterion.final_summary();

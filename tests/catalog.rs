@@ -43,11 +43,11 @@ fn check(catalog: &Catalog) {
 }
 
 #[test]
-fn a_catalog_of_format_1_opens_and_goes_on_in_format_2() {
+fn a_catalog_of_format_1_opens_and_goes_on_in_format_3() {
     let dir = copy();
     check(&Catalog::open(dir.path()).unwrap());
     let renewed = fs::read_to_string(dir.path().join(LOG)).unwrap();
-    assert!(renewed.starts_with(r#"da529710 {"op":"catalog","format":2}"#), "{renewed}");
+    assert!(renewed.starts_with(r#"c349a651 {"op":"catalog","format":3}"#), "{renewed}");
     let catalog = Catalog::open(dir.path()).unwrap();
     check(&catalog);
     catalog.delete_table("iot", "valve").unwrap();
@@ -75,6 +75,29 @@ fn a_catalog_of_format_1_that_is_damaged_is_refused_and_stays_as_it_is() {
     let error = Catalog::open(dir.path()).unwrap_err().to_string();
     assert!(error.contains("line 2:"), "{error}");
     assert_eq!(fs::read(dir.path().join(LOG)).unwrap(), bytes);
+}
+
+#[test]
+fn a_catalog_of_format_2_opens_and_goes_on_in_format_3() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/catalog-v2").join(LOG);
+    let dir = tempfile::tempdir().unwrap();
+    fs::copy(path, dir.path().join(LOG)).unwrap();
+    for _ in 0..2 {
+        let catalog = Catalog::open(dir.path()).unwrap();
+        let tables: Vec<_> =
+            catalog.tables().iter().map(|table| (table.id.0, table.name.to_string())).collect();
+        assert_eq!(tables, [(3, "valve".to_owned()), (4, "pump 1".to_owned())]);
+        let valve = catalog.get(TableId(3)).unwrap().settings();
+        assert_eq!((valve.profile, valve.retention.memory_hours), (Profile::Strict, 7));
+        assert_eq!((valve.created_ns, valve.updated_ns), (8, 10));
+        let deleted: Vec<_> = catalog.deleted_tables().iter().map(|table| table.id.0).collect();
+        assert_eq!(deleted, [1, 2]);
+        assert!(!catalog.has_database("implied") && !catalog.has_numbered(TableId(5)));
+        let plant = catalog.database("plant").unwrap().settings();
+        assert_eq!((plant.kms_key.as_deref(), plant.updated_ns), (Some("key"), 9));
+        let log = fs::read_to_string(dir.path().join(LOG)).unwrap();
+        assert!(log.lines().next().unwrap().ends_with(r#"{"op":"catalog","format":3}"#), "{log}");
+    }
 }
 
 /// A crash may have cut the last line of the old format too.

@@ -171,7 +171,50 @@ fn a_deleted_table_leaves_nothing() {
     let state = bed.engine.state();
     assert_eq!((state.files, state.memory_rows, parquet_files(bed.dir.path())), (0, 0, 0));
     bed.engine.flush().unwrap();
+    let folders = |bed: &Bed| std::fs::read_dir(bed.dir.path().join("d")).unwrap().count();
+    assert_eq!(folders(&bed), 0, "its folders go at once");
     bed.crash(1);
-    let folders = std::fs::read_dir(bed.dir.path().join("d")).unwrap().count();
-    assert_eq!(folders, 0, "the next start removes its folder");
+    assert_eq!(folders(&bed), 0, "and do not come back");
+}
+
+/// A folder stays while a scan reads its file, or while there is a file of somebody else in it.
+#[test]
+fn folders_go_when_nothing_is_left_in_them() {
+    let mut bed = Bed::new(1);
+    let table = expiring(&bed, 2);
+    let days = |bed: &Bed| {
+        let tables = std::fs::read_dir(bed.dir.path().join("d")).unwrap();
+        tables.map(|table| std::fs::read_dir(table.unwrap().path()).unwrap().count()).sum::<usize>()
+    };
+    for day in 0..3 {
+        bed.write(&[rec(table, 1, NOW - day * DAY / 2, 1)]);
+    }
+    bed.engine.flush().unwrap();
+    assert_eq!(days(&bed), 2);
+    let table_dir = std::fs::read_dir(bed.dir.path().join("d")).unwrap().next().unwrap();
+    let foreign = table_dir.unwrap().path().join("date=2024-10-03").join("mine.txt");
+    assert!(foreign.parent().unwrap().is_dir(), "the day of {NOW} is another");
+    let mut was_scanned = false;
+    bed.clock.advance(Duration::from_hours(24 + 25));
+    bed.engine
+        .scan(table, TimeRange::ALL, &mut |_| {
+            was_scanned = true;
+            bed.clock.advance(Duration::from_hours(24));
+            bed.engine.tidy().unwrap();
+            assert_eq!((bed.engine.state().files, days(&bed)), (0, 2), "a scan reads them");
+            std::ops::ControlFlow::Break(())
+        })
+        .unwrap();
+    assert!(was_scanned);
+    std::fs::write(&foreign, "text").unwrap();
+    bed.engine.tidy().unwrap();
+    assert_eq!(days(&bed), 1, "one has a file of somebody else");
+    assert!(foreign.is_file());
+    // The table goes on, in a folder made anew.
+    std::fs::remove_file(&foreign).unwrap();
+    std::fs::remove_dir_all(foreign.parent().unwrap().parent().unwrap()).unwrap();
+    let time_ns = NOW + 3 * DAY;
+    bed.write(&[rec(table, 1, time_ns, 1)]);
+    bed.engine.flush().unwrap();
+    assert_eq!(bed.rows(table).len(), 1);
 }

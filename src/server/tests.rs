@@ -56,7 +56,11 @@ fn copy_of(from: &Path, to: &Path) {
         if entry.path().is_dir() {
             copy_of(&entry.path(), &target);
         } else {
-            std::fs::copy(entry.path(), target).unwrap();
+            // A file that a thread replaces meanwhile is not there in any image of a kill either.
+            match std::fs::copy(entry.path(), target) {
+                Err(gone) if gone.kind() == std::io::ErrorKind::NotFound => {}
+                copied => drop(copied.unwrap()),
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 //! had, and of each file the bytes it had, when they were last synced. Files are told apart by their
 //! inodes, which it keeps open so that none is used again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -71,6 +71,8 @@ impl Disk {
             }
             FileStep::FolderSynced => {
                 self.names.insert(path.to_owned(), names_in(path));
+                // That a folder below was removed is durable now.
+                self.names.retain(|below, _| below.parent() != Some(path) || below.is_dir());
             }
             _ => {}
         }
@@ -79,9 +81,12 @@ impl Disk {
     /// What the next start finds.
     pub(crate) fn image(&self, loss: Loss, random: &mut Random) -> Files {
         let mut files = Files::new();
-        for folder in folders(&self.root) {
+        // Also folders that were removed, which a power cut may bring back.
+        let all: BTreeSet<PathBuf> =
+            folders(&self.root).into_iter().chain(self.names.keys().cloned()).collect();
+        for folder in all {
             let below = folder.strip_prefix(&self.root).unwrap();
-            let now = names_in(&folder);
+            let now = if folder.is_dir() { names_in(&folder) } else { Names::new() };
             let is_lost = match loss {
                 Loss::Nothing | Loss::Bytes => false,
                 Loss::All => true,

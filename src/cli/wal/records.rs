@@ -71,8 +71,8 @@ impl Names {
     /// What is wrong where records of a table have no name.
     pub(super) fn no_table(&self, id: TableId) -> Failure {
         Failure::failed(format!(
-            "the catalog in {} has no table {id}, and it keeps deleted ones too: catalog.log is \
-             missing or lost its end",
+            "the catalog in {} has no table {id}: catalog.log is missing or lost its end, or the table \
+             was deleted so long ago that its name is forgotten",
             self.dir.display()
         ))
     }

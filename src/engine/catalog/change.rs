@@ -280,6 +280,11 @@ impl Catalog {
         appended?;
         let executed = self.state.write().unwrap_or_else(PoisonError::into_inner).execute(entry);
         assert_eq!(executed, Ok(()), "what was decided can be executed, now and by a replay");
+        // The change is durable already, so that its caller hears of success; the next one hears that
+        // the log takes no more.
+        if let Err(error) = log.renew_if_large(&self.state()) {
+            tracing::error!(%error, "the catalog takes no change until a restart");
+        }
         Ok(())
     }
 }

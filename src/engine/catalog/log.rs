@@ -17,7 +17,10 @@ use crate::record::TableId;
 pub const FILE_NAME: &str = "catalog.log";
 
 /// The format that this code writes. It reads the ones before it.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
+
+/// Bytes below which a log is never written anew.
+const RENEW_BYTES_MIN: u64 = 1 << 20;
 
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +42,11 @@ pub(super) enum Entry {
     SetDatabase { database: Box<str>, settings: DatabaseSettings },
     /// A database's end.
     DeleteDatabase { database: Box<str> },
+    /// A table that is deleted.
+    Deleted { id: TableId, database: Box<str>, table: Box<str> },
+    /// Numbers of tables that are deleted, and nothing more is known of them: all up to this one that
+    /// no line before gives.
+    Forgotten { to: TableId },
 }
 
 /// The log, open for appending.
@@ -47,6 +55,8 @@ pub(super) struct Log {
     pub(super) file: File,
     /// Bytes of the lines that are synced.
     pub(super) length: u64,
+    /// Bytes at which it is written anew.
+    renew_at: u64,
     path: PathBuf,
     /// Thrown by the first sync that fails, and by a write that cannot be taken back.
     poison: Poison,
@@ -73,6 +83,10 @@ impl Log {
         file.read_to_end(&mut bytes).map_err(io("read"))?;
         let sound = sound_length(&bytes);
         let (state, format) = replay(&path, &bytes[..sound])?;
+        let unfinished = unfinished(&path);
+        if unfinished.exists() {
+            std::fs::remove_file(&unfinished).map_err(io("delete what was unfinished of"))?;
+        }
         if sound < bytes.len() {
             tracing::warn!(dropped_bytes = bytes.len() - sound, "torn catalog line dropped");
             file.set_len(sound as u64).map_err(io("cut the torn end of"))?;
@@ -91,7 +105,41 @@ impl Log {
             }
         }
         let length = file.metadata().map_err(io("measure"))?.len();
-        Ok((Self { file, length, path, poison: Poison::new() }, state))
+        // A log that was begun before logs were written anew is, at its first change.
+        let renew_at = RENEW_BYTES_MIN;
+        Ok((Self { file, length, renew_at, path, poison: Poison::new() }, state))
+    }
+
+    /// Writes the log anew as what it amounts to, if it has become large. A failure before the new log
+    /// has the name leaves the old one, and is tried again when that has doubled.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Io`], and from then on [`CatalogError::Poisoned`]: which of the two logs is
+    /// found after a restart is unknown. Both amount to `state`.
+    pub(super) fn renew_if_large(&mut self, state: &State) -> Result<(), CatalogError> {
+        if self.length < self.renew_at || self.poison.reason().is_some() {
+            return Ok(());
+        }
+        let mut bytes = header();
+        state.entries().iter().for_each(|entry| bytes.extend(line_of(entry)));
+        let unfinished = unfinished(&self.path);
+        let file = match write_beside(&unfinished, &bytes) {
+            Ok(file) => file,
+            Err(error) => {
+                tracing::warn!(%error, "the catalog's log could not be written anew; it grows on");
+                self.renew_at = self.length * 2;
+                return Ok(());
+            }
+        };
+        base::fs::publish(&unfinished, &self.path).map_err(|source| self.poisoned_by(source))?;
+        let (before, after) = (self.length, bytes.len() as u64);
+        tracing::info!(before, after, "the catalog's log was written anew");
+        self.file = file;
+        self.length = after;
+        self.renew_at = RENEW_BYTES_MIN.max(after * 2);
+        assert!(self.length < self.renew_at, "a new log is not written anew at once");
+        Ok(())
     }
 
     /// Appends an entry. It is durable on return.
@@ -124,6 +172,22 @@ impl Log {
     }
 }
 
+/// The name of a log that is being written anew.
+fn unfinished(path: &Path) -> PathBuf {
+    path.with_file_name(format!("{FILE_NAME}{}", base::fs::TEMPORARY_SUFFIX))
+}
+
+/// A file with these bytes, synced, open for appending.
+fn write_beside(path: &Path, bytes: &[u8]) -> std::io::Result<File> {
+    if path.exists() {
+        std::fs::remove_file(path)?;
+    }
+    let mut file = OpenOptions::new().read(true).append(true).create_new(true).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    Ok(file)
+}
+
 /// Reads the log in `dir` as it is; an empty state where there is none.
 pub(super) fn read_only(dir: &Path) -> Result<State, CatalogError> {
     let path = dir.join(FILE_NAME);
@@ -154,7 +218,7 @@ fn header() -> Vec<u8> {
     line_of(&Entry::Catalog { format: FORMAT })
 }
 
-/// A sound log of an older format in this one: every entry of format 1 means the same here.
+/// A sound log of an older format in this one: every entry of formats 1 and 2 means the same here.
 fn in_this_format(bytes: &[u8]) -> Vec<u8> {
     let first = bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| at + 1);
     [&header(), &bytes[first..]].concat()

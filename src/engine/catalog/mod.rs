@@ -10,7 +10,7 @@
 //! | [`log`] | the file |
 //! | [`change`] | the changes that there are |
 //!
-//! # `catalog.log`, version 2
+//! # `catalog.log`, version 3
 //!
 //! Append-only lines of text, so that an operator can read it and a crash can hurt the last line only:
 //!
@@ -31,10 +31,19 @@
 //! | `create_database` | `database`, `settings` | 2 |
 //! | `set_database` | `database`, `settings`: all settings of the database from now on | 2 |
 //! | `delete_database` | `database`, which has no tables any more | 2 |
+//! | `deleted` | `id`, `database`, `table`: a number that was given to a table that is deleted | 3 |
+//! | `forgotten` | `to`: every number up to it was given, and the tables of those that no line gives are deleted | 3 |
 //!
 //! A log is valid if and only if every line's checksum is right, the first says the format, tables
 //! are numbered 1, 2, 3 and so on, and every other entry is about what is there at that line. A log of
-//! version 1 is written anew as version 2 when it is opened, in one replacement of the file.
+//! an older version is written anew as this one when it is opened, in one replacement of the file.
+//!
+//! A log that has grown to a MiB, and to twice what it had when it was last written anew, is written
+//! anew as what it amounts to: databases, tables, and the names of the last 16,384 tables that were
+//! deleted; older ones are forgotten but for their numbers. So a client that makes and drops tables for
+//! ever fills no disk. The new log is written and synced beside the old one and takes its name by one
+//! rename: a crash leaves one or the other, which amount to the same. A change is appended to the new
+//! one after that name is durable.
 //!
 //! A change is known to nobody before its line is synced. A line that a crash cut short (no end, or
 //! holes of zeros where its bytes should be) was therefore never acknowledged and is dropped at
@@ -129,8 +138,8 @@ impl Catalog {
         Ok(Self { state: RwLock::new(state), log: Mutex::new(log) })
     }
 
-    /// Every table that ever was in the catalog in `dir`, by number, deleted ones too since a log may
-    /// name them still. Opens nothing: no lock, no write, so also beside the server that has it. None
+    /// Every table in the catalog in `dir`, by number, deleted ones too since a log may name them still
+    /// (of these the last 16,384). Opens nothing: no lock, no write, so also beside the server that has it. None
     /// where there is no catalog.
     ///
     /// # Errors
@@ -175,14 +184,22 @@ impl Catalog {
     }
 
     /// The table of this number as it was, if it is deleted. Deleted for good: the number is not given
-    /// again. A number that never was given is not deleted.
+    /// again. A number that never was given is not deleted. One whose names are forgotten is
+    /// `deleted-<number>` of the database `deleted`.
     pub fn deleted(&self, id: TableId) -> Option<Arc<Table>> {
-        self.state().deleted(id).map(Arc::clone)
+        let state = self.state();
+        let forgotten = || {
+            // Whoever reports on it needs some name.
+            let name = format!("deleted-{id}");
+            Arc::new(Table::new(id, "deleted", &name, TableSettings::default()))
+        };
+        let known = state.deleted(id).map(Arc::clone);
+        known.or_else(|| state.is_deleted(id).then(forgotten))
     }
 
     /// Whether the table of this number is deleted.
     pub fn is_deleted(&self, id: TableId) -> bool {
-        self.state().deleted(id).is_some()
+        self.state().is_deleted(id)
     }
 
     /// Whether a table ever had this number, be it deleted since.
@@ -195,7 +212,7 @@ impl Catalog {
         self.state().tables().map(Arc::clone).collect()
     }
 
-    /// Every deleted table, in the order in which they were made.
+    /// Every deleted table whose names are kept, in the order in which they were made.
     pub fn deleted_tables(&self) -> Vec<Arc<Table>> {
         let state = self.state();
         state.all().filter(|table| state.deleted(table.id).is_some()).map(Arc::clone).collect()

@@ -1,7 +1,7 @@
 //! What the entries of the log amount to. The same function executes an entry that was read back and
 //! one that was just written, so that a restart finds what was answered before it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -15,11 +15,17 @@ use crate::record::TableId;
 #[derive(Debug, Default)]
 pub(super) struct State {
     by_name: BTreeMap<Box<str>, Home>,
-    /// Table `id` stands at `id - 1`; deleted ones too, so that no number is given twice.
-    by_id: Vec<Slot>,
-    /// Tables that are not deleted.
-    live: usize,
+    /// Tables that are not deleted, and the last [`DELETED_KEPT`] that are.
+    by_id: BTreeMap<TableId, Slot>,
+    /// Every number up to this one was given.
+    given: u32,
+    /// The deleted tables in `by_id`, the first to be deleted first.
+    deleted: VecDeque<TableId>,
 }
+
+/// Of how many deleted tables the names are kept: frames of the log, reports and folders may still be
+/// about them. Of those before only the number is known, which is never given again.
+pub(super) const DELETED_KEPT: usize = 1 << 14;
 
 /// A database with its tables.
 #[derive(Debug)]
@@ -44,8 +50,8 @@ impl State {
     }
 
     /// How many tables there are in all databases.
-    pub(super) const fn live(&self) -> usize {
-        self.live
+    pub(super) fn live(&self) -> usize {
+        self.by_id.len() - self.deleted.len()
     }
 
     pub(super) fn find(&self, database: &str, table: &str) -> Option<&Arc<Table>> {
@@ -53,7 +59,7 @@ impl State {
     }
 
     pub(super) fn next_id(&self) -> TableId {
-        TableId(u32::try_from(self.by_id.len() + 1).expect("nobody makes four billion tables"))
+        TableId(self.given.checked_add(1).expect("nobody makes four billion tables"))
     }
 
     /// The table of this number, unless it is deleted.
@@ -61,19 +67,55 @@ impl State {
         self.slot(id).filter(|slot| !slot.is_deleted).map(|slot| &slot.table)
     }
 
-    /// The table of this number, if it is deleted.
+    /// Whether the table of this number is deleted.
+    pub(super) fn is_deleted(&self, id: TableId) -> bool {
+        (1..=self.given).contains(&id.0) && self.get(id).is_none()
+    }
+
+    /// The table of this number, if it is deleted and its names are known still.
     pub(super) fn deleted(&self, id: TableId) -> Option<&Arc<Table>> {
         self.slot(id).filter(|slot| slot.is_deleted).map(|slot| &slot.table)
     }
 
-    /// Every table that ever was, by number.
+    /// Every table whose names are known, by number, deleted ones too.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Table>> {
-        self.by_id.iter().map(|slot| &slot.table)
+        self.by_id.values().map(|slot| &slot.table)
+    }
+
+    /// The entries, beside the first, of a log that amounts to this state.
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let mut entries = Vec::with_capacity(self.by_name.len() + self.by_id.len());
+        for (name, home) in &self.by_name {
+            let settings = (*home.database.settings()).clone();
+            entries.push(Entry::CreateDatabase { database: name.clone(), settings });
+        }
+        let mut last = 0;
+        for (&id, slot) in &self.by_id {
+            if id.0 > last + 1 {
+                entries.push(Entry::Forgotten { to: TableId(id.0 - 1) });
+            }
+            last = id.0;
+            let (database, table) = (slot.table.database.clone(), slot.table.name.clone());
+            if slot.is_deleted {
+                entries.push(Entry::Deleted { id, database, table });
+                continue;
+            }
+            let settings = (*slot.table.settings()).clone();
+            entries.push(Entry::Create { id, database, table, settings });
+            let NewNames { dimensions, measures } = slot.table.names();
+            if !dimensions.is_empty() || !measures.is_empty() {
+                entries.push(Entry::Names { id, dimensions, measures });
+            }
+        }
+        if self.given > last {
+            entries.push(Entry::Forgotten { to: TableId(self.given) });
+        }
+        entries
     }
 
     /// Every table, by number.
     pub(super) fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
-        self.by_id.iter().filter(|slot| !slot.is_deleted).map(|slot| &slot.table)
+        self.by_id.values().filter(|slot| !slot.is_deleted).map(|slot| &slot.table)
     }
 
     /// The databases after the one named `after`, in the order of their names.
@@ -125,6 +167,21 @@ impl State {
                 Ok(())
             }
             Entry::DeleteTable { id } => self.delete_table(id),
+            Entry::Deleted { id, database, table } => {
+                self.give(id)?;
+                let settings = TableSettings::default();
+                let table = Arc::new(Table::new(id, &database, &table, settings));
+                self.by_id.insert(id, Slot { table, is_deleted: true });
+                self.note_deleted(id);
+                Ok(())
+            }
+            Entry::Forgotten { to } => {
+                if to.0 <= self.given {
+                    return Err(format!("table number {to} is given already"));
+                }
+                self.given = to.0;
+                Ok(())
+            }
             Entry::CreateDatabase { database, settings } => {
                 if self.by_name.contains_key(&database) {
                     return Err(format!("database {database:?} is made a second time"));
@@ -162,9 +219,8 @@ impl State {
         [database, name]: [Box<str>; 2],
         mut settings: TableSettings,
     ) -> Result<(), String> {
-        let expected = self.next_id();
-        if id != expected {
-            return Err(format!("table number {id}, expected {expected}"));
+        if id != self.next_id() {
+            return Err(format!("table number {id}, expected {}", self.next_id()));
         }
         if self.find(&database, &name).is_some() {
             return Err(format!("table {database:?}.{name:?} is made a second time"));
@@ -180,9 +236,30 @@ impl State {
         let table = Arc::new(Table::new(id, &database, &name, settings));
         let home = self.by_name.get_mut(&database).expect("it was just made, or known before");
         home.tables.insert(name, Arc::clone(&table));
-        self.by_id.push(Slot { table, is_deleted: false });
-        self.live += 1;
+        self.give(id)?;
+        self.by_id.insert(id, Slot { table, is_deleted: false });
         Ok(())
+    }
+
+    /// Gives the next number, which is this one.
+    fn give(&mut self, id: TableId) -> Result<(), String> {
+        let expected = self.next_id();
+        if id != expected {
+            return Err(format!("table number {id}, expected {expected}"));
+        }
+        self.given = id.0;
+        Ok(())
+    }
+
+    /// Hears that a table is deleted now, and forgets the names of one that was long ago.
+    fn note_deleted(&mut self, id: TableId) {
+        self.deleted.push_back(id);
+        if self.deleted.len() > DELETED_KEPT
+            && let Some(forgotten) = self.deleted.pop_front()
+        {
+            let slot = self.by_id.remove(&forgotten);
+            assert!(slot.is_some_and(|slot| slot.is_deleted), "it was kept as deleted");
+        }
     }
 
     fn add_database(&mut self, name: &str, settings: DatabaseSettings) {
@@ -196,13 +273,13 @@ impl State {
         let home = self.by_name.get_mut(&table.database).expect("a table's database is known");
         let removed = home.tables.remove(&table.name);
         assert!(removed.is_some_and(|removed| removed.id == id), "a name leads to one table");
-        self.by_id[id.0 as usize - 1].is_deleted = true;
-        self.live -= 1;
+        self.by_id.get_mut(&id).expect("it was just found").is_deleted = true;
+        self.note_deleted(id);
         Ok(())
     }
 
     fn slot(&self, id: TableId) -> Option<&Slot> {
-        self.by_id.get((id.0 as usize).checked_sub(1)?)
+        self.by_id.get(&id)
     }
 
     fn live_table(&self, id: TableId) -> Result<&Arc<Table>, String> {

@@ -236,6 +236,17 @@ impl Table {
         found.map_or(Ok(()), |name| Err(ClaimError::Twofold { name: name.to_owned() }))
     }
 
+    /// All names that were counted, sorted.
+    pub(super) fn names(&self) -> NewNames {
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        let sorted = |names: &Set<Box<str>>| {
+            let mut all: Vec<Box<str>> = names.iter().cloned().collect();
+            all.sort_unstable();
+            all
+        };
+        NewNames { dimensions: sorted(&names.dimensions), measures: sorted(&names.measures) }
+    }
+
     pub(super) fn add_names(&self, new: NewNames) {
         let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
         names.dimensions.extend(new.dimensions);

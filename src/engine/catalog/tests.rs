@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::path::PathBuf;
 
 use super::log::{Entry, FILE_NAME, FORMAT, line_of};
+use super::state::DELETED_KEPT;
 use super::*;
 use crate::base;
 use crate::base::class::Class;
@@ -158,7 +159,7 @@ fn damage_elsewhere_is_refused_with_its_line() {
     let mut newer = line_of(&Entry::Catalog { format: FORMAT + 1 });
     newer.extend_from_slice(lines[1]);
     std::fs::write(log_of(dir.path()), newer).unwrap();
-    assert!(Catalog::open(dir.path()).unwrap_err().to_string().contains("catalog format 3"));
+    assert!(Catalog::open(dir.path()).unwrap_err().to_string().contains("catalog format 4"));
 }
 
 #[test]
@@ -661,5 +662,111 @@ fn entries_about_what_is_not_there_are_damage_and_named_by_their_line() {
         let error = Catalog::open(dir.path()).unwrap_err().to_string();
         assert!(error.contains(&format!("line {line}:")) && error.contains(what), "{error}");
         assert_eq!(std::fs::read(log_of(dir.path())).unwrap(), log, "nothing was changed");
+    }
+}
+
+/// A log of as many tables, made and deleted, but for the first and the last.
+fn log_of_many(tables: u32) -> Vec<u8> {
+    let mut log = line_of(&Entry::Catalog { format: FORMAT });
+    for number in 1..=tables {
+        let (id, table) = (TableId(number), format!("t{number}").into());
+        let settings = TableSettings::default();
+        log.extend(line_of(&Entry::Create { id, database: "d".into(), table, settings }));
+        if number > 1 && number < tables {
+            log.extend(line_of(&Entry::DeleteTable { id }));
+        }
+    }
+    log
+}
+
+/// Goal: what is written anew amounts to what was there. Method: after a change of each kind, and where
+/// nothing but numbers is left.
+#[test]
+fn a_log_written_anew_amounts_to_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let catalog = open(dir.path());
+    for change in CHANGES {
+        change(&catalog).unwrap();
+        let mut log = line_of(&Entry::Catalog { format: FORMAT });
+        catalog.state().entries().iter().for_each(|entry| log.extend(line_of(entry)));
+        std::fs::write(log_of(elsewhere.path()), &log).unwrap();
+        let again = open(elsewhere.path());
+        assert_eq!(described(&again), described(&catalog));
+        assert_eq!(again.state().next_id(), catalog.state().next_id());
+        assert_eq!(again.state().entries(), catalog.state().entries());
+    }
+}
+
+/// Goal: neither a disk nor memory is filled by a client that makes and drops tables for ever, and no
+/// number is given twice. Method: more tables than are remembered, and one change more.
+#[test]
+fn a_log_of_many_deleted_tables_is_written_anew_and_forgets_all_but_their_numbers() {
+    let tables = u32::try_from(DELETED_KEPT).unwrap() + 12;
+    let dir = tempfile::tempdir().unwrap();
+    let long = log_of_many(tables);
+    std::fs::write(log_of(dir.path()), &long).unwrap();
+    let catalog = open(dir.path());
+    catalog.update_database("d", "key", 5).unwrap();
+    let short = std::fs::read(log_of(dir.path())).unwrap();
+    assert!(short.len() < long.len() / 3, "{} bytes, now {}", long.len(), short.len());
+    let before = described(&catalog);
+    assert_eq!(make(&catalog, "d", "next").unwrap(), TableId(tables + 1));
+    drop(catalog);
+    let catalog = open(dir.path());
+    catalog.delete_table("d", "next").unwrap();
+    assert_eq!(make(&catalog, "d", "next").unwrap(), TableId(tables + 2));
+    // The first is there still, the ten after it are forgotten, and one more since.
+    assert!(catalog.get(TableId(1)).is_some() && !catalog.is_deleted(TableId(1)));
+    for id in (2..=12).map(TableId) {
+        assert!(catalog.is_deleted(id) && catalog.has_numbered(id) && catalog.get(id).is_none());
+        assert_eq!(&*catalog.deleted(id).unwrap().name, format!("deleted-{id}"));
+    }
+    assert_eq!(&*catalog.deleted(TableId(13)).unwrap().name, "t13");
+    assert_eq!(catalog.deleted_tables().len(), DELETED_KEPT);
+    assert!(!catalog.is_deleted(TableId(0)) && !catalog.is_deleted(TableId(tables + 3)));
+    // A crash while it was written anew leaves the old log with a part of the new one beside it.
+    let beside = dir.path().join("catalog.log.tmp");
+    for cut in [0, 1, short.len() / 2, short.len()] {
+        let crashed = tempfile::tempdir().unwrap();
+        std::fs::write(log_of(crashed.path()), &long).unwrap();
+        std::fs::write(crashed.path().join("catalog.log.tmp"), &short[..cut]).unwrap();
+        let found = open(crashed.path());
+        found.update_database("d", "key", 5).unwrap();
+        assert_eq!(described(&found), before, "cut at {cut}");
+        assert!(!crashed.path().join("catalog.log.tmp").exists());
+        assert_eq!(std::fs::read(log_of(crashed.path())).unwrap(), short);
+    }
+    assert!(!beside.exists());
+}
+
+#[test]
+fn a_log_that_cannot_be_written_anew_grows_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = log_of_many(5_000);
+    std::fs::write(log_of(dir.path()), &long).unwrap();
+    let catalog = open(dir.path());
+    std::fs::create_dir(dir.path().join("catalog.log.tmp")).unwrap();
+    catalog.update_database("d", "key", 5).unwrap();
+    catalog.update_database("d", "other", 6).unwrap();
+    let found = std::fs::read(log_of(dir.path())).unwrap();
+    assert!(found.len() > long.len() && found.starts_with(&long));
+}
+
+#[test]
+fn numbers_that_were_given_are_not_forgotten_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    for (entries, is_sound) in [
+        (vec![Entry::Forgotten { to: TableId(3) }], true),
+        (vec![Entry::Forgotten { to: TableId(3) }, Entry::Forgotten { to: TableId(3) }], false),
+        (vec![Entry::Forgotten { to: TableId(0) }], false),
+        (vec![Entry::Deleted { id: TableId(2), database: "d".into(), table: "t".into() }], false),
+    ] {
+        let mut log = line_of(&Entry::Catalog { format: FORMAT });
+        for entry in &entries {
+            log.extend(line_of(entry));
+        }
+        std::fs::write(log_of(dir.path()), log).unwrap();
+        assert_eq!(Catalog::open(dir.path()).is_ok(), is_sound, "{entries:?}");
     }
 }

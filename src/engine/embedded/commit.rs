@@ -12,7 +12,7 @@ use crate::record::TableId;
 use super::columns::ColumnSet;
 use super::file_out::{Finished, Target};
 use super::io_error;
-use super::magnetic::{FileIndex, Files, Magnetic, MagneticFile};
+use super::magnetic::{Files, Magnetic, MagneticFile};
 use super::manifest::Manifest;
 
 /// Why a commit failed, and whether it happened all the same.
@@ -51,8 +51,8 @@ impl Written {
         replaces: Option<Arc<MagneticFile>>,
         finished: Finished,
     ) -> Self {
-        let Finished { meta, entries, columns } = finished;
-        magnetic.remember_index(&meta, Arc::new(FileIndex::new(entries, &columns)));
+        let Finished { meta, index, columns } = finished;
+        magnetic.remember_index(&meta, Arc::new(index));
         let file = MagneticFile::new(target.table, &meta, target.path.clone(), magnetic.disk());
         Self { file: Arc::new(file), replaces, columns }
     }
@@ -93,6 +93,9 @@ impl Changes {
         }
         for file in &self.removed {
             file.retire()?;
+            if let Some(folder) = file.folder() {
+                magnetic.note_emptied(folder);
+            }
         }
         sync_folders(magnetic, &folders)
     }

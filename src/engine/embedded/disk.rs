@@ -32,9 +32,11 @@ pub enum FileStep {
     FileRenamed,
     /// A name was removed.
     FileRemoved,
+    /// An empty folder was removed.
+    FolderRemoved,
 }
 
-type Hook = dyn Fn(FileStep, &Path) + Send + Sync;
+pub(super) type Hook = dyn Fn(FileStep, &Path) + Send + Sync;
 
 /// The disk, as the engine uses it.
 #[derive(Default)]
@@ -91,6 +93,12 @@ impl Disk {
         Ok(())
     }
 
+    /// Gives a file another name in its folder, durably.
+    pub(super) fn publish(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.rename(from, to)?;
+        self.sync_dir(to.parent().expect("a file is in a folder"))
+    }
+
     /// Gives a file a second name. Durable after [`Disk::sync_dir`] only.
     pub(super) fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::hard_link(from, to)?;
@@ -102,6 +110,13 @@ impl Disk {
     pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)?;
         self.did(FileStep::FileRemoved, path);
+        Ok(())
+    }
+
+    /// Removes an empty folder. Durable after [`Disk::sync_dir`] of the one above only.
+    pub(super) fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        std::fs::remove_dir(dir)?;
+        self.did(FileStep::FolderRemoved, dir);
         Ok(())
     }
 

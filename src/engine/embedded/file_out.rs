@@ -8,8 +8,8 @@ use crate::record::TableId;
 
 use super::columns::ColumnSet;
 use super::disk::{Disk, DiskFile};
+use super::index::{FileIndex, IndexBuilder, IndexEntry};
 use super::io_error;
-use super::magnetic::IndexEntry;
 use super::manifest::FileMeta;
 use super::parquet_write::{GroupWriter, Pick};
 use super::partition::day_of;
@@ -26,6 +26,8 @@ pub(super) struct Target {
     pub(super) generation: u32,
     /// Its name while no reader shall find it.
     pub(super) path: PathBuf,
+    /// Most bytes that the keys of its index may take.
+    pub(super) key_bytes_max: usize,
 }
 
 /// A file being written. It is there from the first row group on.
@@ -35,7 +37,7 @@ pub(super) struct FileOut<'t> {
     columns: ColumnSet,
     disk: &'t Arc<Disk>,
     writer: Option<GroupWriter<DiskFile>>,
-    entries: Vec<IndexEntry>,
+    index: IndexBuilder,
     groups: u32,
     rows: u64,
 }
@@ -43,7 +45,8 @@ pub(super) struct FileOut<'t> {
 impl<'t> FileOut<'t> {
     /// A file with these columns, which are those of all rows that will be written.
     pub(super) fn new(target: &'t Target, columns: ColumnSet, disk: &'t Arc<Disk>) -> Self {
-        Self { target, columns, disk, writer: None, entries: Vec::new(), groups: 0, rows: 0 }
+        let index = IndexBuilder::new(target.key_bytes_max);
+        Self { target, columns, disk, writer: None, index, groups: 0, rows: 0 }
     }
 
     /// Writes a row group: rows sorted by series and time, after those of the groups before.
@@ -61,15 +64,22 @@ impl<'t> FileOut<'t> {
         let written = writer.write(sources, picks);
         written.map_err(|error| io_error("write", path, error))?;
         self.writer = Some(writer);
+        let mut row = 0;
         for run in picks.chunk_by(|a, b| (a.source, a.series) == (b.source, b.series)) {
             let source = sources[run[0].source as usize];
             let (first, last) = (run[0].row, run[run.len() - 1].row);
-            self.entries.push(IndexEntry {
-                hash: source.keys()[run[0].series.0 as usize].hash,
+            let key = &source.keys()[run[0].series.0 as usize];
+            let rows = u32::try_from(run.len()).expect("a row group has GROUP_ROWS at most");
+            let entry = IndexEntry {
+                hash: key.hash,
                 time_ns_min: source.row(first).time_ns(),
                 time_ns_max: source.row(last).time_ns(),
                 group: self.groups,
-            });
+                row,
+                rows,
+            };
+            self.index.push(entry, key);
+            row += rows;
         }
         self.groups += 1;
         self.rows += picks.len() as u64;
@@ -91,9 +101,10 @@ impl<'t> FileOut<'t> {
         let Some(writer) = self.writer else { return Ok(None) };
         let file = writer.finish().map_err(|error| io_error("end", path, error))?;
         let bytes = file.sync().map_err(|error| io_error("sync", path, error))?;
-        let times_min = self.entries.iter().map(|entry| entry.time_ns_min).min();
-        let times_max = self.entries.iter().map(|entry| entry.time_ns_max).max();
-        let hashes = self.entries.iter().map(|entry| entry.hash);
+        let entries = self.index.entries();
+        let times_min = entries.iter().map(|entry| entry.time_ns_min).min();
+        let times_max = entries.iter().map(|entry| entry.time_ns_max).max();
+        let hashes = entries.iter().map(|entry| entry.hash);
         let meta = FileMeta {
             number: self.target.number,
             generation: self.target.generation,
@@ -107,7 +118,8 @@ impl<'t> FileOut<'t> {
         };
         assert_eq!(day_of(meta.time_ns_min), meta.day, "a file's rows are of its day");
         assert_eq!(day_of(meta.time_ns_max), meta.day, "a file's rows are of its day");
-        Ok(Some(Finished { meta, entries: self.entries, columns: self.columns }))
+        let index = self.index.finish(&self.columns);
+        Ok(Some(Finished { meta, index, columns: self.columns }))
     }
 }
 
@@ -115,6 +127,6 @@ impl<'t> FileOut<'t> {
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) meta: FileMeta,
-    pub(super) entries: Vec<IndexEntry>,
+    pub(super) index: FileIndex,
     pub(super) columns: ColumnSet,
 }

@@ -25,7 +25,7 @@ use super::magnetic::{Files, Magnetic, MagneticFile};
 use super::manifest::Manifest;
 use super::order::Ordered;
 use super::parquet_read::Part;
-use super::parquet_write::GROUP_ROWS;
+use super::parquet_write::{GROUP_ROWS, Pick};
 use super::partition::day_of;
 use super::store::{SeriesId, TableStore};
 use super::write::Frozen;
@@ -95,7 +95,7 @@ impl Flush<'_> {
                 let number = self.manifest.next_file;
                 self.manifest.next_file += 1;
                 let target = self.magnetic.target(table, day, number, 0)?;
-                let keep = |_: SeriesId, _: i64| true;
+                let keep = |_: &Pick| true;
                 if let Some(finished) = self.write_file(&target, ordered, range, keep)? {
                     let written = Written::new(self.magnetic, &target, None, finished);
                     changes.written.push(written);
@@ -119,7 +119,7 @@ impl Flush<'_> {
                 let index = self.magnetic.index(file)?;
                 let may_have = |&(source, series, time_ns): &(usize, SeriesId, i64)| {
                     let key = &sources[source].keys()[series.0 as usize];
-                    index.groups(key.hash, time_ns).next().is_some()
+                    index.may_have(key.hash, time_ns)
                 };
                 let keys: Vec<_> = keys.iter().copied().filter(may_have).collect();
                 if !keys.is_empty() {
@@ -157,7 +157,7 @@ impl Flush<'_> {
         let meta = &file.meta;
         let target = self.magnetic.target(table, meta.day, meta.number, meta.generation + 1)?;
         let ordered = Ordered::new(vec![&store]);
-        let keep = |series, time_ns| !gone.contains(&(series, time_ns));
+        let keep = |pick: &Pick| !gone.contains(&(pick.series, store.row(pick.row).time_ns()));
         match self.write_file(&target, &ordered, TimeRange::ALL, keep)? {
             Some(finished) => {
                 let expected = meta.rows - gone.len() as u64;
@@ -177,7 +177,7 @@ impl Flush<'_> {
         target: &Target,
         ordered: &Ordered<'_>,
         range: TimeRange,
-        keep: impl Fn(SeriesId, i64) -> bool,
+        keep: impl Fn(&Pick) -> bool,
     ) -> Result<Option<Finished>, EngineError> {
         let disk = self.magnetic.disk();
         let written = write_rows(target, disk, ordered, range, keep);
@@ -194,15 +194,15 @@ fn write_rows(
     disk: &Arc<Disk>,
     ordered: &Ordered<'_>,
     range: TimeRange,
-    keep: impl Fn(SeriesId, i64) -> bool,
+    keep: impl Fn(&Pick) -> bool,
 ) -> Result<Option<Finished>, EngineError> {
     let mut columns = ColumnSet::default();
     ordered.sources.iter().for_each(|source| columns.see_store(source));
     let mut out = FileOut::new(target, columns, disk);
     let mut picks = Vec::new();
     for series in &ordered.series {
-        ordered.rows_of(series, range, &mut |pick, time_ns| {
-            if keep(pick.series, time_ns) {
+        ordered.rows_of(series, range, &mut |pick| {
+            if keep(&pick) {
                 picks.push(pick);
             }
             if picks.len() == GROUP_ROWS {

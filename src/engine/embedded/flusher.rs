@@ -21,6 +21,7 @@ use crate::engine::{EngineError, EngineState, ShardId};
 use crate::record::codec::{BUCKETS, Bucket};
 
 use super::commit::CommitError;
+use super::disk::Disk;
 use super::flush::Flush;
 use super::magnetic::Magnetic;
 use super::manifest::Manifest;
@@ -118,10 +119,11 @@ impl Inner {
         shards: usize,
         catalog: Arc<Catalog>,
         clock: SharedClock,
+        disk: Arc<Disk>,
     ) -> Result<Self, EngineError> {
         assert!((1..=BUCKETS).contains(&shards), "a shard owns at least one bucket");
         let cache_bytes_max = options.cache_bytes_max.as_usize();
-        let (magnetic, manifest) = recover::open(&options.dir, cache_bytes_max, &catalog)?;
+        let (magnetic, manifest) = recover::open(&options.dir, cache_bytes_max, &catalog, disk)?;
         let marks = &manifest.stored;
         Ok(Self {
             clock,

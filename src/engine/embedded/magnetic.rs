@@ -29,36 +29,44 @@
 //! # What a late record costs
 //!
 //! A record that may have a row in the files is looked for in those of its day whose times include
-//! its own. For each, the index (which row group has which series, from when to when) is made once,
-//! by decoding the keys, or kept from the writing; then the keys of the row group that may have it
-//! (series, times, versions) are decoded and kept. Its values are decoded only where the version rule
-//! needs them: for a repetition at the same version, and for an update that names a part of the
-//! attributes. All of it lives in a cache of bounded bytes. Records that walk through more row groups
-//! than the cache holds, in an order that is not the files', pay a decoding each.
+//! its own. The index of each ([`super::index`]) is kept from the writing; after a restart, or when it
+//! was pushed out, it is made by decoding the file's keys once. It leads to the few rows of the series
+//! in one row group, whose times and versions are decoded and kept: two columns, not those of the
+//! names. Values are decoded only where the version rule needs them, for a repetition at the same
+//! version and for an update that names a part of the attributes, and then those of one block
+//! ([`super::points`]). All of it lives in one cache of bounded bytes. Records that walk through more
+//! blocks than the cache holds, in an order that is not the files', pay a block's decoding each.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use foldhash::fast::RandomState;
+use parquet::file::metadata::PageIndexPolicy;
 
 use crate::engine::catalog::Table;
 use crate::engine::upsert::Candidate;
 use crate::engine::{EngineError, TimeRange};
-use crate::record::{MeasureKind, TableId, Value};
+use crate::record::{MeasureKind, TableId};
 
-use super::column::RowId;
+use super::cache::{Cache, Cached, Piece};
 use super::columns::ColumnSet;
 use super::disk::Disk;
 use super::file_out::Target;
+use super::index::{FileIndex, IndexBuilder, IndexEntry};
 use super::io_error;
 use super::manifest::FileMeta;
-use super::parquet_read::{Part, Reader};
+use super::parquet_read::{Head, Part, Reader};
 use super::partition::{day_dir, day_of, file_name, retired_name, table_dir, unpublished_name};
+use super::points::{BLOCK_ROWS, Block, Stamps};
 use super::series::Wanted;
-use super::store::{SeriesId, TableStore};
+use super::store::TableStore;
+
+/// The part of the cache, one in so many, that the keys of one file's index may take. More of them
+/// would push out what they lead to.
+const INDEX_PART: usize = 16;
 
 /// The magnetic store of one data folder.
 #[derive(Debug)]
@@ -69,6 +77,10 @@ pub(super) struct Magnetic {
     /// The latest time of each table's rows when the store was opened.
     opened: HashMap<TableId, i64, RandomState>,
     cache: Mutex<Cache>,
+    /// Most bytes that the keys of one index may take.
+    key_bytes_max: usize,
+    /// Folders that files were taken out of.
+    emptied: Mutex<BTreeSet<PathBuf>>,
     disk: Arc<Disk>,
 }
 
@@ -89,21 +101,14 @@ pub(super) struct MagneticFile {
     disk: Arc<Disk>,
 }
 
-/// Which row group of a file has a series, and from when to when.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct IndexEntry {
-    pub(super) hash: u64,
-    pub(super) time_ns_min: i64,
-    pub(super) time_ns_max: i64,
-    pub(super) group: u32,
-}
-
 /// A row that a file has.
 #[derive(Debug)]
 pub(super) struct Found {
     file: Arc<MagneticFile>,
     index: Arc<FileIndex>,
     group: usize,
+    /// Its place in the row group.
+    row: usize,
     pub(super) version: i64,
 }
 
@@ -118,109 +123,6 @@ impl Found {
     }
 }
 
-/// All entries of a file, by hash.
-#[derive(Debug)]
-pub(super) struct FileIndex {
-    entries: Box<[IndexEntry]>,
-    /// The names of all attributes in the file, sorted; `None` where it has scalar rows.
-    attributes: Option<Box<[Box<str>]>>,
-}
-
-impl FileIndex {
-    pub(super) fn new(mut entries: Vec<IndexEntry>, columns: &ColumnSet) -> Self {
-        entries.sort_unstable_by_key(|entry| (entry.hash, entry.group));
-        let names = columns.attributes().map(|(name, _)| name.into());
-        let attributes = (!columns.has_scalars()).then(|| names.collect());
-        Self { entries: entries.into_boxed_slice(), attributes }
-    }
-
-    /// Whether a MULTI record with these attributes, sorted by name, names all that any row of the
-    /// file has: then nothing of the row that it overrides remains, whatever that is.
-    fn is_covered_by(&self, attributes: &[(&str, Value<'_>)]) -> bool {
-        let Some(names) = &self.attributes else { return false };
-        let mut given = attributes.iter().map(|(name, _)| *name);
-        names.iter().all(|name| given.any(|given| given == &**name))
-    }
-
-    /// The row groups that may have a row of the series at the time.
-    pub(super) fn groups(&self, hash: u64, time_ns: i64) -> impl Iterator<Item = usize> {
-        let begin = self.entries.partition_point(|entry| entry.hash < hash);
-        self.entries[begin..]
-            .iter()
-            .take_while(move |entry| entry.hash == hash)
-            .filter(move |entry| entry.time_ns_min <= time_ns && time_ns <= entry.time_ns_max)
-            .map(|entry| entry.group as usize)
-    }
-
-    fn bytes(&self) -> usize {
-        let names = self.attributes.iter().flatten();
-        size_of::<Self>()
-            + std::mem::size_of_val(&*self.entries)
-            + names.map(|name| size_of::<Box<str>>() + name.len()).sum::<usize>()
-    }
-}
-
-/// A file's number and generation, and a row group, one with [`KEYS`] or [`INDEX`].
-type CacheKey = (u64, u32, u32);
-
-/// What stands for the index among row groups.
-const INDEX: u32 = u32::MAX;
-
-/// What is added to a row group's number for its keys alone.
-const KEYS: u32 = 1 << 31;
-
-/// What was read from files, up to a number of bytes.
-#[derive(Debug)]
-struct Cache {
-    entries: HashMap<CacheKey, CacheEntry, RandomState>,
-    bytes: usize,
-    bytes_max: usize,
-    /// Counts uses, to find what was not used for longest.
-    uses: u64,
-}
-
-#[derive(Debug)]
-struct CacheEntry {
-    cached: Cached,
-    bytes: usize,
-    used: u64,
-}
-
-#[derive(Debug, Clone)]
-enum Cached {
-    Index(Arc<FileIndex>),
-    Group(Arc<TableStore>),
-}
-
-impl Cache {
-    fn get(&mut self, key: CacheKey) -> Option<Cached> {
-        self.uses += 1;
-        let entry = self.entries.get_mut(&key)?;
-        entry.used = self.uses;
-        Some(entry.cached.clone())
-    }
-
-    fn put(&mut self, key: CacheKey, cached: Cached) {
-        let bytes = match &cached {
-            Cached::Index(index) => index.bytes(),
-            Cached::Group(group) => group.bytes(),
-        };
-        self.uses += 1;
-        let entry = CacheEntry { cached, bytes, used: self.uses };
-        self.bytes += bytes;
-        if let Some(before) = self.entries.insert(key, entry) {
-            self.bytes -= before.bytes;
-        }
-        // What was just put stays, however large: the next record most likely needs it again.
-        while self.bytes > self.bytes_max && self.entries.len() > 1 {
-            let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used);
-            let oldest = *oldest.expect("there are entries").0;
-            let entry = self.entries.remove(&oldest).expect("just found");
-            self.bytes -= entry.bytes;
-        }
-    }
-}
-
 impl Magnetic {
     /// A store of these files; see [`super::recover`].
     pub(super) fn new(
@@ -230,9 +132,11 @@ impl Magnetic {
         cache_bytes_max: usize,
         disk: Arc<Disk>,
     ) -> Self {
-        let entries = HashMap::default();
-        let cache = Mutex::new(Cache { entries, bytes: 0, bytes_max: cache_bytes_max, uses: 0 });
-        Self { dir: dir.to_owned(), files: RwLock::new(Arc::new(files)), opened, cache, disk }
+        let files = RwLock::new(Arc::new(files));
+        let cache = Mutex::new(Cache::new(cache_bytes_max));
+        let key_bytes_max = cache_bytes_max / INDEX_PART;
+        let (dir, emptied) = (dir.to_owned(), Mutex::default());
+        Self { dir, files, opened, cache, key_bytes_max, emptied, disk }
     }
 
     /// The files that count now.
@@ -258,7 +162,18 @@ impl Magnetic {
         made.map_err(|error| io_error("make", &folder, error))?;
         let path = folder.join(unpublished_name(number, generation));
         let names = [table.database.to_string(), table.name.to_string()];
-        Ok(Target { table: table.id, names, day, number, generation, path })
+        let key_bytes_max = self.key_bytes_max;
+        Ok(Target { table: table.id, names, day, number, generation, path, key_bytes_max })
+    }
+
+    /// Hears that a file was taken out of a folder.
+    pub(super) fn note_emptied(&self, folder: PathBuf) {
+        self.emptied.lock().unwrap_or_else(PoisonError::into_inner).insert(folder);
+    }
+
+    /// The folders that files were taken out of since the last call.
+    pub(super) fn take_emptied(&self) -> BTreeSet<PathBuf> {
+        std::mem::take(&mut *self.emptied.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The disk that the files are on.
@@ -288,81 +203,100 @@ impl Magnetic {
                 continue;
             }
             let index = self.index(file)?;
-            for group in index.groups(wanted.hash, time_ns) {
-                let keys = self.group(file, group, Part::Keys)?;
-                let row = keys.find_series(wanted).and_then(|id| keys.find_row(id, time_ns));
-                if let Some(row) = row {
-                    let version = keys.row(row).version();
-                    let file = Arc::clone(file);
-                    let index = Arc::clone(&index);
-                    return Ok(Some(Found { file, index, group, version }));
+            for entry in index.find(wanted, time_ns) {
+                let group = entry.group as usize;
+                let row = if index.has_keys() {
+                    self.stamps(file, group)?.find(entry.row, entry.rows, time_ns)
+                } else {
+                    find_by_names(&*self.keys(file, group)?, wanted, time_ns)
+                };
+                if let Some((row, version)) = row {
+                    let (file, index) = (Arc::clone(file), Arc::clone(&index));
+                    return Ok(Some(Found { file, index, group, row, version }));
                 }
             }
         }
         Ok(None)
     }
 
-    /// The whole of a row that was found.
-    pub(super) fn read(
-        &self,
-        found: &Found,
-        wanted: &Wanted<'_>,
-        time_ns: i64,
-    ) -> Result<(Arc<TableStore>, RowId), EngineError> {
-        let store = self.group(&found.file, found.group, Part::Whole)?;
-        let row = store.find_series(wanted).and_then(|id| store.find_row(id, time_ns));
-        let row = row.expect("a file never changes, and it had the key");
-        assert_eq!(store.row(row).version(), found.version, "keys and rows are of one file");
-        Ok((store, row))
+    /// The block in which a row that was found is, and its place there.
+    pub(super) fn read(&self, found: &Found) -> Result<(Arc<Block>, usize), EngineError> {
+        let (block, row) = (found.row / BLOCK_ROWS, found.row % BLOCK_ROWS);
+        let (file, piece) = (&found.file, Piece::Block(found.group, block));
+        if let Some(Cached::Block(block)) = self.cache().get(&file.meta, piece) {
+            return Ok((block, row));
+        }
+        let block = Arc::new(self.open(file)?.block(found.group, block)?);
+        assert!(row < block.rows(), "a file never changes, and it had the row");
+        self.cache().put(&file.meta, piece, Cached::Block(Arc::clone(&block)));
+        Ok((block, row))
     }
 
     /// The file's index; costs a decoding of its keys unless it is cached.
     pub(super) fn index(&self, file: &MagneticFile) -> Result<Arc<FileIndex>, EngineError> {
-        let key = (file.meta.number, file.meta.generation, INDEX);
-        if let Some(Cached::Index(index)) = self.cache().get(key) {
+        if let Some(Cached::Index(index)) = self.cache().get(&file.meta, Piece::Index) {
             return Ok(index);
         }
-        let reader = file.open()?;
-        let mut entries = Vec::new();
+        let reader = self.open(file)?;
+        let mut builder = IndexBuilder::new(self.key_bytes_max);
         for group in 0..reader.groups() {
             let mut store = TableStore::default();
             reader.read(vec![group], Part::Keys, TimeRange::ALL, &mut store)?;
-            entries.extend(entries_of(&store, group));
+            index_group(&store, group, &mut builder);
         }
         let mut columns = ColumnSet::default();
         columns.see_specs(reader.specs());
-        let index = Arc::new(FileIndex::new(entries, &columns));
+        let index = Arc::new(builder.finish(&columns));
         self.remember_index(&file.meta, Arc::clone(&index));
         Ok(index)
     }
 
     /// Keeps the index of a file that was just written.
     pub(super) fn remember_index(&self, meta: &FileMeta, index: Arc<FileIndex>) {
-        let key = (meta.number, meta.generation, INDEX);
-        self.cache().put(key, Cached::Index(index));
+        self.cache().put(meta, Piece::Index, Cached::Index(index));
     }
 
-    /// A row group, or its keys alone; costs a decoding unless it is cached.
-    fn group(
-        &self,
-        file: &MagneticFile,
-        group: usize,
-        part: Part,
-    ) -> Result<Arc<TableStore>, EngineError> {
-        let mut number = u32::try_from(group).expect("row groups are counted in 16 bits");
-        if part == Part::Keys {
-            number |= KEYS;
-        }
-        let key = (file.meta.number, file.meta.generation, number);
-        if let Some(Cached::Group(store)) = self.cache().get(key) {
+    /// Series, times and versions of a row group; costs a decoding unless they are cached.
+    fn keys(&self, file: &MagneticFile, group: usize) -> Result<Arc<TableStore>, EngineError> {
+        let piece = Piece::Keys(group);
+        if let Some(Cached::Keys(store)) = self.cache().get(&file.meta, piece) {
             return Ok(store);
         }
         let mut store = TableStore::default();
-        file.open()?.read(vec![group], part, TimeRange::ALL, &mut store)?;
+        self.open(file)?.read(vec![group], Part::Keys, TimeRange::ALL, &mut store)?;
         store.seal();
         let store = Arc::new(store);
-        self.cache().put(key, Cached::Group(Arc::clone(&store)));
+        self.cache().put(&file.meta, piece, Cached::Keys(Arc::clone(&store)));
         Ok(store)
+    }
+
+    /// Times and versions of a row group; costs a decoding unless they are cached.
+    fn stamps(&self, file: &MagneticFile, group: usize) -> Result<Arc<Stamps>, EngineError> {
+        let piece = Piece::Stamps(group);
+        if let Some(Cached::Stamps(stamps)) = self.cache().get(&file.meta, piece) {
+            return Ok(stamps);
+        }
+        let stamps = Arc::new(self.open(file)?.stamps(group)?);
+        self.cache().put(&file.meta, piece, Cached::Stamps(Arc::clone(&stamps)));
+        Ok(stamps)
+    }
+
+    /// Opens a file for a look-up: there will be others, so what it says of itself is kept.
+    fn open(&self, file: &MagneticFile) -> Result<Reader, EngineError> {
+        let opened = |path: &Path| File::open(path).map_err(|error| io_error("open", path, error));
+        // Not in the condition, which would hold the cache's lock while the file is opened.
+        let cached = self.cache().get(&file.meta, Piece::Head);
+        if let Some(Cached::Head(head)) = cached {
+            let path = file.path();
+            return Ok(Reader::with_head(opened(&path)?, &path, file.table, head));
+        }
+        let path = file.path();
+        let at = opened(&path)?;
+        let head = Arc::new(Head::read(&at, &path, PageIndexPolicy::Optional)?);
+        let reader = Reader::with_head(at, &path, file.table, Arc::clone(&head));
+        drop(path);
+        self.cache().put(&file.meta, Piece::Head, Cached::Head(head));
+        Ok(reader)
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
@@ -370,27 +304,38 @@ impl Magnetic {
     }
 }
 
-/// The index entries of one row group.
-pub(super) fn entries_of(store: &TableStore, group: usize) -> Vec<IndexEntry> {
+/// The place in its row group of a row, and its version, by the row group's names.
+fn find_by_names(keys: &TableStore, wanted: &Wanted<'_>, time_ns: i64) -> Option<(usize, i64)> {
+    let id = keys.find_row(keys.find_series(wanted)?, time_ns)?;
+    let row = keys.row(id);
+    // Rows were appended in their order in the row group, all of it.
+    Some((row.chunk.arrivals[row.row] as usize, row.version()))
+}
+
+/// Adds the entries of a row group to an index; `store` has its keys.
+fn index_group(store: &TableStore, group: usize, index: &mut IndexBuilder) {
     let group = u32::try_from(group).expect("row groups are counted in 16 bits");
-    let mut entries: Vec<IndexEntry> = store
-        .keys()
-        .iter()
-        .map(|key| IndexEntry {
-            hash: key.hash,
-            time_ns_min: i64::MAX,
-            time_ns_max: i64::MIN,
-            group,
-        })
-        .collect();
-    for chunk in store.chunks() {
-        for (&series, &time_ns) in chunk.series.iter().zip(&chunk.times) {
-            let entry = &mut entries[SeriesId(series).0 as usize];
-            entry.time_ns_min = entry.time_ns_min.min(time_ns);
-            entry.time_ns_max = entry.time_ns_max.max(time_ns);
+    let rows = store.chunks().flat_map(|chunk| chunk.series.iter().zip(&chunk.times));
+    let mut entry: Option<(u32, IndexEntry)> = None;
+    for (row, (&series, &time_ns)) in (0_u32..).zip(rows) {
+        match &mut entry {
+            Some((of, entry)) if *of == series => {
+                entry.time_ns_max = time_ns;
+                entry.rows += 1;
+            }
+            _ => {
+                let hash = store.keys()[series as usize].hash;
+                let (time_ns_min, time_ns_max) = (time_ns, time_ns);
+                let next = IndexEntry { hash, time_ns_min, time_ns_max, group, row, rows: 1 };
+                if let Some((series, done)) = entry.replace((series, next)) {
+                    index.push(done, &store.keys()[series as usize]);
+                }
+            }
         }
     }
-    entries
+    if let Some((series, done)) = entry {
+        index.push(done, &store.keys()[series as usize]);
+    }
 }
 
 impl MagneticFile {

@@ -7,9 +7,10 @@
 //! | [`write`] | what becomes of one record; freezing |
 //! | [`flusher`] | the thread `engine-flush`, marks and bounds |
 //! | [`order`] [`flush`] [`file_out`] [`partition`] | frozen stores into files |
-//! | [`compact`] [`tidy`] | the thread `engine-compact`: small files into one, expired days, deleted tables |
+//! | [`compact`] [`tidy`] [`folders`] | the thread `engine-compact`: small files into one, expired days, deleted tables, empty folders |
 //! | [`commit`] [`manifest`] [`recover`] [`disk`] | when files count, and what a crash leaves |
 //! | [`magnetic`] | the files that count, and looking things up in them |
+//! | [`index`] [`cache`] [`points`] | where the rows of a file are, and what was read of them |
 //! | [`columns`] [`parquet_write`] [`parquet_read`] | what a file looks like |
 //! | [`scan`] [`export`] | reading a table; a table as one Parquet stream |
 //!
@@ -39,8 +40,12 @@ mod manifest;
 mod recover;
 mod compact;
 mod tidy;
+mod folders;
 mod partition;
 mod magnetic;
+mod index;
+mod cache;
+mod points;
 mod columns;
 mod parquet_write;
 mod parquet_read;
@@ -59,6 +64,7 @@ use crate::record::codec::Bucket;
 use crate::record::request::{Outcome, Rejection, WriteRequest};
 use crate::record::{Reason, TableId};
 
+use self::disk::Disk;
 use self::flusher::{End, Inner};
 use self::scan::{Snapshot, Source};
 use self::write::Below;
@@ -91,6 +97,35 @@ impl Embedded {
         catalog: Arc<Catalog>,
         clock: SharedClock,
     ) -> Result<Self, EngineError> {
+        Self::open_on(Disk::default(), options, shards, catalog, clock)
+    }
+
+    /// [`Embedded::open`], and calls `hook` after each step of the work on files, those of the start
+    /// too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Embedded::open`].
+    #[doc(hidden)]
+    pub fn open_watched(
+        options: Options,
+        shards: usize,
+        catalog: Arc<Catalog>,
+        clock: SharedClock,
+        hook: impl Fn(FileStep, &Path) + Send + Sync + 'static,
+    ) -> Result<Self, EngineError> {
+        let disk = Disk::default();
+        disk.set_hook(Box::new(hook));
+        Self::open_on(disk, options, shards, catalog, clock)
+    }
+
+    fn open_on(
+        disk: Disk,
+        options: Options,
+        shards: usize,
+        catalog: Arc<Catalog>,
+        clock: SharedClock,
+    ) -> Result<Self, EngineError> {
         let dir = options.dir.clone();
         if let Some(error) = options.validate().into_iter().next() {
             return Err(EngineError::Corrupt {
@@ -98,7 +133,7 @@ impl Embedded {
                 what: error.to_string(),
             });
         }
-        let inner = Arc::new(Inner::open(options, shards, catalog, clock)?);
+        let inner = Arc::new(Inner::open(options, shards, catalog, clock, Arc::new(disk))?);
         let engine = Self { inner, threads: Mutex::default() };
         engine.start("engine-flush", flusher::run)?;
         engine.start("engine-compact", tidy::run)?;

@@ -34,7 +34,8 @@ pub struct Options {
     /// until its file is written, grows.
     pub flush_interval: Span,
     /// Most memory for what was read back from files, to look up records that are late or written
-    /// again; beside `memory_bytes_max`. Up to 16 TiB. Too little: such records become slow.
+    /// again; beside `memory_bytes_max`. Up to 16 TiB. Of it, one sixteenth is the most that the series
+    /// of one file may take, some 150 bytes each. Too little: such records become slow.
     pub cache_bytes_max: Bytes,
     /// How many small files of about one size make a day of a table worth merging into one. 2 to 64.
     /// Few: rows are written again more often, 2 up to seventeen times. Many: more small files stay,

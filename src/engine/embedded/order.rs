@@ -87,12 +87,12 @@ impl<'s> Ordered<'s> {
         &self,
         places: &[(u32, SeriesId)],
         range: TimeRange,
-        each: &mut dyn FnMut(Pick, i64) -> Result<(), EngineError>,
+        each: &mut dyn FnMut(Pick) -> Result<(), EngineError>,
     ) -> Result<(), EngineError> {
         if let [(at, series)] = *places {
             let source = self.sources[at as usize];
             for &row in source.rows_between(series, range.from_ns, range.to_ns) {
-                each(Pick { source: at, series, row }, source.row(row).time_ns())?;
+                each(Pick { source: at, series, row })?;
             }
             return Ok(());
         }
@@ -105,8 +105,7 @@ impl<'s> Ordered<'s> {
         }
         rows.sort_unstable_by_key(|(time_ns, pick)| (*time_ns, pick.source));
         for same in rows.chunk_by(|a, b| a.0 == b.0) {
-            let (time_ns, newest) = same[same.len() - 1];
-            each(newest, time_ns)?;
+            each(same[same.len() - 1].1)?;
         }
         Ok(())
     }
@@ -157,7 +156,7 @@ mod tests {
                 assert!(slices.iter().all(|slice| slice.from_ns < slice.to_ns));
                 let mut found = 0;
                 for slice in slices {
-                    let each = &mut |_, _| {
+                    let each = &mut |_| {
                         found += 1;
                         Ok(())
                     };
@@ -173,7 +172,8 @@ mod tests {
         let stores = [store([1, 2, 3].into_iter()), store([2, 4].into_iter())];
         let ordered = Ordered::new(stores.iter().collect());
         let mut found = Vec::new();
-        let each = &mut |pick: Pick, time_ns| {
+        let each = &mut |pick: Pick| {
+            let time_ns = stores[pick.source as usize].row(pick.row).time_ns();
             found.push((time_ns, pick.source));
             Ok(())
         };

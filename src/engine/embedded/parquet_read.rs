@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,8 +14,9 @@ use foldhash::fast::RandomState;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
-    ParquetRecordBatchReaderBuilder,
+    ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
+use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::statistics::Statistics;
 
 use crate::engine::{EngineError, TimeRange};
@@ -23,6 +25,7 @@ use crate::record::{MeasureKind, TableId, Value, ValueType, varint};
 use super::columns::{COLUMNS_KEY, ColumnSpec, Role};
 use super::io_error;
 use super::parquet_write::field_of;
+use super::points::{BLOCK_ROWS, Block, Stamps};
 use super::series::{FamilyKey, SeriesKey};
 use super::store::{Stamp, TableStore};
 
@@ -36,14 +39,50 @@ pub(super) enum Part {
     Whole,
     /// Series, times and versions; the rows have no attributes then.
     Keys,
+    /// Times and versions.
+    Stamps,
+    /// Attributes and scalars.
+    Values,
+}
+
+/// What a file says of itself: what is needed to read any part of it.
+#[derive(Debug, Clone)]
+pub(super) struct Head {
+    metadata: ArrowReaderMetadata,
+    specs: Vec<ColumnSpec>,
+}
+
+impl Head {
+    /// Reads it; `pages` says whether with the places of the pages.
+    pub(super) fn read(
+        file: &File,
+        path: &Path,
+        pages: PageIndexPolicy,
+    ) -> Result<Self, EngineError> {
+        let error = |error| io_error("read", path, error);
+        let options = ArrowReaderOptions::new().with_offset_index_policy(pages);
+        let plain = ArrowReaderMetadata::load(file, options).map_err(error)?;
+        let specs = specs_of(&plain)
+            .map_err(|what| EngineError::Corrupt { path: path.display().to_string(), what })?;
+        let fields: Vec<_> = specs.iter().map(field_of).collect();
+        let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(fields)));
+        let metadata =
+            ArrowReaderMetadata::try_new(Arc::clone(plain.metadata()), options).map_err(error)?;
+        Ok(Self { metadata, specs })
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        // A field of the schema and a description a column, beside what the file says.
+        let columns = self.specs.len() * (size_of::<ColumnSpec>() + 256);
+        size_of::<Self>() + self.metadata.metadata().memory_size() + columns
+    }
 }
 
 /// An open file of ours.
 #[derive(Debug)]
 pub(super) struct Reader {
     file: File,
-    metadata: ArrowReaderMetadata,
-    specs: Vec<ColumnSpec>,
+    head: Arc<Head>,
     table: TableId,
     path: String,
 }
@@ -51,25 +90,23 @@ pub(super) struct Reader {
 impl Reader {
     /// Reads the metadata of a file.
     pub(super) fn open(file: File, path: &Path, table: TableId) -> Result<Self, EngineError> {
-        let error = |error| io_error("read", path, error);
-        let plain = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(error)?;
-        let specs = specs_of(&plain)
-            .map_err(|what| EngineError::Corrupt { path: path.display().to_string(), what })?;
-        let fields: Vec<_> = specs.iter().map(field_of).collect();
-        let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(fields)));
-        let metadata =
-            ArrowReaderMetadata::try_new(Arc::clone(plain.metadata()), options).map_err(error)?;
-        Ok(Self { file, metadata, specs, table, path: path.display().to_string() })
+        let head = Head::read(&file, path, PageIndexPolicy::Skip)?;
+        Ok(Self::with_head(file, path, table, Arc::new(head)))
+    }
+
+    /// A file whose metadata was read before.
+    pub(super) fn with_head(file: File, path: &Path, table: TableId, head: Arc<Head>) -> Self {
+        Self { file, head, table, path: path.display().to_string() }
     }
 
     /// How many row groups it has.
     pub(super) fn groups(&self) -> usize {
-        self.metadata.metadata().num_row_groups()
+        self.head.metadata.metadata().num_row_groups()
     }
 
     /// How many rows a group has, and the times of its first and last, ns.
     pub(super) fn group(&self, group: usize) -> (u64, TimeRange) {
-        let group = self.metadata.metadata().row_group(group);
+        let group = self.head.metadata.metadata().row_group(group);
         let rows = group.num_rows().unsigned_abs();
         let range = match group.column(0).statistics() {
             Some(Statistics::Int64(times)) => match (times.min_opt(), times.max_opt()) {
@@ -85,7 +122,7 @@ impl Reader {
 
     /// What the columns of the file mean.
     pub(super) fn specs(&self) -> &[ColumnSpec] {
-        &self.specs
+        &self.head.specs
     }
 
     /// Adds the rows of these groups that are in `range` to `store`.
@@ -108,22 +145,82 @@ impl Reader {
         part: Part,
         batch_rows: usize,
     ) -> Result<Batches, EngineError> {
+        let (builder, specs) = self.builder(groups, part)?;
+        let reader = builder.with_batch_size(batch_rows).build();
+        let reader = reader.map_err(|error| io_error("read", Path::new(&self.path), error))?;
+        Ok(Batches { reader, specs, table: self.table, path: self.path.clone() })
+    }
+
+    /// Times and versions of a row group.
+    pub(super) fn stamps(&self, group: usize) -> Result<Stamps, EngineError> {
+        let rows = self.rows(group);
+        let (batch, specs) = self.one_batch(group, Part::Stamps, 0..rows)?;
+        let stamps = Stamps::of(&batch, &specs);
+        stamps.ok_or_else(|| self.corrupt("a column has another type"))
+    }
+
+    /// A block of the values of a row group.
+    pub(super) fn block(&self, group: usize, block: usize) -> Result<Block, EngineError> {
+        let begin = block * BLOCK_ROWS;
+        let end = self.rows(group).min(begin + BLOCK_ROWS);
+        let (batch, specs) = self.one_batch(group, Part::Values, begin..end)?;
+        Block::of(batch, specs).ok_or_else(|| self.corrupt("a column has another type"))
+    }
+
+    fn rows(&self, group: usize) -> usize {
+        let rows = self.head.metadata.metadata().row_group(group).num_rows();
+        usize::try_from(rows).expect("rows were counted when they were written")
+    }
+
+    /// Some rows of a group in one piece.
+    fn one_batch(
+        &self,
+        group: usize,
+        part: Part,
+        rows: Range<usize>,
+    ) -> Result<(RecordBatch, Vec<ColumnSpec>), EngineError> {
+        assert!(!rows.is_empty(), "rows are wanted");
+        let (builder, specs) = self.builder(vec![group], part)?;
+        let selection =
+            vec![RowSelector::skip(rows.start), RowSelector::select(rows.end - rows.start)];
+        let error = |error| io_error("read", Path::new(&self.path), error);
+        let mut reader = builder
+            .with_batch_size(rows.len())
+            .with_row_selection(RowSelection::from(selection))
+            .build()
+            .map_err(error)?;
+        let batch = reader.next().ok_or_else(|| self.corrupt("has fewer rows than it says"))?;
+        let batch = batch.map_err(|error| io_error("read", Path::new(&self.path), error))?;
+        if batch.num_rows() != rows.len() {
+            return Err(self.corrupt("has fewer rows than it says"));
+        }
+        Ok((batch, specs))
+    }
+
+    /// A reader of a part of these groups, and what its columns mean.
+    fn builder(
+        &self,
+        groups: Vec<usize>,
+        part: Part,
+    ) -> Result<(ParquetRecordBatchReaderBuilder<File>, Vec<ColumnSpec>), EngineError> {
         let path = Path::new(&self.path);
         let file = self.file.try_clone().map_err(|error| io_error("read", path, error))?;
-        let wanted: Vec<usize> = (0..self.specs.len())
-            .filter(|&at| part == Part::Whole || is_key(&self.specs[at].role))
-            .collect();
-        let schema = self.metadata.metadata().file_metadata().schema_descr();
+        let head = &*self.head;
+        let wanted: Vec<usize> =
+            (0..head.specs.len()).filter(|&at| part.has(&head.specs[at].role)).collect();
+        let schema = head.metadata.metadata().file_metadata().schema_descr();
         let mask = ProjectionMask::roots(schema, wanted.iter().copied());
-        let reader =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+        let specs = wanted.iter().map(|&at| head.specs[at].clone()).collect();
+        let builder =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(file, head.metadata.clone())
                 .with_row_groups(groups)
-                .with_projection(mask)
-                .with_batch_size(batch_rows)
-                .build()
-                .map_err(|error| io_error("read", path, error))?;
-        let specs = wanted.iter().map(|&at| self.specs[at].clone()).collect();
-        Ok(Batches { reader, specs, table: self.table, path: self.path.clone() })
+                .with_projection(mask);
+        Ok((builder, specs))
+    }
+
+    /// The error that says what is wrong with the file.
+    fn corrupt(&self, what: &str) -> EngineError {
+        EngineError::Corrupt { path: self.path.clone(), what: what.to_owned() }
     }
 }
 
@@ -159,10 +256,17 @@ impl Batches {
     }
 }
 
-fn is_key(role: &Role) -> bool {
-    match role {
-        Role::Time | Role::MeasureName | Role::Version | Role::Dimension { .. } => true,
-        Role::Attribute { .. } | Role::Scalar { .. } => false,
+impl Part {
+    fn has(self, role: &Role) -> bool {
+        match role {
+            Role::Time | Role::Version => self != Self::Values,
+            Role::MeasureName | Role::Dimension { .. } => {
+                matches!(self, Self::Whole | Self::Keys)
+            }
+            Role::Attribute { .. } | Role::Scalar { .. } => {
+                matches!(self, Self::Whole | Self::Values)
+            }
+        }
     }
 }
 
@@ -216,9 +320,9 @@ impl<'b> Names<'b> {
 }
 
 /// A column of values.
-struct Values<'b> {
-    kind: MeasureKind,
-    name: &'b str,
+pub(super) struct Values<'b> {
+    pub(super) kind: MeasureKind,
+    pub(super) name: &'b str,
     value_type: ValueType,
     array: &'b ArrayRef,
     typed: Typed<'b>,
@@ -247,8 +351,19 @@ impl<'b> Values<'b> {
         Some(Self { kind, name, value_type, array, typed })
     }
 
+    /// A column of this role; `None` if it is none of values, or of another type.
+    pub(super) fn of_role(array: &'b ArrayRef, role: &'b Role) -> Option<Self> {
+        match role {
+            Role::Attribute { name, value_type } => {
+                Self::of(array, MeasureKind::Multi, name, *value_type)
+            }
+            Role::Scalar { value_type } => Self::of(array, MeasureKind::Scalar, "", *value_type),
+            Role::Time | Role::MeasureName | Role::Version | Role::Dimension { .. } => None,
+        }
+    }
+
     #[inline]
-    fn get(&self, row: usize) -> Value<'b> {
+    pub(super) fn get(&self, row: usize) -> Value<'b> {
         match self.typed {
             Typed::Double(values) => Value::Double(values[row]),
             Typed::Bigint(values) => Value::Bigint(values[row]),
@@ -283,11 +398,8 @@ impl<'b> Columns<'b> {
                 }
                 Role::MeasureName => measure_names = Some(Names::of(array, None)?),
                 Role::Dimension { name } => dimensions.push(Names::of(array, Some(name))?),
-                Role::Attribute { name, value_type } => {
-                    values.push(Values::of(array, MeasureKind::Multi, name, *value_type)?);
-                }
-                Role::Scalar { value_type } => {
-                    values.push(Values::of(array, MeasureKind::Scalar, "", *value_type)?);
+                role @ (Role::Attribute { .. } | Role::Scalar { .. }) => {
+                    values.push(Values::of_role(array, role)?);
                 }
             }
         }

@@ -28,7 +28,8 @@ use crate::record::{MeasureKind, Value, ValueType};
 
 use super::column::{Chunk, Column, RowId};
 use super::columns::{COLUMNS_KEY, ColumnSet, ColumnSpec, Role};
-use super::store::{RowRef, SeriesId, TableStore};
+use super::points::BLOCK_ROWS;
+use super::store::{SeriesId, TableStore, index};
 
 /// Rows of a row group: what a reader skips or decodes as one piece.
 pub(super) const GROUP_ROWS: usize = 1 << 17;
@@ -46,11 +47,92 @@ const NONE: u32 = u32::MAX;
 
 /// A row of the row group in the making.
 #[derive(Debug, Clone, Copy)]
-struct Place<'s> {
+struct Place {
+    /// Among the chunks of the row group.
+    chunk: u32,
+    row: u32,
+}
+
+/// The rows of a row group in the making.
+///
+/// Neighbours in it lie in different chunks, so that every look at one waits for memory. A column is
+/// gathered in two steps: its values' slice in each chunk, of which there are few, then row by row
+/// from these slices, without a look at the chunks themselves.
+#[derive(Debug)]
+struct Rows<'s> {
+    chunks: Vec<GroupChunk<'s>>,
+    places: Vec<Place>,
+}
+
+/// A chunk that has rows of the row group.
+#[derive(Debug)]
+struct GroupChunk<'s> {
     chunk: &'s Chunk,
-    row: usize,
     /// For each value column of the file, the chunk's column, or [`NONE`].
     columns: &'s [u32],
+}
+
+impl<'s> Rows<'s> {
+    /// `mappings` has, for each source and layout, the chunk's columns by the file's.
+    fn new(sources: &[&'s TableStore], mappings: &'s [Vec<Box<[u32]>>], picks: &[Pick]) -> Self {
+        let mut numbers: Vec<Vec<u32>> =
+            sources.iter().map(|source| vec![NONE; source.chunks().count()]).collect();
+        let mut chunks = Vec::new();
+        let place = |pick: &Pick| {
+            let source = pick.source as usize;
+            let number = &mut numbers[source][pick.row.chunk()];
+            if *number == NONE {
+                *number = index(chunks.len());
+                let chunk = sources[source].row(pick.row).chunk;
+                let columns = &mappings[source][chunk.layout as usize];
+                chunks.push(GroupChunk { chunk, columns });
+            }
+            Place { chunk: *number, row: index(pick.row.row()) }
+        };
+        let places: Vec<Place> = picks.iter().map(place).collect();
+        assert_eq!(places.len(), picks.len(), "every row has its place");
+        Self { chunks, places }
+    }
+
+    /// A column that every row has.
+    fn fixed(&self, of: impl Fn(&'s Chunk) -> &'s [i64]) -> Vec<i64> {
+        let slices: Vec<&[i64]> = self.chunks.iter().map(|chunk| of(chunk.chunk)).collect();
+        self.places.iter().map(|at| slices[at.chunk as usize][at.row as usize]).collect()
+    }
+
+    /// The values of the file's column `at`, and which rows have one, unless all do.
+    fn gather<T: Default + Copy + 's>(
+        &self,
+        at: usize,
+        of: impl Fn(&'s Column) -> &'s [T],
+    ) -> (Vec<T>, Option<Vec<bool>>) {
+        let slice = |chunk: &GroupChunk<'s>| match chunk.columns[at] {
+            NONE => None,
+            column => Some(of(&chunk.chunk.columns[column as usize])),
+        };
+        let slices: Vec<Option<&[T]>> = self.chunks.iter().map(slice).collect();
+        if slices.iter().all(Option::is_some) {
+            let slices: Vec<&[T]> = slices.into_iter().flatten().collect();
+            let value = |place: &Place| slices[place.chunk as usize][place.row as usize];
+            return (self.places.iter().map(value).collect(), None);
+        }
+        let value = |place: &Place| {
+            slices[place.chunk as usize].map_or_else(T::default, |slice| slice[place.row as usize])
+        };
+        let has = |place: &Place| slices[place.chunk as usize].is_some();
+        (self.places.iter().map(value).collect(), Some(self.places.iter().map(has).collect()))
+    }
+
+    fn text(&self, place: Place, at: usize) -> Option<&'s str> {
+        let GroupChunk { chunk, columns } = &self.chunks[place.chunk as usize];
+        if columns[at] == NONE {
+            return None;
+        }
+        match chunk.columns[columns[at] as usize].value(place.row as usize) {
+            Value::Varchar(text) => Some(text),
+            other => unreachable!("VARCHAR is {other:?}"),
+        }
+    }
 }
 
 /// A column of names while a row group is put together.
@@ -120,32 +202,22 @@ impl<W: Write + Send> GroupWriter<W> {
         let mut names = names.into_iter();
         let mappings: Vec<Vec<Box<[u32]>>> =
             sources.iter().map(|source| self.map(source)).collect();
-        let places: Vec<Place<'_>> = picks
-            .iter()
-            .map(|pick| {
-                let RowRef { chunk, row, .. } = sources[pick.source as usize].row(pick.row);
-                let columns = &mappings[pick.source as usize][chunk.layout as usize];
-                Place { chunk, row, columns }
-            })
-            .collect();
+        let rows = Rows::new(sources, &mappings, picks);
         let mut value_columns = (0..).zip(&self.values);
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.specs.len());
         for spec in &self.specs {
             arrays.push(match &spec.role {
                 Role::Time => {
-                    let times: Vec<i64> = places.iter().map(|at| at.chunk.times[at.row]).collect();
+                    let times = rows.fixed(|chunk| &chunk.times);
                     Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC"))
                 }
-                Role::Version => {
-                    let versions = places.iter().map(|at| at.chunk.versions[at.row]);
-                    Arc::new(Int64Array::from(versions.collect::<Vec<i64>>()))
-                }
+                Role::Version => Arc::new(Int64Array::from(rows.fixed(|chunk| &chunk.versions))),
                 Role::MeasureName | Role::Dimension { .. } => {
                     names.next().expect("one a measure name and dimension").into_array()?
                 }
                 Role::Attribute { .. } | Role::Scalar { .. } => {
                     let (at, (_, _, value_type)) = value_columns.next().expect("one an attribute");
-                    values_of(&places, at, *value_type)
+                    values_of(&rows, at, *value_type)
                 }
             });
         }
@@ -196,75 +268,44 @@ impl<W: Write + Send> GroupWriter<W> {
     }
 }
 
-/// One column of values, gathered row by row: the rows of a series lie far from each other in memory,
-/// and a loop that does nothing else lets the processor wait for many of them at a time.
-fn values_of(places: &[Place<'_>], at: usize, value_type: ValueType) -> ArrayRef {
+/// One column of values.
+fn values_of(rows: &Rows<'_>, at: usize, value_type: ValueType) -> ArrayRef {
     match value_type {
         ValueType::Double => {
-            let (values, present) = gather(places, at, |column, row| match column {
-                Column::Double(values) => values[row],
+            let (values, present) = rows.gather(at, |column| match column {
+                Column::Double(values) => values,
                 other => unreachable!("DOUBLE in {other:?}"),
             });
             Arc::new(Float64Array::new(values.into(), present.map(Into::into)))
         }
         ValueType::Bigint => {
-            let (values, present) = gather(places, at, integer);
+            let (values, present) = rows.gather(at, integers);
             Arc::new(Int64Array::new(values.into(), present.map(Into::into)))
         }
         ValueType::Timestamp => {
-            let (values, present) = gather(places, at, integer);
+            let (values, present) = rows.gather(at, integers);
             let array = TimestampNanosecondArray::new(values.into(), present.map(Into::into));
             Arc::new(array.with_timezone("UTC"))
         }
         ValueType::Boolean => {
-            let (values, present) = gather(places, at, |column, row| match column {
-                Column::Boolean(values) => values[row],
+            let (values, present) = rows.gather(at, |column| match column {
+                Column::Boolean(values) => values,
                 other => unreachable!("BOOLEAN in {other:?}"),
             });
             Arc::new(BooleanArray::new(values.into(), present.map(Into::into)))
         }
         ValueType::Varchar => {
-            let text = |place| text_of(place, at);
-            Arc::new(places.iter().map(text).collect::<StringArray>())
+            let texts = rows.places.iter().map(|&place| rows.text(place, at));
+            Arc::new(texts.collect::<StringArray>())
         }
     }
 }
 
-fn text_of<'s>(place: &Place<'s>, at: usize) -> Option<&'s str> {
-    let column = place.columns[at];
-    if column == NONE {
-        return None;
-    }
-    match place.chunk.columns[column as usize].value(place.row) {
-        Value::Varchar(text) => Some(text),
-        other => unreachable!("VARCHAR is {other:?}"),
-    }
-}
-
-#[inline]
-fn integer(column: &Column, row: usize) -> i64 {
+fn integers(column: &Column) -> &[i64] {
     match column {
-        Column::Bigint(values) | Column::Timestamp(values) => values[row],
+        Column::Bigint(values) | Column::Timestamp(values) => values,
         other => unreachable!("an integer in {other:?}"),
     }
-}
-
-/// The values of a column, and which rows have one, unless all do.
-#[inline]
-fn gather<T: Default + Copy>(
-    places: &[Place<'_>],
-    at: usize,
-    get: impl Fn(&Column, usize) -> T,
-) -> (Vec<T>, Option<Vec<bool>>) {
-    let value = |place: &Place<'_>| match place.columns[at] {
-        NONE => T::default(),
-        column => get(&place.chunk.columns[column as usize], place.row),
-    };
-    let values = places.iter().map(value).collect();
-    let has_all = places.iter().all(|place| place.columns[at] != NONE);
-    let present =
-        (!has_all).then(|| places.iter().map(|place| place.columns[at] != NONE).collect());
-    (values, present)
 }
 
 impl<'s> Names<'s> {
@@ -324,6 +365,7 @@ fn properties(specs: &[ColumnSpec], metadata: Vec<KeyValue>) -> WriterProperties
         .set_compression(Compression::ZSTD(level))
         .set_created_by(concat!("tidegate ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_max_row_group_row_count(None)
+        .set_data_page_row_count_limit(BLOCK_ROWS)
         .set_key_value_metadata(Some(metadata));
     for spec in specs {
         let is_integer = match &spec.role {

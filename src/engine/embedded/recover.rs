@@ -4,6 +4,9 @@
 //! before that, and must be there in full. Of what it does not list, files of ours are deleted, and
 //! nothing else. Tables that were deleted are taken out of the manifest before their files go, so
 //! that a crash in between finds a manifest whose files are all there.
+//!
+//! A crash in here leaves what a crash before it could have left, with a part of the work done: each
+//! step is one of those, and doing it again changes nothing. `tests/engine_crash.rs` stops after each.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -27,8 +30,8 @@ pub(super) fn open(
     dir: &Path,
     cache_bytes_max: usize,
     catalog: &Catalog,
+    disk: Arc<Disk>,
 ) -> Result<(Magnetic, Manifest), EngineError> {
-    let disk = Arc::new(Disk::default());
     base::fs::create_dir_all(dir).map_err(|error| io_error("make", dir, error))?;
     let mut manifest = match Manifest::load(dir)? {
         Some(manifest) => manifest,
@@ -49,7 +52,7 @@ pub(super) fn open(
         claim(dir, &table, entry)?;
         let mut days: BTreeMap<i32, Vec<Arc<MagneticFile>>> = BTreeMap::new();
         for meta in &entry.files {
-            let path = settle(dir, &table, meta)?;
+            let path = settle(dir, &table, meta, &disk)?;
             let file = MagneticFile::new(id, meta, path, &disk);
             days.entry(meta.day).or_default().push(Arc::new(file));
         }
@@ -124,12 +127,12 @@ fn claim(dir: &Path, table: &Table, entry: &TableEntry) -> Result<(), EngineErro
 }
 
 /// Completes the publication of a listed file and checks that it is there. Returns where it is.
-fn settle(dir: &Path, table: &Table, meta: &FileMeta) -> Result<PathBuf, EngineError> {
+fn settle(dir: &Path, table: &Table, meta: &FileMeta, disk: &Disk) -> Result<PathBuf, EngineError> {
     let folder = dir.join(table_dir(table)).join(day_dir(meta.day));
     let public = folder.join(file_name(meta.number));
     let hidden = folder.join(unpublished_name(meta.number, meta.generation));
     if hidden.exists() {
-        base::fs::publish(&hidden, &public).map_err(|error| io_error("publish", &public, error))?;
+        disk.publish(&hidden, &public).map_err(|error| io_error("publish", &public, error))?;
     }
     let found = std::fs::metadata(&public).map_err(|error| io_error("find", &public, error))?.len();
     if found == meta.bytes {
@@ -166,7 +169,7 @@ fn delete_strangers(
             }
         }
         if kept == 0 && day.is_dir() {
-            std::fs::remove_dir(&day).map_err(|error| io_error("delete", &day, error))?;
+            disk.remove_dir(&day).map_err(|error| io_error("delete", &day, error))?;
         }
     }
     Ok(())
@@ -183,14 +186,14 @@ fn delete_folders_of_the_deleted(
         delete_strangers(&folder, None, disk)?;
         // What somebody else put there stays, and so does the folder.
         if folder.is_dir() && entries_in(&folder)?.is_empty() {
-            std::fs::remove_dir(&folder).map_err(|error| io_error("delete", &folder, error))?;
+            disk.remove_dir(&folder).map_err(|error| io_error("delete", &folder, error))?;
         }
     }
     Ok(())
 }
 
 /// The paths in a folder; none where there is no such folder.
-fn entries_in(dir: &Path) -> Result<Vec<PathBuf>, EngineError> {
+pub(super) fn entries_in(dir: &Path) -> Result<Vec<PathBuf>, EngineError> {
     let error = |error| io_error("list", dir, error);
     match std::fs::read_dir(dir) {
         Ok(entries) => {

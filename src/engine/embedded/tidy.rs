@@ -18,8 +18,8 @@
 //! # Deleted tables
 //!
 //! A table that the catalog does not know any more is shown by no scan. Its stores are let go, its
-//! files go with the manifest that does not name them; what a crash leaves of them goes at the next
-//! start ([`super::recover`]), which also removes the empty folders.
+//! files go with the manifest that does not name them, and its folders when they are empty
+//! ([`super::folders`]); what a crash leaves of them goes at the next start ([`super::recover`]).
 //!
 //! # When
 //!
@@ -95,7 +95,8 @@ impl Inner {
         self.check_fault()?;
         self.forget_deleted()?;
         self.drop_expired()?;
-        self.compact()
+        self.compact()?;
+        self.remove_empty_folders()
     }
 
     fn compact(&self) -> Result<(), EngineError> {

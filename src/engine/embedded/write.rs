@@ -31,6 +31,7 @@ use crate::record::{TableId, Value};
 use super::column::RowId;
 use super::layout::WireId;
 use super::magnetic::Magnetic;
+use super::points::Block;
 use super::series::Wanted;
 use super::store::{RowRef, SeriesId, Stamp, TableStore};
 
@@ -235,7 +236,8 @@ struct Layers<'l> {
 /// A row in an older layer.
 enum Older<'l> {
     Frozen(&'l TableStore, RowId),
-    File(Arc<TableStore>, RowId),
+    /// One of these rows of a file, by its place, and its version.
+    File(Arc<Block>, usize, i64),
     /// One in a file whose values do not matter, and its version.
     Key(i64),
 }
@@ -309,11 +311,13 @@ impl<'l> Layers<'l> {
         let candidate = Candidate { version: view.version, kind, attributes: &incoming };
         let older = if may_be_older { self.find_older(view, &candidate)? } else { None };
         let plan = match (here, &older) {
-            (Some(row), _) => plan(Some(self.store.row(row)), &candidate),
-            (None, Some(Older::Frozen(store, row))) => plan(Some(store.row(*row)), &candidate),
-            (None, Some(Older::File(store, row))) => plan(Some(store.row(*row)), &candidate),
+            (Some(row), _) => plan(self.store.row(row), &candidate),
+            (None, Some(Older::Frozen(store, row))) => plan(store.row(*row), &candidate),
+            (None, Some(Older::File(block, row, version))) => {
+                plan_by_block(block, *row, *version, &candidate)
+            }
             (None, Some(Older::Key(version))) => plan_by_version(*version, &candidate),
-            (None, None) => plan(None, &candidate),
+            (None, None) => Plan::Append(Outcome::Stored),
         };
         let row = match plan {
             Plan::Answer(outcome) => return Ok(outcome),
@@ -356,17 +360,28 @@ impl<'l> Layers<'l> {
         if found.is_decided(incoming) {
             return Ok(Some(Older::Key(found.version)));
         }
-        let (store, row) = self.magnetic.read(&found, &wanted, view.time_ns)?;
-        Ok(Some(Older::File(store, row)))
+        let (block, row) = self.magnetic.read(&found)?;
+        Ok(Some(Older::File(block, row, found.version)))
     }
 }
 
 /// Asks the version rule.
-fn plan<'a>(existing: Option<RowRef<'a>>, incoming: &Candidate<'_, 'a>) -> Plan {
-    let Some(existing) = existing else { return Plan::Append(Outcome::Stored) };
+fn plan<'a>(existing: RowRef<'a>, incoming: &Candidate<'_, 'a>) -> Plan {
     let mut standing = Attributes::with_capacity(existing.shape.attributes.len());
     existing.attributes(&mut standing);
     let (version, kind) = (existing.version(), existing.shape.kind);
+    carry_out(&Candidate { version, kind, attributes: &standing }, incoming)
+}
+
+/// Asks the version rule about a row of a block.
+fn plan_by_block<'a>(
+    block: &'a Block,
+    row: usize,
+    version: i64,
+    incoming: &Candidate<'_, 'a>,
+) -> Plan {
+    let mut standing = Attributes::new();
+    let kind = block.row(row, &mut standing);
     carry_out(&Candidate { version, kind, attributes: &standing }, incoming)
 }
 
