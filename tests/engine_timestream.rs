@@ -58,7 +58,8 @@ impl House {
     fn new(more: &str) -> Self {
         let upstream_place = Place::new(&format!(
             "[[auth.access_keys]]\nid = \"AKIDEXAMPLE\"\nsecret = \"{SECRET}\"\nwrite = [\"*\"]\n\
-             read = [\"*\"]\n[[auth.tokens]]\ntoken = \"reader\"\nread = [\"*\"]\n"
+             read = [\"*\"]\n[[auth.tokens]]\ntoken = \"reader\"\nread = [\"*\"]\nwrite = [\"*\"]\n\
+             [ingest]\nversion = \"_version\"\n"
         ));
         let upstream = upstream_place.start();
         let proxy = Proxy::before(upstream.address);
@@ -456,6 +457,61 @@ fn what_another_writer_has_overtaken_is_reported_with_the_version_that_stands() 
     assert!(report.contains("version_lower"), "{report}");
 }
 
+/// The gateway is killed between the upstream's answers and its own mark, so all is sent again. The
+/// upstream refuses what was overtaken meanwhile: by the gateway itself, which is no news, or by another
+/// writer, which nobody can tell from a record that came too late, and which is reported as such.
+#[test]
+fn what_was_stored_and_overtaken_before_a_crash_is_no_rejection_and_doubt_is_told() {
+    let house = House::new("[shards]\ncount = 1\n");
+    let server = house.place.start();
+    let time_ns = recent_ns();
+    let line = |host: &str, version: i64| {
+        format!("cpu,host={host} n={version}i,_version={version}i {time_ns}")
+    };
+    // The table first, and its mark.
+    assert_eq!(write_applied(&server, &line("first", 1)).status, 204);
+    house.proxy.set(Mode::Slow(Duration::from_millis(1_500)));
+    server.write("fleet", &[line("own", 1), line("other", 1), line("own", 2)].join("\n"));
+    let stands = |host: &str, version: i64| {
+        let key = (host.to_owned(), time_ns);
+        wait_for("a version to stand upstream", LONG, || {
+            (house.stored("cpu").get(&key) == Some(&(version, version))).then_some(())
+        });
+    };
+    stands("own", 2);
+    // Done upstream; the answer is still on its way.
+    server.kill();
+    let headers = [("Authorization", "Bearer reader"), ("X-Tidegate-Durability", "applied")];
+    let target = "/write?db=fleet&precision=ns";
+    let overtaken = line("other", 9);
+    let reply = house.upstream().client().post(target, &headers, overtaken.as_bytes()).unwrap();
+    assert_eq!(reply.status, 204, "{}", reply.text());
+    house.proxy.set(Mode::Pass);
+    let server = house.place.start();
+    let reports = wait_for("the report", LONG, || {
+        let reports = house.place.files("rejects", ".json");
+        (!reports.is_empty()).then_some(reports)
+    });
+    server.stop();
+    assert_eq!(reports.len(), 1, "{reports:?}");
+    let report = std::fs::read_to_string(&reports[0]).unwrap();
+    assert!(report.contains("sent again after a crash"), "{report}");
+    let names = |host: &str| {
+        report.contains(&format!("\"{host}\"")) || report.contains(&format!("host={host}"))
+    };
+    assert!(names("other") && !names("own"), "{report}");
+    let refused = refused_upstream(&house);
+    assert!(refused.ends_with(" 2"), "both were refused upstream: {refused}");
+}
+
+/// The line of the upstream's metrics that counts the records that it refused.
+fn refused_upstream(house: &House) -> String {
+    let headers = [("Authorization", "Bearer reader")];
+    let text = house.upstream().client().request("GET", "/metrics", &headers, b"").unwrap().text();
+    let refused = "tidegate_engine_outcomes_total{outcome=\"rejected\"}";
+    text.lines().find(|line| line.starts_with(refused)).unwrap_or_default().to_owned()
+}
+
 /// A gateway whose upstream is away starts, takes writes, and answers 503 once its log is full.
 #[test]
 fn an_upstream_that_is_away_costs_disk_until_the_log_is_full_and_heals_by_itself() {
@@ -601,18 +657,7 @@ fn what_was_acknowledged_reaches_the_upstream_whoever_is_killed() {
 fn tell_all(house: &House, writers: &[Writer]) {
     let acknowledged: usize = writers.iter().map(|writer| writer.acknowledged.len()).sum();
     let versions: i64 = writers.iter().flat_map(|writer| writer.sent.values()).sum();
-    let client = house.upstream().client().request(
-        "GET",
-        "/metrics",
-        &[("Authorization", "Bearer reader")],
-        b"",
-    );
-    let refused = client.unwrap().text();
-    let refused = refused
-        .lines()
-        .find(|line| line.starts_with("tidegate_engine_outcomes_total{outcome=\"rejected\"}"))
-        .unwrap_or_default()
-        .to_owned();
+    let refused = refused_upstream(house);
     tell(format!(
         "upstream: {acknowledged} keys acknowledged, {versions} versions sent; {refused} since the \
          upstream's last start, none reported"

@@ -16,8 +16,8 @@
 //! higher sequence counts; none is as if nothing were known, which a replay may send again. All numbers
 //! are little-endian.
 //!
-//! A mark is written, and synced, after each turn of a shard: measured at 0.4 ms, beside an upstream
-//! that takes 10 to 50 ms to answer. Shards that commit while a mark is being written are covered by
+//! A mark is written, and synced, after each turn of a shard: 0.1 ms at the median on a disk that does
+//! nothing else, 4 ms beside compilers, and an upstream takes 10 to 50 ms to answer. Shards that commit while a mark is being written are covered by
 //! the next one together.
 
 use std::fs::{File, OpenOptions};
