@@ -25,7 +25,7 @@ use tidegate::base::poison::Poison;
 use tidegate::base::units::Bytes;
 use tidegate::batch;
 use tidegate::engine::catalog::Catalog;
-use tidegate::engine::{EngineError, EngineState, Row, ShardId, TableEngine, TimeRange};
+use tidegate::engine::{EngineError, EngineState, Row, Selection, ShardId, TableEngine, TimeRange};
 use tidegate::ingest::{self, Ask, Durability, Ingest, Partial, Protocol};
 use tidegate::metrics::Metrics;
 use tidegate::object::Store;
@@ -87,6 +87,19 @@ impl TableEngine for Null {
         _each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
         Ok(())
+    }
+
+    fn newest(
+        &self,
+        _table: TableId,
+        _selection: Selection<'_>,
+        _each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn rows(&self, _table: TableId) -> u64 {
+        0
     }
 
     fn state(&self) -> EngineState {

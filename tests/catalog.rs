@@ -6,7 +6,8 @@
 use std::fs;
 use std::path::Path;
 
-use tidegate::engine::catalog::{Catalog, Profile, Retention, TableSettings};
+use tidegate::base::lsn::Lsn;
+use tidegate::engine::catalog::{Catalog, Erasure, Profile, Retention, TableSettings};
 use tidegate::record::TableId;
 
 const LOG: &str = "catalog.log";
@@ -108,4 +109,38 @@ fn a_torn_line_of_format_1_is_dropped_before_the_rest_is_renewed() {
     fs::write(dir.path().join(LOG), &bytes[..bytes.len() - 1]).unwrap();
     assert_eq!(Catalog::open(dir.path()).unwrap().tables().len(), 3);
     assert_eq!(Catalog::open(dir.path()).unwrap().tables().len(), 3);
+}
+
+#[test]
+fn a_catalog_of_format_2_takes_erasures() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/catalog-v2").join(LOG);
+    let dir = tempfile::tempdir().unwrap();
+    fs::copy(path, dir.path().join(LOG)).unwrap();
+    let catalog = Catalog::open(dir.path()).unwrap();
+    let check = |catalog: &Catalog| {
+        let names: Vec<_> = catalog.tables().iter().map(|t| (t.id.0, t.name.to_string())).collect();
+        assert_eq!(names, [(3, "valve".to_owned()), (4, "pump 1".to_owned())]);
+    };
+    check(&catalog);
+    let dimensions = vec![("host".into(), "h1".into())];
+    let (table, lsn) = (TableId(3), Lsn(7));
+    let erasure = Erasure { number: 0, table, dimensions, lsn, at_ns: 1, note: "n".into() };
+    assert_eq!(catalog.next_erasure(), Some(1));
+    catalog.erase(erasure).unwrap();
+    drop(catalog);
+    let catalog = Catalog::open(dir.path()).unwrap();
+    check(&catalog);
+    assert_eq!(catalog.next_erasure(), Some(2));
+    assert!(catalog.hidden(table).hides(&[("host", "h1")], 1));
+    assert!(
+        catalog.erasures_due(Lsn(6)).is_empty(),
+        "frames that may hold such rows are not stored"
+    );
+    let due = catalog.erasures_due(lsn);
+    assert_eq!((due.len(), &*due[0].note), (1, "n"));
+    catalog.carried_out(&due).unwrap();
+    drop(catalog);
+    let catalog = Catalog::open(dir.path()).unwrap();
+    assert!(catalog.hidden(table).is_empty() && catalog.erasures_noted().len() == 1);
+    assert_eq!(catalog.next_erasure(), Some(2), "a number is given once");
 }

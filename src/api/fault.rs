@@ -38,6 +38,8 @@ pub enum Family {
     Native,
     /// Amazon Timestream: `{"__type":..,"Message":..}` and statuses of its own.
     Timestream,
+    /// Amazon `DataZone`: the header `x-amzn-errortype` and `{"message":..}`.
+    DataZone,
 }
 
 /// What went wrong, as a status tells it.
@@ -132,6 +134,7 @@ impl Fault {
         let (code, message) = (self.code(), &self.message);
         let body = match family {
             Family::Timestream => return Exception::from(self).reply(),
+            Family::DataZone => return super::datazone::exception::of_fault(self),
             Family::V1 | Family::V3 => json!({ "error": message }),
             Family::V2 => json!({ "code": code, "message": message }),
             Family::Native => json!({ "code": code, "error": message }),
@@ -158,7 +161,7 @@ pub fn error_headers(reply: Reply, family: Family, code: &'static str, message: 
             reply.with(X_INFLUXDB_ERROR, header_text(message, HEADER_MESSAGE_BYTES_MAX))
         }
         Family::V2 => reply.with(X_PLATFORM_ERROR_CODE, HeaderValue::from_static(code)),
-        Family::Native | Family::Timestream => reply,
+        Family::Native | Family::Timestream | Family::DataZone => reply,
     }
 }
 

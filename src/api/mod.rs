@@ -13,6 +13,7 @@
 //! | [`answers`] | the answers that repeated writes get again |
 //! | [`partial`] | the receipt as a reply, in each family's words |
 //! | [`timestream`] | the Timestream Write API |
+//! | [`datazone`] | `DataZone`'s time series data points |
 //! | [`export`] | `/api/v1/export` |
 //! | [`ops`] | ping, health, ready, metrics, the index page |
 
@@ -29,6 +30,7 @@ pub mod influxql;
 pub mod native;
 pub mod export;
 pub mod timestream;
+pub mod datazone;
 pub mod ops;
 
 use std::fmt::Debug;
@@ -76,6 +78,8 @@ pub struct App {
     pub answers: Arc<Answers<timestream::write::Written>>,
     /// The answers to the last writes with an `Idempotency-Key`.
     pub keyed: Arc<Answers<Receipt>>,
+    /// What `DataZone`'s API remembers.
+    pub datazone: Arc<datazone::DataZone>,
     /// A permit an export; see [`EXPORTS_MAX`].
     pub exports: Arc<Semaphore>,
 }

@@ -20,6 +20,7 @@ POST /api/v2/write?bucket=&precision=      InfluxDB v2 line protocol
 POST /api/v3/write_lp?db=&precision=       InfluxDB v3 line protocol
 POST /api/v1/write?db=&table=&precision=   JSON, NDJSON or line protocol, by Content-Type
 POST /  X-Amz-Target: Timestream_20181101.*  Amazon Timestream's Write API
+/v2/domains/../time-series-data-points     Amazon DataZone's time series data points
 GET  /api/v1/export?db=&table=&from=&to=&format=   json, line, csv or parquet
 GET  /query?q=                             CREATE, DROP or SHOW databases and measurements
 GET  /ping  /health  /ready  /metrics

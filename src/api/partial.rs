@@ -128,10 +128,10 @@ fn words(plan: &Plan, receipt: &Receipt) -> (String, String) {
         Family::V3 => ("line protocol parsing error".into(), summary),
         Family::V2 if is_partial => (summary.clone(), summary),
         Family::V2 => (texts.clone(), texts),
-        Family::V1 | Family::Native | Family::Timestream if is_partial => {
+        Family::V1 | Family::Native | Family::Timestream | Family::DataZone if is_partial => {
             (format!("partial write: {texts} dropped={}", receipt.refused), summary)
         }
-        Family::V1 | Family::Native | Family::Timestream => (texts, summary),
+        Family::V1 | Family::Native | Family::Timestream | Family::DataZone => (texts, summary),
     }
 }
 

@@ -8,7 +8,7 @@ use super::fault::{Family, Fault, Kind};
 use super::keyed;
 use super::reply::Reply;
 use super::{App, Mapping, partial};
-use crate::ingest::{Ask, Durability, DurabilityError, Partial, Protocol, Receipt};
+use crate::ingest::{Ask, Durability, DurabilityError, Partial, Protocol, Receipt, is_system};
 use crate::protocol::{json, line};
 use crate::record::{Dimension, Reason, Record, RecordSink, Refusal};
 
@@ -203,12 +203,18 @@ pub fn partial_asked(call: &Call<'_>) -> Result<Partial, Fault> {
 ///
 /// [`Fault`] 403 in the words of `family`.
 pub fn check_may_write(caller: &Caller, database: &str, family: Family) -> Result<(), Fault> {
+    if is_system(database) {
+        let message = format!(
+            "database {database:?} is the gateway's own: DataZone's API alone writes to it"
+        );
+        return Err(Fault::new(Kind::Forbidden, message));
+    }
     if caller.write.covers(database) {
         return Ok(());
     }
     let message = match family {
         Family::V2 => "insufficient permissions for write".to_owned(),
-        Family::V1 | Family::V3 | Family::Native | Family::Timestream => {
+        Family::V1 | Family::V3 | Family::Native | Family::Timestream | Family::DataZone => {
             format!("{:?} user is not authorized to write to database {database:?}", caller.name)
         }
     };

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::catalog::Profile;
-use crate::{batch, engine, http, ingest, reject, shard, wal};
+use crate::{api, batch, engine, http, ingest, reject, shard, wal};
 
 pub use load::{ConfigError, load};
 
@@ -36,6 +36,8 @@ pub struct Config {
     pub engine: engine::Options,
     /// The reject sink.
     pub rejects: reject::Options,
+    /// `DataZone`'s time series data points.
+    pub datazone: api::datazone::Options,
     /// What is logged.
     pub log: LogOptions,
 }
@@ -52,6 +54,7 @@ impl Default for Config {
             batch: batch::Options::default(),
             engine: engine::Options::default(),
             rejects: reject::Options::default(),
+            datazone: api::datazone::Options::default(),
             log: LogOptions::default(),
         }
     }
@@ -95,6 +98,7 @@ impl Config {
         problems.extend(self.shards.problems());
         problems.extend(self.batch.problems());
         problems.extend(self.engine.problems());
+        problems.extend(self.datazone.problems());
         if self.data_dir.as_os_str().is_empty() {
             problems.push("data_dir: empty; name a folder".to_owned());
         }

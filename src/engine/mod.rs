@@ -110,6 +110,23 @@ pub trait TableEngine: Debug + Send + Sync {
         false
     }
 
+    /// Shows the newest rows that a selection takes, the newest first, as they stood at one moment
+    /// after the call. Ends early when `each` breaks.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::scan`].
+    fn newest(
+        &self,
+        table: TableId,
+        selection: Selection<'_>,
+        each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
+    ) -> Result<(), EngineError>;
+
+    /// About how many rows a table has: such as were written again or erased count until the engine
+    /// has let go of them.
+    fn rows(&self, table: TableId) -> u64;
+
     /// What the engine holds, for `/health` and metrics.
     fn state(&self) -> EngineState;
 
@@ -129,6 +146,23 @@ pub struct TimeRange {
 impl TimeRange {
     /// All of time.
     pub const ALL: Self = Self { from_ns: i64::MIN, to_ns: i64::MAX };
+}
+
+/// Which rows of a table [`TableEngine::newest`] shows.
+#[derive(Debug, Clone, Copy)]
+pub struct Selection<'s> {
+    /// Dimensions and values that the rows have, sorted by name. Rows are found fast where these are
+    /// the first of all their dimensions.
+    pub dimensions: &'s [(&'s str, &'s str)],
+    /// When they were measured.
+    pub range: TimeRange,
+    /// The dimension that orders rows of one time, the greatest value first. Of rows with equal times
+    /// and values one is shown.
+    pub tie: &'s str,
+    /// Where to go on: only rows that come after this time and value of `tie` are shown.
+    pub before: Option<(i64, &'s str)>,
+    /// The most rows that are shown.
+    pub rows_max: usize,
 }
 
 /// One record as it stands in the engine.

@@ -472,7 +472,9 @@ fn unauthorized(family: Family, why: Why) -> Fault {
         (Family::V1 | Family::Native, Why::Missing) => "unable to parse authentication credentials",
         (Family::V1 | Family::Native, Why::Wrong) => "authorization failed",
         (Family::V2, _) => "unauthorized access",
-        (Family::V3 | Family::Timestream, _) => "the request was not authenticated",
+        (Family::V3 | Family::Timestream | Family::DataZone, _) => {
+            "the request was not authenticated"
+        }
     };
     Fault::new(Kind::Unauthorized, message)
 }

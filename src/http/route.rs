@@ -2,6 +2,7 @@
 
 use hyper::Method;
 
+use crate::api::datazone;
 use crate::api::fault::{Family, Fault, Kind};
 
 /// What a path leads to.
@@ -31,6 +32,8 @@ pub enum Endpoint {
     Index,
     /// The Timestream Write API.
     Timestream,
+    /// `DataZone`'s time series data points.
+    DataZone,
     /// Which methods a path has.
     Options,
 }
@@ -127,6 +130,7 @@ impl Endpoint {
             Self::Metrics => "metrics",
             Self::Index => "index",
             Self::Timestream => "timestream",
+            Self::DataZone => "datazone",
             Self::Options => "options",
         }
     }
@@ -146,7 +150,7 @@ impl Endpoint {
             | Self::WriteNative
             | Self::Export
             | Self::Query => Access::Known,
-            Self::Timestream => Access::Signed,
+            Self::Timestream | Self::DataZone => Access::Signed,
         }
     }
 }
@@ -155,6 +159,9 @@ impl Endpoint {
 pub fn family_of(method: &Method, path: &str) -> Family {
     if path == TOP && method == Method::POST {
         return Family::Timestream;
+    }
+    if datazone::path::is_inside(path) {
+        return Family::DataZone;
     }
     let known = ROUTES.iter().find(|route| route.path == path).map(|route| route.family);
     known.unwrap_or_else(|| match path.get(..8) {
@@ -171,6 +178,9 @@ pub fn family_of(method: &Method, path: &str) -> Family {
 ///
 /// [`Fault`] 404 where there is no such path, 405 where it has other methods.
 pub fn find(method: &Method, path: &str) -> Result<Way, Fault> {
+    if datazone::path::is_inside(path) {
+        return find_in_datazone(method, path);
+    }
     let route = ROUTES.iter().find(|route| route.path == path).ok_or_else(|| {
         Fault::new(Kind::NotFound, "not found: GET / names the paths that there are")
     })?;
@@ -183,8 +193,28 @@ pub fn find(method: &Method, path: &str) -> Result<Way, Fault> {
     if method == Method::OPTIONS {
         return Ok(Way { endpoint: Endpoint::Options, allow: route.allow });
     }
-    let message = format!("method {method} is not allowed here: use {}", route.allow);
-    Err(Fault::new(Kind::MethodNotAllowed { allow: route.allow }, message))
+    Err(not_allowed(method, route.allow))
+}
+
+fn not_allowed(method: &Method, allow: &'static str) -> Fault {
+    let message = format!("method {method} is not allowed here: use {allow}");
+    Fault::new(Kind::MethodNotAllowed { allow }, message)
+}
+
+/// The paths of `DataZone` hold the names of things.
+fn find_in_datazone(method: &Method, path: &str) -> Result<Way, Fault> {
+    let shape = datazone::path::Shape::of(path).ok_or_else(|| {
+        let message = "not found: of DataZone's API the time-series-data-points are here";
+        Fault::new(Kind::NotFound, message)
+    })?;
+    let allow = shape.allow();
+    if *method == Method::OPTIONS {
+        return Ok(Way { endpoint: Endpoint::Options, allow });
+    }
+    match datazone::Operation::of(method, shape) {
+        Some(_) => Ok(Way { endpoint: Endpoint::DataZone, allow }),
+        None => Err(not_allowed(method, allow)),
+    }
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::api::params::Params;
 use crate::api::reply::Reply;
 use crate::api::timestream::exception::Exception;
 use crate::api::write::{self, Plan};
-use crate::api::{App, export, influx, influxql, native, ops, timestream};
+use crate::api::{App, datazone, export, influx, influxql, native, ops, timestream};
 
 /// When to send a request again that took too long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -91,7 +91,7 @@ impl Service {
             fault.reply(family)
         });
         let reply = match family {
-            Family::Timestream => reply.with(X_AMZN_REQUESTID, self.ids.amzn()),
+            Family::Timestream | Family::DataZone => reply.with(X_AMZN_REQUESTID, self.ids.amzn()),
             _ => reply,
         };
         debug!(endpoint = label, request_id = ?id, status = reply.status.as_u16(), "answered");
@@ -117,10 +117,17 @@ impl Service {
                 self.write(&plan, &call.caller, body).await
             }
             Work::Timestream(operation, proof) => {
-                let proved = self.proved(&head, body, *proof).await?;
+                let proved = self.proved(&head, body, *proof, timestream::SERVICE).await?;
                 Ok(match proved {
                     Ok((caller, body)) => self.timestream(operation, &head, caller, body).await,
                     Err(exception) => exception.reply(),
+                })
+            }
+            Work::DataZone(proof) => {
+                let proved = self.proved(&head, body, *proof, datazone::SERVICE).await?;
+                Ok(match proved {
+                    Ok((caller, body)) => self.datazone(&head, call.params, caller, body).await,
+                    Err(exception) => datazone::exception::reply(&exception),
                 })
             }
             Work::Query => {
@@ -144,6 +151,7 @@ impl Service {
         head: &Parts,
         body: Incoming,
         proof: Proof,
+        service: &str,
     ) -> Result<Result<(Arc<Caller>, Body), Exception>, Fault> {
         let (app, options) = (&self.app, &self.options);
         let (body, digest) = if proof.is_signed() {
@@ -151,7 +159,7 @@ impl Service {
         } else {
             (body::read(app, options, &head.headers, body).await?, BodyDigest::default())
         };
-        let caller = proof.caller(head, &digest, timestream::SERVICE, app.clock.wall_ns());
+        let caller = proof.caller(head, &digest, service, app.clock.wall_ns());
         Ok(caller.map(|caller| (caller, body)))
     }
 
@@ -166,6 +174,20 @@ impl Service {
         let timeout = self.options.request_timeout.0;
         let answer = tokio::time::timeout(timeout, timestream::answer(&self.app, request)).await;
         answer.unwrap_or_else(|_elapsed| too_late(timeout).reply(Family::Timestream))
+    }
+
+    async fn datazone(
+        &self,
+        head: &Parts,
+        params: Params,
+        caller: Arc<Caller>,
+        body: Body,
+    ) -> Reply {
+        let (method, path) = (&head.method, head.uri.path());
+        let request = datazone::Request::new(method, path, params, caller, body);
+        let timeout = self.options.request_timeout.0;
+        let answer = tokio::time::timeout(timeout, datazone::answer(&self.app, request)).await;
+        answer.unwrap_or_else(|_elapsed| too_late(timeout).reply(Family::DataZone))
     }
 
     async fn write(&self, plan: &Plan, caller: &Arc<Caller>, body: Body) -> Result<Reply, Fault> {
@@ -205,6 +227,10 @@ impl Service {
                     Err(exception) => Work::Answered(exception.reply()),
                 }
             }
+            Endpoint::DataZone => match self.keyring.claim(call.headers, &call.params) {
+                Ok(proof) => Work::DataZone(Box::new(proof)),
+                Err(exception) => Work::Answered(datazone::exception::reply(&exception)),
+            },
             Endpoint::Query => Work::Query,
             Endpoint::Export => Work::Answered(export::answer(app, call)?),
             Endpoint::Ping => Work::Answered(ops::ping(call)?),
@@ -236,6 +262,8 @@ enum Work {
     Write(Plan),
     /// Take the body as the input of an operation.
     Timestream(timestream::Operation, Box<Proof>),
+    /// Take the body as the input of the operation that method and path name.
+    DataZone(Box<Proof>),
     /// Look for a query in the body, if there is none in the head.
     Query,
 }

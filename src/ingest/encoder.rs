@@ -8,7 +8,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use super::rules::{Rules, broken};
-use super::{Ask, Durability, NamedRefusal, Options, Protocol, Receipt};
+use super::{Ask, Durability, NamedRefusal, Options, Protocol, Receipt, is_system};
 use crate::base::class::Class;
 use crate::engine::catalog::{Catalog, CatalogError, Table, TableSettings};
 use crate::record::codec::{FamilyId, LayoutId, PAYLOAD_BYTES_MAX, PayloadBuilder};
@@ -103,6 +103,7 @@ impl<'e> Encoder<'e> {
         // and no column whose type it has chosen for all that follow.
         let time_ns = record.time_ns.unwrap_or(self.ask.received_ns);
         Rules::plain(record, time_ns)?;
+        check_not_system(record, self.ask)?;
         let at = self.resolve(record, time_ns)?;
         let found = match &self.tables[at].table {
             Ok(found) => found,
@@ -290,6 +291,7 @@ impl<'e> Trial<'e> {
     fn try_record(&self, record: &Record<'_>) -> Result<(), Broken> {
         let time_ns = record.time_ns.unwrap_or(self.ask.received_ns);
         Rules::plain(record, time_ns)?;
+        check_not_system(record, self.ask)?;
         let table = self.catalog.resolve(record.database, record.table);
         let settings = match &table {
             Some(table) => table.settings(),
@@ -322,6 +324,17 @@ impl RecordSink for Trial<'_> {
     fn refuse(&mut self, refusal: Refusal<'_>) {
         self.outcome.refuse(&refusal);
     }
+}
+
+/// Keeps records out of the gateway's own database.
+fn check_not_system(record: &Record<'_>, ask: &Ask<'_>) -> Result<(), Broken> {
+    if ask.protocol == Protocol::DataZone || !is_system(record.database) {
+        return Ok(());
+    }
+    let database = record.database;
+    let message =
+        format!("database {database:?} is the gateway's own: DataZone's API writes to it");
+    Err((Reason::Forbidden, message))
 }
 
 fn not_found(record: &Record<'_>) -> Broken {

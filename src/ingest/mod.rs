@@ -121,6 +121,8 @@ pub enum Protocol {
     Json,
     /// Timestream's write API.
     Timestream,
+    /// `DataZone`'s time series API.
+    DataZone,
 }
 
 impl Protocol {
@@ -130,6 +132,7 @@ impl Protocol {
             Self::Line => "line",
             Self::Json => "json",
             Self::Timestream => "timestream",
+            Self::DataZone => "datazone",
         }
     }
 }
@@ -141,6 +144,15 @@ pub enum Partial {
     Accept,
     /// Nothing is taken.
     Refuse,
+}
+
+/// The database that is the gateway's own: only [`Protocol::DataZone`] writes there.
+pub const SYSTEM_DATABASE: &str = "_datazone";
+
+/// Whether a database is the gateway's own, or a retention policy under it.
+pub fn is_system(database: &str) -> bool {
+    let rest = database.strip_prefix(SYSTEM_DATABASE);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// What the caller of [`Ingest::accept`] wants.
@@ -361,6 +373,11 @@ impl Ingest {
     /// The time of receipt for a request that arrives now, ns.
     pub fn received_ns(&self) -> i64 {
         self.shared.parts.clock.wall_ns()
+    }
+
+    /// The last frame that was appended.
+    pub fn appended(&self) -> Lsn {
+        self.shared.parts.wal.marks().appended
     }
 
     /// Takes one request: runs `decode`, appends what it shows, waits until that is durable. A request

@@ -91,8 +91,17 @@ pub const RESOURCE_NAME_BYTES_MIN: usize = 3;
 /// Source: `InfluxDB` documentation, "Line protocol", limits.
 pub const NAME_BYTES_MAX: usize = 65_536;
 
-/// Longest string value, in bytes. Source: `InfluxDB` 3 documentation, "Line protocol", limits.
+/// Longest string value of line protocol and JSON, in bytes.
+/// Source: `InfluxDB` 3 documentation, "Line protocol", limits.
 pub const VARCHAR_BYTES_MAX: usize = 1 << 20;
+
+/// Most characters of the content of a time series data point.
+/// Source: Amazon `DataZone` API, `TimeSeriesDataPointFormInput`.
+pub const CONTENT_CHARS_MAX: usize = 500_000;
+
+/// Longest string value of any record in a relaxed table, in bytes: the longest content, each of its
+/// characters of four bytes.
+pub const TEXT_BYTES_MAX: usize = CONTENT_CHARS_MAX * 4;
 
 /// Longest line of line protocol, or text of one JSON record, in bytes.
 pub const LINE_BYTES_MAX: usize = 4 << 20;
@@ -111,4 +120,5 @@ pub const REFUSALS_NAMED_MAX: usize = 100;
 pub const REFUSED_TEXT_QUOTED_BYTES_MAX: usize = 256;
 
 const _: () = assert!(VARCHAR_BYTES_MAX < LINE_BYTES_MAX);
+const _: () = assert!(VARCHAR_BYTES_MAX <= TEXT_BYTES_MAX);
 const _: () = assert!(NAME_BYTES_MAX < LINE_BYTES_MAX);

@@ -5,8 +5,8 @@
 pub mod strict;
 
 use super::limits::{
-    ATTRIBUTES_MAX, DIMENSIONS_MAX, NAME_BYTES_MAX, TABLE_NAME_BYTES_MAX, TIME_NS_MAX, TIME_NS_MIN,
-    VARCHAR_BYTES_MAX,
+    ATTRIBUTES_MAX, DIMENSIONS_MAX, NAME_BYTES_MAX, TABLE_NAME_BYTES_MAX, TEXT_BYTES_MAX,
+    TIME_NS_MAX, TIME_NS_MIN,
 };
 use super::{MeasureKind, Reason, Record, Value};
 
@@ -77,8 +77,8 @@ pub fn values(record: &Record<'_>) -> Result<(), Broken> {
     }
     for attribute in &record.attributes {
         match attribute.value {
-            Value::Varchar(text) if text.len() > VARCHAR_BYTES_MAX => {
-                return Err(too_long("value of field", attribute.name, VARCHAR_BYTES_MAX));
+            Value::Varchar(text) if text.len() > TEXT_BYTES_MAX => {
+                return Err(too_long("value of field", attribute.name, TEXT_BYTES_MAX));
             }
             Value::Double(number) if !number.is_finite() => {
                 let message =
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn each_limit_holds_at_its_bound_and_not_above() {
-        let long = "x".repeat(VARCHAR_BYTES_MAX + 1);
+        let long = "x".repeat(TEXT_BYTES_MAX + 1);
         let name_at = |bytes: usize| reason(table_name("table", &long[..bytes]));
         assert_eq!(name_at(TABLE_NAME_BYTES_MAX), None);
         assert_eq!(name_at(TABLE_NAME_BYTES_MAX + 1), Some(Reason::NameTooLong));
@@ -205,7 +205,7 @@ mod tests {
             assert_eq!(found, expected);
         }
         for (bytes, expected) in
-            [(VARCHAR_BYTES_MAX, None), (VARCHAR_BYTES_MAX + 1, Some(Reason::ValueTooLong))]
+            [(TEXT_BYTES_MAX, None), (TEXT_BYTES_MAX + 1, Some(Reason::ValueTooLong))]
         {
             let found = reason(values(&record(&[], &[("f", Value::Varchar(&long[..bytes]))])));
             assert_eq!(found, expected);

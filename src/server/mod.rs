@@ -23,6 +23,7 @@ use tokio::sync::{Semaphore, watch};
 use tracing::{error, info};
 
 use crate::api::answers::{Answers, KEYED_LIMITS, SDK_LIMITS};
+use crate::api::datazone::DataZone;
 use crate::api::{App, EXPORTS_MAX, Mapping};
 use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::lsn::Lsn;
@@ -320,7 +321,7 @@ impl Server {
             .map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
         let keyring = Keyring::load(&config.auth)?;
-        let service = Service::new(Arc::new(app(&core)), config.server.clone(), keyring);
+        let service = Service::new(Arc::new(app(&core, config)), config.server.clone(), keyring);
         let (stop, mut stopped) = watch::channel(false);
         // The sender lives as long as the server, so an error here is a stop as well.
         let shutdown = async move { drop(stopped.wait_for(|stop| *stop).await) };
@@ -389,7 +390,7 @@ impl Drop for Server {
     }
 }
 
-fn app(core: &Core) -> App {
+fn app(core: &Core, config: &Config) -> App {
     let options = core.ingest.options();
     let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     let status = Arc::new(ServerStatus::new(core));
@@ -409,6 +410,7 @@ fn app(core: &Core) -> App {
         clock: Arc::clone(&core.clock),
         answers: Arc::new(Answers::new(Arc::clone(&core.clock), SDK_LIMITS, forgotten())),
         keyed: Arc::new(Answers::new(Arc::clone(&core.clock), KEYED_LIMITS, forgotten())),
+        datazone: Arc::new(DataZone::new(config.datazone.clone())),
         exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
     }
 }

@@ -10,7 +10,7 @@ use crate::base::clock::SystemClock;
 use crate::base::lsn::Lsn;
 use crate::base::units::Bytes;
 use crate::engine::catalog::{Profile, RejectLocation, Retention, TableSettings};
-use crate::engine::{EngineError, EngineState, Row, TimeRange};
+use crate::engine::{EngineError, EngineState, Row, Selection, TimeRange};
 use crate::object::Store;
 use crate::record::codec::{Bucket, CodecError, PayloadBuilder};
 use crate::record::request::{Outcome, Rejection, WriteRequest};
@@ -79,6 +79,19 @@ impl TableEngine for Scripted {
         _each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
         Ok(())
+    }
+
+    fn newest(
+        &self,
+        _table: TableId,
+        _selection: Selection<'_>,
+        _each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn rows(&self, _table: TableId) -> u64 {
+        0
     }
 
     fn state(&self) -> EngineState {

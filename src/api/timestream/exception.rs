@@ -57,6 +57,8 @@ pub enum Code {
     ServiceQuotaExceeded,
     /// The caller may not do that.
     AccessDenied,
+    /// There are no credentials; in `DataZone`'s words.
+    Unauthorized,
     /// There are no credentials.
     MissingAuthenticationToken,
     /// The key or token is not known.
@@ -96,12 +98,13 @@ pub struct Exception {
 
 impl Code {
     /// Its name and status.
-    const fn parts(self) -> (&'static str, u16) {
+    pub const fn parts(self) -> (&'static str, u16) {
         match self {
             Self::Validation => ("ValidationException", 400),
             Self::Serialization => ("SerializationException", 400),
             Self::IncompleteSignature => ("IncompleteSignatureException", 400),
             Self::ServiceQuotaExceeded => ("ServiceQuotaExceededException", 402),
+            Self::Unauthorized => ("UnauthorizedException", 401),
             Self::AccessDenied => ("AccessDeniedException", 403),
             Self::MissingAuthenticationToken => ("MissingAuthenticationTokenException", 403),
             Self::UnrecognizedClient => ("UnrecognizedClientException", 403),

@@ -48,6 +48,7 @@ use tracing::error;
 use super::App;
 use super::call::{Body, Caller};
 use super::reply::Reply;
+use crate::ingest::is_system;
 use exception::{Code, Exception, ok_with};
 
 /// What `X-Amz-Target` begins with.
@@ -249,6 +250,10 @@ impl Context<'_> {
     }
 
     fn check_may_write(&self, database: &str) -> Result<(), Exception> {
+        if is_system(database) {
+            let message = "this database is the gateway's own: DataZone's API alone changes it";
+            return Err(Exception::new(Code::AccessDenied, message));
+        }
         check_access(self.caller.write.covers(database), self.caller, self.operation, || {
             arn::of_database(self.region, database)
         })

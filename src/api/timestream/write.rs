@@ -31,6 +31,7 @@ use crate::api::answers::{Answer, Begin, Call};
 use crate::api::reply::Reply;
 use crate::base::lsn::Lsn;
 use crate::engine::catalog::Table;
+use crate::ingest::is_system;
 use crate::ingest::{Ask, Durability, Partial, Protocol, Receipt, Rules};
 use crate::protocol::timestream::shape::{self, Problem};
 use crate::record::window::Store;
@@ -116,7 +117,8 @@ async fn execute(app: &App, request: &Request) -> Result<Written, Exception> {
     })?;
     let (database, name) = (asked.database.as_str(), asked.table.as_str());
     let caller = &request.caller;
-    check_access(caller.write.covers(database), caller, request.operation, || {
+    let may_write = caller.write.covers(database) && !is_system(database);
+    check_access(may_write, caller, request.operation, || {
         arn::of_table(&request.region, database, name)
     })?;
     let records = asked.records().map_err(|error| Exception::invalid(error.to_string()))?;

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, PoisonError};
 
+use super::erasure::Erasure;
 use super::log::Entry;
 use super::settings::{DatabaseSettings, TableSettings, TableUpdate, Tags, check_tags};
 use super::state::State;
@@ -207,6 +208,37 @@ impl Catalog {
             let (dimensions, measures) = (new.dimensions, new.measures);
             let is_new = !dimensions.is_empty() || !measures.is_empty();
             Ok(is_new.then_some(Entry::Names { id, dimensions, measures }))
+        })
+    }
+
+    /// Erases rows of a table: those with these dimensions, sorted by name, that were written with a
+    /// version below [`Self::next_erasure`] as it stands now. No frame after `lsn` may hold any. In
+    /// force on return. `note` is kept for whoever asks [`Self::erasures_noted`].
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::NotFound`] without that table; [`CatalogError::Io`], [`CatalogError::Poisoned`].
+    pub fn erase(&self, erasure: Erasure) -> Result<(), CatalogError> {
+        assert!(erasure.dimensions.is_sorted(), "names are sorted, so that equal ones are found");
+        self.change(|state| {
+            if state.get(erasure.table).is_none() {
+                return Err(CatalogError::no_table(&erasure.table.to_string()));
+            }
+            Ok(Some(Entry::Erase { erasure: Erasure { number: state.erasures.next(), ..erasure } }))
+        })
+    }
+
+    /// Ends erasures: no row that they mean is left anywhere, and none can come any more. Those that
+    /// others have taken the place of have ended already.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Io`], [`CatalogError::Poisoned`]: they stay in force, which hides nothing.
+    pub fn carried_out(&self, erasures: &[Arc<Erasure>]) -> Result<(), CatalogError> {
+        self.change(|state| {
+            let numbers = erasures.iter().map(|erasure| erasure.number);
+            let numbers: Vec<i64> = numbers.filter(|n| state.erasures.is_in_force(*n)).collect();
+            Ok((!numbers.is_empty()).then_some(Entry::Erased { numbers }))
         })
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::erasure::Erasure;
 use super::settings::{DatabaseSettings, TableSettings};
 use super::state::State;
 use super::{CatalogError, checked};
@@ -47,6 +48,15 @@ pub(super) enum Entry {
     /// Numbers of tables that are deleted, and nothing more is known of them: all up to this one that
     /// no line before gives.
     Forgotten { to: TableId },
+    /// Rows of a table that are no more.
+    Erase { erasure: Erasure },
+    /// Erasures that were carried out.
+    Erased { numbers: Vec<i64> },
+    /// An erasure of before, in a log that was written anew: whether it is in force, and whether its
+    /// note is kept.
+    KeptErasure { erasure: Erasure, in_force: bool, noted: bool },
+    /// Every number of an erasure up to this one was given.
+    GivenErasures { to: i64 },
 }
 
 /// The log, open for appending.

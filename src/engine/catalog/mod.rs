@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`settings`] | what databases and tables are made with, and what may be changed |
 //! | [`table`] | one database, one table, and what its records have claimed |
+//! | [`erasure`] | rows that are no more, although their table goes on |
 //! | [`error`] | why the catalog refuses or fails |
 //! | [`state`] | what the log's entries amount to |
 //! | [`log`] | the file |
@@ -33,17 +34,22 @@
 //! | `delete_database` | `database`, which has no tables any more | 2 |
 //! | `deleted` | `id`, `database`, `table`: a number that was given to a table that is deleted | 3 |
 //! | `forgotten` | `to`: every number up to it was given, and the tables of those that no line gives are deleted | 3 |
+//! | `erase` | an `erasure`: see [`erasure`] | 3 |
+//! | `erased` | `numbers` of erasures in force that were carried out | 3 |
+//! | `kept_erasure` | an `erasure` with a number above all before; whether it is `in_force`, and `noted` | 3 |
+//! | `given_erasures` | `to`: every number of an erasure up to it was given | 3 |
 //!
 //! A log is valid if and only if every line's checksum is right, the first says the format, tables
-//! are numbered 1, 2, 3 and so on, and every other entry is about what is there at that line. A log of
-//! an older version is written anew as this one when it is opened, in one replacement of the file.
+//! and erasures are numbered 1, 2, 3 and so on, but for those that lines say were forgotten, and every
+//! other entry is about what is there at that line. A log of an older version is written anew as this
+//! one when it is opened, in one replacement of the file.
 //!
 //! A log that has grown to a MiB, and to twice what it had when it was last written anew, is written
-//! anew as what it amounts to: databases, tables, and the names of the last 16,384 tables that were
-//! deleted; older ones are forgotten but for their numbers. So a client that makes and drops tables for
-//! ever fills no disk. The new log is written and synced beside the old one and takes its name by one
-//! rename: a crash leaves one or the other, which amount to the same. A change is appended to the new
-//! one after that name is durable.
+//! anew as what it amounts to: databases, tables, erasures that are in force or have a note, and the
+//! names of the last 16,384 tables that were deleted; older ones are forgotten but for their numbers.
+//! So a client that makes and drops tables for ever fills no disk. The new log is written and synced
+//! beside the old one and takes its name by one rename: a crash leaves one or the other, which amount to
+//! the same. A change is appended to the new one after that name is durable.
 //!
 //! A change is known to nobody before its line is synced. A line that a crash cut short (no end, or
 //! holes of zeros where its bytes should be) was therefore never acknowledged and is dropped at
@@ -64,6 +70,7 @@
 
 pub mod settings;
 pub mod table;
+pub mod erasure;
 pub mod error;
 mod state;
 mod log;
@@ -73,11 +80,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use super::checked;
+use crate::base::lsn::Lsn;
 use crate::record::TableId;
 
 use log::Log;
 use state::State;
 
+pub use erasure::{Erasure, Hidden};
 pub use error::{CatalogError, ClaimError};
 pub use log::FILE_NAME;
 pub use settings::{
@@ -251,6 +260,31 @@ impl Catalog {
                 .map(|table| table.settings().tags.clone())
                 .ok_or_else(|| CatalogError::no_table(table)),
         }
+    }
+
+    /// The number of the next erasure: the version of what shall outlive all erasures so far. `None`
+    /// after an erasure whose write failed in the middle, until the restart that tells whether it is
+    /// there: whatever was written with any number could be meant by it, or by none that follows.
+    pub fn next_erasure(&self) -> Option<i64> {
+        let state = self.state();
+        (!state.erasures.is_in_doubt()).then(|| state.erasures.next())
+    }
+
+    /// What is erased of a table, as it stands now. A reader asks before it looks at any row: an
+    /// erasure ends only after its last row has.
+    pub fn hidden(&self, table: TableId) -> Arc<Hidden> {
+        self.state().hidden(table)
+    }
+
+    /// The erasures in force of which no record is left in the log above `stored`.
+    pub fn erasures_due(&self, stored: Lsn) -> Vec<Arc<Erasure>> {
+        let state = self.state();
+        state.erasures.in_force().filter(|e| e.lsn <= stored).map(Arc::clone).collect()
+    }
+
+    /// The erasures of the last [`erasure::NOTE_KEPT_NS`], in order, carried out or not.
+    pub fn erasures_noted(&self) -> Vec<Arc<Erasure>> {
+        self.state().erasures.noted().map(Arc::clone).collect()
     }
 
     // A panic elsewhere leaves a map whole: nothing in here panics between two changes.

@@ -1,11 +1,12 @@
 //! What the entries of the log amount to. The same function executes an entry that was read back and
 //! one that was just written, so that a restart finds what was answered before it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Page;
+use super::erasure::{Erasures, Hidden};
 use super::log::Entry;
 use super::settings::{DatabaseSettings, TableSettings};
 use super::table::{Database, NewNames, Table};
@@ -21,6 +22,9 @@ pub(super) struct State {
     given: u32,
     /// The deleted tables in `by_id`, the first to be deleted first.
     deleted: VecDeque<TableId>,
+    pub(super) erasures: Erasures,
+    /// What was asked for since the last change of `erasures`.
+    hidden: Mutex<HashMap<TableId, Arc<Hidden>>>,
 }
 
 /// Of how many deleted tables the names are kept: frames of the log, reports and folders may still be
@@ -110,6 +114,7 @@ impl State {
         if self.given > last {
             entries.push(Entry::Forgotten { to: TableId(self.given) });
         }
+        entries.extend(self.erasures.entries());
         entries
     }
 
@@ -189,6 +194,26 @@ impl State {
                 self.add_database(&database, settings);
                 Ok(())
             }
+            Entry::Erase { erasure } => {
+                self.live_table(erasure.table)?;
+                self.erasures.add(erasure)?;
+                self.forget_hidden();
+                Ok(())
+            }
+            Entry::Erased { numbers } => {
+                self.erasures.end(&numbers)?;
+                self.forget_hidden();
+                Ok(())
+            }
+            Entry::KeptErasure { erasure, in_force, noted } => {
+                if in_force {
+                    self.live_table(erasure.table)?;
+                }
+                self.erasures.keep(erasure, in_force, noted)?;
+                self.forget_hidden();
+                Ok(())
+            }
+            Entry::GivenErasures { to } => self.erasures.give(to),
             Entry::SetDatabase { database, settings } => {
                 self.known_home(&database)?.database.set(settings);
                 Ok(())
@@ -204,8 +229,12 @@ impl State {
     }
 
     /// Hears that an entry may or may not be found after a restart. A table that may be deleted by then
-    /// is no longer found by its name; frames that name its number still reach it.
+    /// is no longer found by its name; frames that name its number still reach it. After an erasure that
+    /// may be found by then no number is given for records.
     pub(super) fn doubt(&mut self, entry: &Entry) {
+        if let Entry::Erase { .. } = entry {
+            self.erasures.doubt();
+        }
         let Entry::DeleteTable { id } = entry else { return };
         let Some(table) = self.get(*id).map(Arc::clone) else { return };
         if let Some(home) = self.by_name.get_mut(&table.database) {
@@ -273,9 +302,25 @@ impl State {
         let home = self.by_name.get_mut(&table.database).expect("a table's database is known");
         let removed = home.tables.remove(&table.name);
         assert!(removed.is_some_and(|removed| removed.id == id), "a name leads to one table");
+        self.erasures.forget_table(id);
+        self.forget_hidden();
         self.by_id.get_mut(&id).expect("it was just found").is_deleted = true;
         self.note_deleted(id);
         Ok(())
+    }
+
+    /// What is erased of a table.
+    pub(super) fn hidden(&self, table: TableId) -> Arc<Hidden> {
+        let mut hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = hidden.entry(table).or_insert_with(|| {
+            let of_table = self.erasures.in_force().filter(|erasure| erasure.table == table);
+            Arc::new(Hidden::of(of_table.map(Arc::clone)))
+        });
+        Arc::clone(made)
+    }
+
+    fn forget_hidden(&mut self) {
+        self.hidden.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn slot(&self, id: TableId) -> Option<&Slot> {

@@ -8,6 +8,7 @@ use super::state::DELETED_KEPT;
 use super::*;
 use crate::base;
 use crate::base::class::Class;
+use crate::base::lsn::Lsn;
 use crate::record::codec::{Payload, PayloadBuilder};
 use crate::record::limits::{
     DATABASES_MAX, DIMENSIONS_PER_TABLE_MAX, MAGNETIC_RETENTION_DAYS_MAX,
@@ -263,6 +264,33 @@ fn a_table_whose_delete_is_in_doubt_takes_nothing_more() {
     assert!(matches!(catalog.delete_table("d", "u"), Err(CatalogError::Poisoned { .. })));
     assert_eq!(make(&catalog, "d", "u").unwrap(), TableId(2), "this one is in no doubt");
     assert!(open(dir.path()).resolve("d", "t").is_some(), "here nothing was written");
+}
+
+/// A record written with any number could be meant by the erasure that the next start may find, or by none
+/// that follows.
+#[test]
+fn after_an_erasure_in_doubt_no_number_is_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = open(dir.path());
+    let table = make(&catalog, "d", "t").unwrap();
+    let erase = |table| {
+        let dimensions = vec![("a".into(), "1".into())];
+        let note = "".into();
+        catalog.erase(Erasure { number: 0, table, dimensions, lsn: Lsn(1), at_ns: 1, note })
+    };
+    assert!(matches!(erase(TableId(9)), Err(CatalogError::NotFound { .. })));
+    erase(table).unwrap();
+    assert_eq!(catalog.next_erasure(), Some(2));
+    catalog.log.lock().unwrap().file = OpenOptions::new().append(true).open("/dev/full").unwrap();
+    assert!(matches!(erase(table), Err(CatalogError::Io { .. })));
+    assert_eq!(catalog.next_erasure(), None);
+    assert!(matches!(erase(table), Err(CatalogError::Poisoned { .. })));
+    assert!(matches!(
+        catalog.carried_out(&catalog.erasures_due(Lsn(1))),
+        Err(CatalogError::Poisoned { .. })
+    ));
+    assert!(catalog.hidden(table).hides(&[("a", "1")], 1), "what was acknowledged holds");
+    assert_eq!(open(dir.path()).next_erasure(), Some(2), "here nothing was written");
 }
 
 #[test]

@@ -62,7 +62,7 @@ const SMALL_ROWS: u64 = GROUP_ROWS as u64;
 const FILES_MAX: usize = 64;
 
 /// Bytes at which a row group is written before it has all its rows: rows of long texts.
-const GROUP_BYTES: usize = 64 << 20;
+pub(super) const GROUP_BYTES: usize = 64 << 20;
 
 /// How often a pass begins a merge anew since a flush was faster.
 pub(super) const CONFLICTS_MAX: usize = 3;

@@ -27,6 +27,7 @@ use super::magnetic::Magnetic;
 use super::manifest::Manifest;
 use super::options::Options;
 use super::recover;
+use super::runs::Runs;
 use super::tidy::Counts;
 use super::write::{Frozen, ShardState};
 
@@ -69,6 +70,8 @@ pub(super) struct Inner {
     /// Thrown when a flush may or may not have happened, or none will happen any more.
     pub(super) fault: Poison,
     pub(super) signal: Mutex<Signal>,
+    /// Where rows of some dimensions stand in files.
+    pub(super) runs: Runs,
     /// There is work for the flush thread.
     wake: Condvar,
     /// The thread that tidies shall end.
@@ -137,6 +140,7 @@ impl Inner {
             frozen_bytes: AtomicUsize::new(0),
             fault: Poison::new(),
             signal: Mutex::new(Signal { flushed: vec![0; shards], ..Signal::default() }),
+            runs: Runs::default(),
             wake: Condvar::new(),
             tidy_wake: Condvar::new(),
             room: Condvar::new(),
@@ -170,6 +174,12 @@ impl Inner {
         } else {
             self.active_bytes.fetch_sub(before - after, Ordering::Relaxed);
         }
+    }
+
+    /// The last frame up to which every record is in files.
+    pub(super) fn stored_in_all(&self) -> Lsn {
+        let marks = self.stored.iter().map(|mark| Lsn(mark.load(Ordering::Acquire)));
+        marks.min().unwrap_or_default()
     }
 
     fn memory_bytes(&self) -> usize {

@@ -8,11 +8,13 @@
 //! | [`flusher`] | the thread `engine-flush`, marks and bounds |
 //! | [`order`] [`flush`] [`file_out`] [`partition`] | frozen stores into files |
 //! | [`compact`] [`tidy`] [`folders`] | the thread `engine-compact`: small files into one, expired days, deleted tables, empty folders |
+//! | [`erase`] | erased rows, out of the files |
 //! | [`commit`] [`manifest`] [`recover`] [`disk`] | when files count, and what a crash leaves |
 //! | [`magnetic`] | the files that count, and looking things up in them |
 //! | [`index`] [`cache`] [`points`] | where the rows of a file are, and what was read of them |
 //! | [`columns`] [`parquet_write`] [`parquet_read`] | what a file looks like |
 //! | [`scan`] [`export`] | reading a table; a table as one Parquet stream |
+//! | [`select`] [`runs`] | reading the newest rows of some dimensions; where those stand in files |
 //!
 //! # Threads and locks
 //!
@@ -41,6 +43,7 @@ mod recover;
 mod compact;
 mod tidy;
 mod folders;
+mod erase;
 mod partition;
 mod magnetic;
 mod index;
@@ -49,7 +52,9 @@ mod points;
 mod columns;
 mod parquet_write;
 mod parquet_read;
+mod runs;
 mod scan;
+mod select;
 pub mod export;
 
 use std::ops::ControlFlow;
@@ -67,9 +72,11 @@ use crate::record::{Reason, TableId};
 use self::disk::Disk;
 use self::flusher::{End, Inner};
 use self::scan::{Snapshot, Source};
-use self::write::Below;
+use self::select::Search;
+use self::store::TableStore;
+use self::write::{Below, ShardState};
 use super::catalog::Catalog;
-use super::{EngineError, EngineState, Row, ShardId, TableEngine, TimeRange};
+use super::{EngineError, EngineState, Row, Selection, ShardId, TableEngine, TimeRange};
 
 pub use self::columns::ColumnSet;
 pub use self::disk::FileStep;
@@ -219,12 +226,7 @@ impl TableEngine for Embedded {
     }
 
     fn checkpoint(&self) -> Lsn {
-        self.inner
-            .stored
-            .iter()
-            .map(|mark| Lsn(mark.load(Ordering::Acquire)))
-            .min()
-            .unwrap_or_default()
+        self.inner.stored_in_all()
     }
 
     fn stored(&self, bucket: Bucket) -> Lsn {
@@ -246,6 +248,8 @@ impl TableEngine for Embedded {
         each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
         let Some(known) = self.inner.catalog.get(table) else { return Ok(()) };
+        // Before any row: an erasure ends only after its last row has.
+        let hidden = self.inner.catalog.hidden(table);
         let alive_from_ns = known.retention().alive_from_ns(self.inner.clock.wall_ns());
         let range = TimeRange { from_ns: range.from_ns.max(alive_from_ns), ..range };
         if range.from_ns >= range.to_ns && range.to_ns != i64::MAX {
@@ -264,7 +268,44 @@ impl TableEngine for Embedded {
             files.tables.get(&table).into_iter().flat_map(|days| days.values().flatten());
         snapshot.files = of_table.map(Arc::clone).collect();
         drop(files);
-        snapshot.scan(range, each)
+        if hidden.is_empty() {
+            return snapshot.scan(range, each);
+        }
+        snapshot.scan(range, &mut |row| {
+            if hidden.hides(row.dimensions, row.version) {
+                return ControlFlow::Continue(());
+            }
+            each(row)
+        })
+    }
+
+    fn newest(
+        &self,
+        table: TableId,
+        selection: Selection<'_>,
+        each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        let inner = &*self.inner;
+        let Some(known) = inner.catalog.get(table) else { return Ok(()) };
+        let hidden = inner.catalog.hidden(table);
+        let alive_from_ns = known.retention().alive_from_ns(inner.clock.wall_ns());
+        let range = selection.range;
+        let range = TimeRange { from_ns: range.from_ns.max(alive_from_ns), ..range };
+        let search = Search { table, selection: Selection { range, ..selection }, hidden };
+        search.run(&inner.shards, || inner.magnetic.files(), &inner.runs, each)
+    }
+
+    fn rows(&self, table: TableId) -> u64 {
+        let stores = |shard: &Mutex<ShardState>| {
+            let state = flusher::lock(shard);
+            let frozen = state.frozen.iter().filter_map(|frozen| frozen.tables.get(&table));
+            let rows = |store: &TableStore| u64::from(store.rows());
+            frozen.chain(state.active.get(&table)).map(rows).sum::<u64>()
+        };
+        let memory: u64 = self.inner.shards.iter().map(stores).sum();
+        let files = self.inner.magnetic.files();
+        let days = files.tables.get(&table).into_iter().flat_map(|days| days.values());
+        memory + days.flatten().map(|file| file.meta.rows).sum::<u64>()
     }
 
     fn state(&self) -> EngineState {

@@ -32,6 +32,9 @@ use super::store::{Stamp, TableStore};
 /// Rows that are decoded at a time.
 const BATCH_ROWS: usize = 8192;
 
+/// Bytes of row groups, before compression, that are decoded at a time: rows of long texts.
+const BATCH_BYTES: i64 = 32 << 20;
+
 /// What of the rows is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
@@ -145,10 +148,34 @@ impl Reader {
         part: Part,
         batch_rows: usize,
     ) -> Result<Batches, EngineError> {
-        let (builder, specs) = self.builder(groups, part)?;
-        let reader = builder.with_batch_size(batch_rows).build();
+        let batch_rows = batch_rows.min(self.rows_at_once(&groups));
+        let (builder, specs) = self.builder(self.head.metadata.clone(), groups, part)?;
+        self.batches_of(builder.with_batch_size(batch_rows), specs)
+    }
+
+    fn batches_of(
+        &self,
+        builder: ParquetRecordBatchReaderBuilder<File>,
+        specs: Vec<ColumnSpec>,
+    ) -> Result<Batches, EngineError> {
+        let reader = builder.build();
         let reader = reader.map_err(|error| io_error("read", Path::new(&self.path), error))?;
         Ok(Batches { reader, specs, table: self.table, path: self.path.clone() })
+    }
+
+    /// How many rows of these groups have about [`BATCH_BYTES`]; at least one. No more than a whole group
+    /// has, so that a batch is never of many: their bytes in the file do not tell what texts that repeat
+    /// take in memory, and a group was in memory as a whole when it was written.
+    fn rows_at_once(&self, groups: &[usize]) -> usize {
+        let of_group = |group: &usize| {
+            let group = self.head.metadata.metadata().row_group(*group);
+            let (rows, bytes) = (group.num_rows().max(1), group.total_byte_size().max(1));
+            rows.min(rows.saturating_mul(BATCH_BYTES) / bytes).max(1)
+        };
+        // The last group has what was left over.
+        let counted = if groups.len() > 1 { &groups[..groups.len() - 1] } else { groups };
+        let rows = counted.iter().map(of_group).min().unwrap_or(1);
+        usize::try_from(rows).unwrap_or(usize::MAX)
     }
 
     /// Times and versions of a row group.
@@ -180,7 +207,7 @@ impl Reader {
         rows: Range<usize>,
     ) -> Result<(RecordBatch, Vec<ColumnSpec>), EngineError> {
         assert!(!rows.is_empty(), "rows are wanted");
-        let (builder, specs) = self.builder(vec![group], part)?;
+        let (builder, specs) = self.builder(self.head.metadata.clone(), vec![group], part)?;
         let selection =
             vec![RowSelector::skip(rows.start), RowSelector::select(rows.end - rows.start)];
         let error = |error| io_error("read", Path::new(&self.path), error);
@@ -200,6 +227,7 @@ impl Reader {
     /// A reader of a part of these groups, and what its columns mean.
     fn builder(
         &self,
+        metadata: ArrowReaderMetadata,
         groups: Vec<usize>,
         part: Part,
     ) -> Result<(ParquetRecordBatchReaderBuilder<File>, Vec<ColumnSpec>), EngineError> {
@@ -211,10 +239,9 @@ impl Reader {
         let schema = head.metadata.metadata().file_metadata().schema_descr();
         let mask = ProjectionMask::roots(schema, wanted.iter().copied());
         let specs = wanted.iter().map(|&at| head.specs[at].clone()).collect();
-        let builder =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(file, head.metadata.clone())
-                .with_row_groups(groups)
-                .with_projection(mask);
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
+            .with_row_groups(groups)
+            .with_projection(mask);
         Ok((builder, specs))
     }
 
@@ -222,6 +249,49 @@ impl Reader {
     fn corrupt(&self, what: &str) -> EngineError {
         EngineError::Corrupt { path: self.path.clone(), what: what.to_owned() }
     }
+}
+
+/// Reading some rows only.
+impl Reader {
+    /// These rows, counted through the whole file and sorted, `batch_rows` at a time. With the file's
+    /// page index only the pages that hold them are read.
+    pub(super) fn selected(
+        &self,
+        rows: &[Range<u64>],
+        part: Part,
+        batch_rows: usize,
+    ) -> Result<Batches, EngineError> {
+        assert!(rows.is_sorted_by_key(|range| range.start), "rows are read as they stand");
+        let (mut groups, mut ranges) = (Vec::new(), Vec::new());
+        // `first` counts through the file, `taken` through the groups that are read.
+        let (mut first, mut taken) = (0, 0);
+        for group in 0..self.groups() {
+            let end = first + self.group(group).0;
+            let inside = rows.iter().filter(|range| range.start < end && range.end > first);
+            let before = ranges.len();
+            ranges.extend(inside.map(|range| {
+                let (from, to) = (range.start.max(first), range.end.min(end));
+                index(from - first + taken)..index(to - first + taken)
+            }));
+            if ranges.len() > before {
+                groups.push(group);
+                taken += end - first;
+            }
+            first = end;
+        }
+        let options = ArrowReaderOptions::new()
+            .with_schema(Arc::clone(self.head.metadata.schema()))
+            .with_page_index_policy(PageIndexPolicy::Optional);
+        let error = |error| io_error("read", Path::new(&self.path), error);
+        let metadata = ArrowReaderMetadata::load(&self.file, options).map_err(error)?;
+        let selection = RowSelection::from_consecutive_ranges(ranges.into_iter(), index(taken));
+        let (builder, specs) = self.builder(metadata, groups, part)?;
+        self.batches_of(builder.with_batch_size(batch_rows).with_row_selection(selection), specs)
+    }
+}
+
+fn index(row: u64) -> usize {
+    usize::try_from(row).expect("a file's rows are counted in 32 bits")
 }
 
 /// Rows of a file, some at a time.

@@ -2,7 +2,7 @@
 //!
 //! A snapshot is a list of chunks and files that never change. It is read in **windows** of time, each
 //! small enough that its rows fit in memory: the stretch asked for is halved until a window has at
-//! most [`WINDOW_ROWS`] rows by the bounds of its chunks and files. A window is loaded, sorted and
+//! most [`WINDOW_ROWS`] rows, and files of [`WINDOW_BYTES`], by the bounds of its chunks and files. A window is loaded, sorted and
 //! shown, then forgotten.
 //!
 //! Cost: memory for a window's rows; each file is decoded once for each window that touches it.
@@ -24,6 +24,9 @@ use super::store::{RowRef, TableStore};
 
 /// About how many rows are in memory at a time.
 const WINDOW_ROWS: u64 = 1 << 20;
+
+/// About how many bytes of files are decoded for a window, for the sake of rows of long texts.
+const WINDOW_BYTES: u64 = 64 << 20;
 
 /// Rows of one store as they stood at one moment.
 #[derive(Debug)]
@@ -71,11 +74,22 @@ struct Piece {
     time_ns_min: i64,
     time_ns_max: i64,
     rows: u64,
+    /// In a file; what is in memory is there anyway.
+    bytes: u64,
 }
 
 impl Piece {
     /// About how many of the rows are in `range`, if they are spread evenly.
     fn rows_in(&self, range: TimeRange) -> u64 {
+        self.part_in(range, self.rows)
+    }
+
+    /// About how many of the bytes are.
+    fn bytes_in(&self, range: TimeRange) -> u64 {
+        self.part_in(range, self.bytes)
+    }
+
+    fn part_in(&self, range: TimeRange, of: u64) -> u64 {
         let from = self.time_ns_min.max(range.from_ns);
         let to = if range.to_ns == i64::MAX { i64::MAX } else { range.to_ns - 1 };
         let to = self.time_ns_max.min(to);
@@ -84,8 +98,8 @@ impl Piece {
         }
         let part = i128::from(to) - i128::from(from) + 1;
         let whole = i128::from(self.time_ns_max) - i128::from(self.time_ns_min) + 1;
-        let rows = (i128::from(self.rows) * part + whole - 1) / whole;
-        u64::try_from(rows).expect("a part of its rows")
+        let part = (i128::from(of) * part + whole - 1) / whole;
+        u64::try_from(part).expect("a part of what it has")
     }
 }
 
@@ -112,7 +126,8 @@ impl Snapshot {
             if rows == 0 {
                 continue;
             }
-            if rows > window_rows
+            let bytes: u64 = pieces.iter().map(|piece| piece.bytes_in(window)).sum();
+            if (rows > window_rows || bytes > WINDOW_BYTES)
                 && let Some((first, second)) = halves(window, &pieces)
             {
                 windows.push(second);
@@ -131,11 +146,13 @@ impl Snapshot {
             time_ns_min: chunk.time_ns_min,
             time_ns_max: chunk.time_ns_max,
             rows: chunk.rows() as u64,
+            bytes: 0,
         };
         let of_file = |file: &Arc<MagneticFile>| Piece {
             time_ns_min: file.meta.time_ns_min,
             time_ns_max: file.meta.time_ns_max,
             rows: file.meta.rows,
+            bytes: file.meta.bytes,
         };
         let chunks = self.memory.iter().flat_map(|source| &source.chunks).map(of_chunk);
         chunks.filter(|piece| piece.rows > 0).chain(self.files.iter().map(of_file)).collect()
@@ -149,6 +166,7 @@ impl Snapshot {
                 time_ns_min: file.meta.time_ns_min,
                 time_ns_max: file.meta.time_ns_max,
                 rows: file.meta.rows,
+                bytes: file.meta.bytes,
             };
             if piece.rows_in(window) > 0 {
                 sources.push(load(file, window)?);

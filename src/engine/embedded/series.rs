@@ -87,6 +87,16 @@ impl SeriesKey {
         self.family.family().names().zip(TextIter::new(&self.values))
     }
 
+    /// The value of a dimension, if it has that.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        self.dimensions().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// Whether the values of its first dimensions are these, each encoded as a text.
+    pub(super) fn begins_with(&self, values: &[u8]) -> bool {
+        self.values.starts_with(values)
+    }
+
     /// Bytes of memory that it takes; its family counts where families are kept.
     pub(super) fn bytes(&self) -> usize {
         // Two counters stand before what an `Arc` points at.

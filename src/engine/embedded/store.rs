@@ -248,6 +248,12 @@ impl TableStore {
         &series.rows
     }
 
+    /// The rows of a series that stand, in no order, sealed or not.
+    pub(super) fn standing(&self, id: SeriesId) -> impl Iterator<Item = RowId> {
+        let series = &self.series[id.0 as usize];
+        series.rows.iter().chain(&series.late).copied()
+    }
+
     /// The first place in `rows` whose time is not before `time_ns`.
     fn place(&self, rows: &[RowId], time_ns: i64) -> usize {
         rows.partition_point(|&row| self.row(row).time_ns() < time_ns)

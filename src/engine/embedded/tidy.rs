@@ -21,6 +21,10 @@
 //! files go with the manifest that does not name them, and its folders when they are empty
 //! ([`super::folders`]); what a crash leaves of them goes at the next start ([`super::recover`]).
 //!
+//! # Erased rows
+//!
+//! See [`super::erase`].
+//!
 //! # When
 //!
 //! Once in [`TIDY_EVERY`]. A pass that finds nothing looks at one number a file. After a failure the
@@ -95,6 +99,7 @@ impl Inner {
         self.check_fault()?;
         self.forget_deleted()?;
         self.drop_expired()?;
+        self.erase(self.stored_in_all())?;
         self.compact()?;
         self.remove_empty_folders()
     }
@@ -195,7 +200,11 @@ impl Inner {
         Ok(())
     }
 
-    fn commit_tidied(&self, changes: &Changes, manifest: &mut Manifest) -> Result<(), EngineError> {
+    pub(super) fn commit_tidied(
+        &self,
+        changes: &Changes,
+        manifest: &mut Manifest,
+    ) -> Result<(), EngineError> {
         let _guard = Committing(self);
         match changes.commit(&self.magnetic, manifest, None) {
             Ok(()) => Ok(()),
@@ -210,7 +219,7 @@ impl Inner {
         }
     }
 
-    fn is_ending(&self) -> bool {
+    pub(super) fn is_ending(&self) -> bool {
         lock(&self.signal).end.is_some()
     }
 

@@ -52,7 +52,8 @@
 //! # What this engine cannot do
 //!
 //! Whether a record was new, newer or a repeat is not in the upstream's answer: what is not rejected is
-//! [`Outcome::Stored`]. The API reads nothing back, so there is no scan. A table that is deleted here
+//! [`Outcome::Stored`]. The API reads nothing back, so there is no scan, and data points cannot be
+//! listed. A table that is deleted here
 //! stays upstream with all that is in it: several gateways may write there, and an upstream's history is
 //! not one gateway's to throw away. A table of the same name made here afterwards goes on in it; whoever
 //! wants it empty deletes it there, and it is made again with the next record. Settings that are changed
@@ -79,7 +80,9 @@ use crate::record::request::{Outcome, Rejection, WriteRequest};
 use crate::record::{Reason, TableId};
 
 use super::catalog::{Catalog, Table};
-use super::{EngineError, EngineState, Row, ShardId, TableEngine, TimeRange, UpstreamFigures};
+use super::{
+    EngineError, EngineState, Row, Selection, ShardId, TableEngine, TimeRange, UpstreamFigures,
+};
 use client::{Failure, Upstream};
 use journal::{Journal, Key};
 use marks::Marks;
@@ -346,6 +349,19 @@ impl TableEngine for Timestream {
         _each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
         self.readable()
+    }
+
+    fn newest(
+        &self,
+        _table: TableId,
+        _selection: Selection<'_>,
+        _each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        self.readable()
+    }
+
+    fn rows(&self, _table: TableId) -> u64 {
+        0
     }
 
     fn groups(&self) -> bool {
