@@ -13,6 +13,7 @@ pub mod progress;
 pub mod wal;
 pub mod selftest;
 pub mod schema;
+pub mod cost;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -74,6 +75,11 @@ enum Command {
     /// Look into the log: its segments, their soundness, the records in them.
     #[command(after_help = wal::EXAMPLES)]
     Wal(wal::WalArgs),
+    /// Tell what Timestream would meter of the records in the log, beside what one record a request costs.
+    #[command(
+        after_help = "Example:\n  tidegate cost --since 24h --price 0.50\n\nReads what the log still has; wal.retain_for keeps more. Safe beside a running server."
+    )]
+    Cost(cost::CostArgs),
     /// Prove on this very disk that the log keeps what it acknowledged: write, kill -9, read back, count.
     #[command(
         after_help = "Example:\n  tidegate selftest --data /var/lib/tidegate --kills 20\n\nWrites some hundred MiB into a folder of its own beside the data, and removes it. Exit code 1 when\nanything acknowledged was lost."
@@ -131,6 +137,7 @@ pub fn run() -> ExitCode {
         Some(Command::Load(args)) => load::run(&args),
         Some(Command::BatchLoad(args)) => batch_load::run(&args),
         Some(Command::Wal(args)) => wal::run(&args),
+        Some(Command::Cost(args)) => cost::run(&args),
         Some(Command::Selftest(args)) => selftest::run(&args),
         Some(Command::Schema(args)) => schema::run(&args),
     };

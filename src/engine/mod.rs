@@ -18,6 +18,7 @@ pub mod upsert;
 pub mod catalog;
 pub mod embedded;
 pub mod postgres;
+pub mod timestream;
 
 use std::fmt::Debug;
 use std::ops::ControlFlow;
@@ -27,6 +28,7 @@ use crate::base::class::Class;
 use crate::base::lsn::Lsn;
 use crate::record::codec::{Bucket, CodecError};
 use crate::record::limits::RECORDS_PER_REQUEST_MAX;
+use crate::record::metered::Metered;
 use crate::record::request::{Outcome, WriteRequest};
 use crate::record::{MeasureKind, TableId, Value};
 
@@ -95,6 +97,15 @@ pub trait TableEngine: Debug + Send + Sync {
     /// holds it.
     fn relieve(&self);
 
+    /// Whether [`Self::scan`] can show anything, asked before somebody begins an answer with it.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Elsewhere`].
+    fn readable(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// Shows the records of a table that were measured from `range.from_ns` to before
     /// `range.to_ns`, in order of time and, at one time, of series; one visible row a key, as they
     /// stood at one moment after the call. Ends early when `each` breaks.
@@ -108,6 +119,12 @@ pub trait TableEngine: Debug + Send + Sync {
         range: TimeRange,
         each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
     ) -> Result<(), EngineError>;
+
+    /// Whether the engine wants the records of a shard's turn in batches of what is alike, so that
+    /// fewer bytes are sent. Costs the shard a sort.
+    fn groups(&self) -> bool {
+        false
+    }
 
     /// Shows the newest rows that a selection takes, the newest first, as they stood at one moment
     /// after the call. Ends early when `each` breaks.
@@ -125,6 +142,11 @@ pub trait TableEngine: Debug + Send + Sync {
     /// About how many rows a table has: such as were written again or erased count until the engine
     /// has let go of them.
     fn rows(&self, table: TableId) -> u64;
+
+    /// Whether erasures of the catalog are carried out here, and [`Self::newest`] can be asked.
+    fn erases(&self) -> bool {
+        false
+    }
 
     /// What the engine holds, for `/health` and metrics.
     fn state(&self) -> EngineState;
@@ -198,6 +220,8 @@ pub struct EngineState {
     pub file_bytes: u64,
     /// What became of files in the background since the start.
     pub tidied: Tidied,
+    /// What was sent to another server since the start, where the engine is one.
+    pub upstream: Option<UpstreamFigures>,
     /// What is wrong, if anything.
     pub fault: Option<String>,
     /// Whether only a restart mends that: a flush broke off between two files, or a database elsewhere is
@@ -233,6 +257,19 @@ pub struct LogEnds {
     pub checkpoint: Lsn,
     /// Its last frame.
     pub durable: Lsn,
+}
+
+/// What was sent to another server since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UpstreamFigures {
+    /// Which server.
+    pub place: String,
+    /// Requests and records that it took, and what Timestream would meter of them.
+    pub metered: Metered,
+    /// Bytes of request bodies, those sent again too.
+    pub sent_bytes: u64,
+    /// Bytes that were not sent because they were common to all records of a request.
+    pub saved_bytes: u64,
 }
 
 /// What an engine has done to its files in the background since the start.
@@ -289,6 +326,12 @@ pub enum EngineError {
     /// A record could not be read out of its payload.
     #[error("a record cannot be read")]
     Codec(#[from] CodecError),
+    /// The records are not here to be read.
+    #[error("the records are in {place} and cannot be read back through here: query them there")]
+    Elsewhere {
+        /// Where they are.
+        place: String,
+    },
     /// What is on disk is not what was written.
     #[error("{path} is damaged: {what}")]
     Corrupt {
@@ -304,6 +347,7 @@ impl EngineError {
     pub const fn class(&self) -> Class {
         match self {
             Self::Busy { .. } | Self::Undone { .. } => Class::Busy,
+            Self::Elsewhere { .. } => Class::Refused,
             Self::Foreign { .. } | Self::Io { .. } | Self::Codec(_) | Self::Corrupt { .. } => {
                 Class::Fault
             }
@@ -316,12 +360,15 @@ impl EngineError {
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// Which engine holds the tables. `embedded`: this process, in the data folder. `postgres`: a database
-    /// that speaks PostgreSQL's protocol.
+    /// that speaks PostgreSQL's protocol. `timestream`: Amazon Timestream, or another server that speaks
+    /// its API.
     pub kind: Kind,
     /// Settings of the embedded engine.
     pub embedded: embedded::Options,
     /// Settings of the PostgreSQL engine.
     pub postgres: postgres::Options,
+    /// Settings of the engine `timestream`.
+    pub timestream: timestream::Options,
 }
 
 /// The engines that there are.
@@ -333,20 +380,21 @@ pub enum Kind {
     Embedded,
     /// A database elsewhere, which many gateways may share.
     Postgres,
+    /// A server that speaks Timestream's API.
+    Timestream,
 }
 
 impl Options {
     /// Every contradiction in the section, as `key: what is wrong`.
     pub fn problems(&self) -> Vec<String> {
-        match self.kind {
+        let (section, problems): (_, Vec<String>) = match self.kind {
             Kind::Embedded => {
                 let errors = self.embedded.validate();
-                errors.iter().map(|error| format!("engine.embedded.{error}")).collect()
+                ("embedded", errors.iter().map(ToString::to_string).collect())
             }
-            Kind::Postgres => {
-                let problems = self.postgres.problems();
-                problems.iter().map(|problem| format!("engine.postgres.{problem}")).collect()
-            }
-        }
+            Kind::Postgres => ("postgres", self.postgres.problems()),
+            Kind::Timestream => ("timestream", self.timestream.problems()),
+        };
+        problems.iter().map(|problem| format!("engine.{section}.{problem}")).collect()
     }
 }

@@ -106,6 +106,12 @@ catalog! {
     engine_remote_undone: IntCounter = "tidegate_engine_remote_undone_turns_total", "Turns of a shard that were undone and done again";
     engine_remote_statements: IntCounter = "tidegate_engine_remote_statements_total", "Statements that were sent to it";
     engine_remote_statement_seconds: Counter = "tidegate_engine_remote_statement_seconds_total", "How long their answers took altogether";
+    upstream_requests: IntCounter = "tidegate_engine_upstream_requests_total", "Requests that the server behind the engine took";
+    upstream_records: IntCounter = "tidegate_engine_upstream_records_total", "Records in them";
+    upstream_sent_bytes: IntCounter = "tidegate_engine_upstream_sent_bytes_total", "Bytes of request bodies sent to it, those sent again too";
+    upstream_saved_bytes: IntCounter = "tidegate_engine_upstream_saved_bytes_total", "Bytes not sent to it because they were common to all records of a request";
+    upstream_metered_bytes: IntCounter = "tidegate_engine_upstream_metered_bytes_total", "Bytes that Timestream would meter of them, whole KiB a request";
+    upstream_single_bytes: IntCounter = "tidegate_engine_upstream_single_metered_bytes_total", "The same if each request carried one record";
     reject_records: IntCounterVec("reason") = "tidegate_reject_records_total", "Records and lines reported to the reject sink, by reason";
     reject_reports: IntCounter = "tidegate_reject_reports_total", "Reports written";
     reject_retries: IntCounter = "tidegate_reject_retries_total", "Reports that had to be tried again";

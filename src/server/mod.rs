@@ -32,6 +32,7 @@ use crate::config::Config;
 use crate::engine::catalog::{Catalog, CatalogError};
 use crate::engine::embedded::Embedded;
 use crate::engine::postgres::Postgres;
+use crate::engine::timestream::{self, Timestream};
 use crate::engine::{self, EngineError, LogEnds, TableEngine};
 use crate::http::auth::{AuthError, Keyring};
 use crate::http::service::Service;
@@ -216,7 +217,7 @@ impl Core {
         let observer = Arc::new(LogObserver::new(metrics.clone()));
         let wal = Wal::open(&config.wal, Arc::clone(&clock), poison.clone(), observer)?;
         let count = config.shards.effective_count();
-        let (catalog, engine) = open_tables(&config, count, &wal, &clock)?;
+        let (catalog, engine) = open_tables(&config, count, &wal, &clock, &stopping)?;
         let store = Arc::new(Store::open(&config.rejects.url, &config.object)?);
         let reporter =
             Reporter::new(store, Arc::clone(&clock), metrics.clone(), Arc::clone(&stopping));
@@ -453,24 +454,28 @@ fn open_tables(
     shards: usize,
     wal: &Wal,
     clock: &SharedClock,
+    stopping: &Arc<AtomicBool>,
 ) -> Result<(Arc<Catalog>, Arc<dyn TableEngine>), StartError> {
-    let kind = config.engine.kind;
-    if kind == engine::Kind::Embedded {
-        fit::check_tables_are_there(wal, &config.engine.embedded.dir)?;
+    let options = &config.engine;
+    if options.kind == engine::Kind::Embedded {
+        fit::check_tables_are_there(wal, &options.embedded.dir)?;
     }
     let catalog = Arc::new(Catalog::open(&config.data_dir)?);
     fit::check_catalog_of(wal, &catalog, &config.data_dir)?;
-    let parts = (shards, Arc::clone(&catalog), Arc::clone(clock));
-    let engine: Arc<dyn TableEngine> = match kind {
+    let (of_engine, clock) = (Arc::clone(&catalog), Arc::clone(clock));
+    let engine: Arc<dyn TableEngine> = match options.kind {
         engine::Kind::Embedded => {
-            let options = config.engine.embedded.clone();
-            Arc::new(Embedded::open(options, parts.0, parts.1, parts.2)?)
+            Arc::new(Embedded::open(options.embedded.clone(), shards, of_engine, clock)?)
         }
         engine::Kind::Postgres => {
-            let options = config.engine.postgres.clone();
             let log = LogEnds { checkpoint: wal.marks().checkpoint, durable: wal.marks().durable };
             let folder = (&*config.data_dir, log);
-            Arc::new(Postgres::open(options, folder, parts.0, parts.1, parts.2)?)
+            Arc::new(Postgres::open(options.postgres.clone(), folder, shards, of_engine, clock)?)
+        }
+        engine::Kind::Timestream => {
+            let (stopping, replay_until) = (Arc::clone(stopping), wal.marks().durable);
+            let parts = timestream::Parts { catalog: of_engine, clock, stopping, replay_until };
+            Arc::new(Timestream::open(&options.timestream, shards, parts)?)
         }
     };
     // What is away now is compared when it is back.

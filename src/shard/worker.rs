@@ -17,7 +17,7 @@ use crate::base::class::Class;
 use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
 use crate::base::poison::Poison;
-use crate::batch::{self, Batch, Batches};
+use crate::batch::{self, Batch, Batches, Order};
 use crate::engine::catalog::{Catalog, Profile, TableSettings};
 use crate::engine::{EngineError, ShardId, TableEngine};
 use crate::metrics::Metrics;
@@ -184,7 +184,8 @@ impl Worker {
             rejected: Rejected::default(),
             tally: Tally::default(),
         };
-        let mut batches = Batches::new(self.batch_records());
+        let order = if self.engine.groups() { Order::Alike } else { Order::Arrival };
+        let mut batches = Batches::new(self.batch_records(), order);
         for (at, one) in work.iter().enumerate() {
             turn.frame(one, &payloads[at], &dictionaries[at], &mut batches)?;
         }

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 
@@ -16,6 +17,7 @@ use crate::config::Config;
 use crate::engine::catalog::Catalog;
 use crate::engine::embedded::{Embedded, stored_in};
 use crate::engine::postgres::Postgres;
+use crate::engine::timestream::{self, Timestream};
 use crate::engine::{Kind, LogEnds, TableEngine};
 use crate::object::Store;
 use crate::record::TableId;
@@ -73,12 +75,14 @@ fn known(config: &Config) -> Result<Lsn, Failure> {
     let stored = match config.engine.kind {
         Kind::Embedded => stored_here(config, catalog)?,
         Kind::Postgres => stored_elsewhere(config, catalog)?,
+        Kind::Timestream => stored_upstream(config, catalog)?,
     };
-    let reports = Path::new(&config.rejects.url);
-    if !reports.is_dir() {
+    let reports = &config.rejects.url;
+    // A folder that is not there has no reports, and is not made for the question.
+    if !reports.contains("://") && !Path::new(reports).is_dir() {
         return Ok(stored);
     }
-    let store = Store::in_directory(reports).map_err(Failure::failed)?;
+    let store = Store::open(reports, &config.object).map_err(Failure::failed)?;
     Ok(stored.max(reject::last_reported(&store).map_err(Failure::failed)?))
 }
 
@@ -113,6 +117,22 @@ fn stored_elsewhere(config: &Config, catalog: Arc<Catalog>) -> Result<Lsn, Failu
         let fault = engine.state().fault.unwrap_or_default();
         return Err(Failure::failed(format!("nobody knows which frames are stored: {fault}")));
     }
+    let stored = Bucket::all().map(|bucket| engine.stored(bucket)).max().unwrap_or_default();
+    engine.close();
+    Ok(stored)
+}
+
+/// What the marks beside the log say of a server upstream, which is not asked.
+fn stored_upstream(config: &Config, catalog: Arc<Catalog>) -> Result<Lsn, Failure> {
+    let parts = timestream::Parts {
+        catalog,
+        clock: SystemClock::shared(),
+        stopping: Arc::new(AtomicBool::new(true)),
+        replay_until: Lsn::ZERO,
+    };
+    let shards = config.shards.effective_count();
+    let engine = Timestream::open(&config.engine.timestream, shards, parts);
+    let engine = engine.map_err(Failure::failed)?;
     let stored = Bucket::all().map(|bucket| engine.stored(bucket)).max().unwrap_or_default();
     engine.close();
     Ok(stored)

@@ -239,7 +239,7 @@ impl TableEngine for Postgres {
         _selection: Selection<'_>,
         _each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
-        Err(EngineError::Busy { what: "this engine does not look for the newest rows".to_owned() })
+        Err(EngineError::Elsewhere { place: self.shared.options.address() })
     }
 
     fn rows(&self, _table: TableId) -> u64 {
