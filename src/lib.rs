@@ -42,7 +42,8 @@
 //! depends on the request: the feeder reads the frame out of the mapped log and hands it to the
 //! shards. A frame read after a crash takes the same road, so replay is not a special case.
 //!
-//! `tokio` appears in [`server`], [`http`], [`api`] and [`ingest`] only. Below it: named threads,
+//! `tokio` appears in [`server`], [`http`], [`api`] and [`ingest`] only, and hidden behind blocking calls in
+//! [`object`] and the session of [`engine::postgres`]. Below it: named threads,
 //! bounded queues and blocking calls.
 
 pub mod base;

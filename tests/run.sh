@@ -43,9 +43,11 @@ command -v curl >/dev/null || { apt-get update -qq && apt-get install -qq -y cur
 # Mounting takes root; without it those tests fail, and say so.
 declare -A packages=(
     [mkfs.ext4]=e2fsprogs [mkfs.xfs]=xfsprogs [losetup]=mount
-    [nbdkit]=nbdkit [nbdfuse]=libnbd-bin [fusermount3]=fuse3
+    [initdb]=postgresql [nbdkit]=nbdkit [nbdfuse]=libnbd-bin [fusermount3]=fuse3
 )
 missing=()
+# Debian keeps the server's programs out of the path.
+for bin in /usr/lib/postgresql/*/bin; do PATH="$PATH:$bin"; done
 for tool in "${!packages[@]}"; do
     command -v "$tool" >/dev/null || missing+=("${packages[$tool]}")
 done

@@ -85,7 +85,7 @@ fn narrow_sorted<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::Batches;
+    use super::super::{Batches, Order};
     use crate::base::lsn::Lsn;
     use crate::record::codec::{Payload, PayloadBuilder};
     use crate::record::{Attribute, Dimension, Record, TableId, Value};
@@ -119,7 +119,7 @@ mod tests {
         let payload = Payload::open(bytes).unwrap();
         let (mut families, mut layouts) = (Vec::new(), Vec::new());
         payload.dictionary(&mut families, &mut layouts).unwrap();
-        let mut batches = Batches::new(max);
+        let mut batches = Batches::new(max, Order::Arrival);
         let mut found = Vec::new();
         let mut write = |batch: &mut super::super::Batch<'_>| {
             let request = batch.request();

@@ -1,13 +1,18 @@
 //! Floor 2: records on their way to the engine, up to
-//! [`crate::record::limits::RECORDS_PER_REQUEST_MAX`] of one table at a time.
+//! [`crate::record::limits::RECORDS_PER_REQUEST_MAX`] of one table at a time, or what else the engine
+//! would like.
 //!
 //! A shard pushes records into its [`Batches`], one batch a table, and writes a batch when it is full
 //! or when nothing more is waiting. What all records of a batch share is factored out as they are
 //! pushed ([`common`]), in one pass: the candidates are the first record's attributes, and each
 //! further record strikes out those in which it differs. With fleets of unlike devices few candidates
 //! are left after two records, so the pass costs next to nothing.
+//!
+//! An engine that sends its batches elsewhere pays for every byte. For it a shard's records wait until the
+//! turn is over and are put together by what they share ([`group`]).
 
 pub mod common;
+mod group;
 
 use std::collections::HashMap;
 
@@ -24,7 +29,8 @@ use common::Common;
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Most records a batch. 1 to 100. Fewer costs more calls of the engine; Timestream takes no more.
+    /// Most records a batch. 1 to 100. Fewer costs more calls of the engine; Timestream takes no more. 100
+    /// leaves it to the engine, and that for PostgreSQL takes more.
     pub records_max: usize,
     /// How long a shard that has caught up waits for more records before it writes an unfilled batch.
     /// 0ms to 10s. Longer fills batches and delays visibility; it never delays an acknowledgement.
@@ -79,6 +85,12 @@ impl<'a> Batch<'a> {
         self.frames.push(frame);
     }
 
+    /// Keeps a record that waits to be put together with others.
+    fn keep(&mut self, record: RecordView<'a>, frame: Lsn) {
+        self.records.push(record);
+        self.frames.push(frame);
+    }
+
     /// The request for the engine.
     pub fn request(&mut self) -> WriteRequest<'_> {
         let common = self.common.finish(self.records.len());
@@ -102,10 +114,24 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// In which order records make batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// As they come.
+    Arrival,
+    /// What is alike together; records of one series as they come.
+    Alike,
+}
+
+/// Most records of a table that wait to be put together: what a turn holds of small ones. They are
+/// references into the log, so the bound is for the sort's time and memory.
+const ALIKE_RECORDS_MAX: usize = 65_536;
+
 /// The batches that a shard is filling, one a table.
 #[derive(Debug)]
 pub struct Batches<'a> {
     records_max: usize,
+    order: Order,
     open: Vec<Batch<'a>>,
     /// Places in `open`.
     by_table: HashMap<TableId, usize, foldhash::fast::RandomState>,
@@ -114,13 +140,14 @@ pub struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
-    /// Batches of at most `records_max` records.
-    pub fn new(records_max: usize) -> Self {
-        assert!((1..=RECORDS_PER_REQUEST_MAX).contains(&records_max), "checked with the settings");
-        Self { records_max, open: Vec::new(), by_table: HashMap::default(), hint: 0 }
+    /// Batches of at most `records_max` records, which is at least 1.
+    pub fn new(records_max: usize, order: Order) -> Self {
+        assert!(records_max > 0, "checked with the settings");
+        Self { records_max, order, open: Vec::new(), by_table: HashMap::default(), hint: 0 }
     }
 
     /// Adds a record of `frame`; when that fills its batch, gives the batch to `write` and empties it.
+    /// Where what is alike goes together, all waits for [`Self::drain`], within bounds.
     ///
     /// # Errors
     ///
@@ -129,17 +156,21 @@ impl<'a> Batches<'a> {
         &mut self,
         record: RecordView<'a>,
         frame: Lsn,
-        write: impl FnOnce(&mut Batch<'a>) -> Result<(), E>,
+        write: impl FnMut(&mut Batch<'a>) -> Result<(), E>,
     ) -> Result<(), E> {
         let at = self.place(record.family.table);
-        let records_max = self.records_max;
         let batch = &mut self.open[at];
-        batch.push(record, frame);
-        if batch.records.len() >= records_max {
-            write(batch)?;
-            batch.clear();
-        }
-        Ok(())
+        let max = match self.order {
+            Order::Arrival => {
+                batch.push(record, frame);
+                self.records_max
+            }
+            Order::Alike => {
+                batch.keep(record, frame);
+                ALIKE_RECORDS_MAX
+            }
+        };
+        if batch.records.len() >= max { self.write_out(at, write) } else { Ok(()) }
     }
 
     /// Gives every batch that holds records to `write` and empties it.
@@ -151,12 +182,34 @@ impl<'a> Batches<'a> {
         &mut self,
         mut write: impl FnMut(&mut Batch<'a>) -> Result<(), E>,
     ) -> Result<(), E> {
-        for batch in &mut self.open {
-            if !batch.records.is_empty() {
-                write(batch)?;
-                batch.clear();
+        for at in 0..self.open.len() {
+            self.write_out(at, &mut write)?;
+        }
+        Ok(())
+    }
+
+    fn write_out<E>(
+        &mut self,
+        at: usize,
+        mut write: impl FnMut(&mut Batch<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let batch = &mut self.open[at];
+        if batch.records.is_empty() {
+            return Ok(());
+        }
+        match self.order {
+            Order::Arrival => write(batch)?,
+            Order::Alike => {
+                for part in group::groups(&batch.records, self.records_max) {
+                    let mut one = Batch::new(batch.table);
+                    for at in part {
+                        one.push(batch.records[at], batch.frames[at]);
+                    }
+                    write(&mut one)?;
+                }
             }
         }
+        batch.clear();
         Ok(())
     }
 

@@ -41,7 +41,7 @@ pub struct ExplainArgs {
 ///
 /// [`Failure::Usage`] for an unknown precision, [`Failure::Failed`] when a line would be refused.
 pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
-    let config = args.settings.load(Vec::new())?;
+    let config = args.settings.load(Vec::new())?.placed();
     let text = if args.line == "-" {
         let mut text = Vec::new();
         io::stdin().read_to_end(&mut text).map_err(Failure::failed)?;

@@ -12,6 +12,8 @@ pub mod client;
 pub mod progress;
 pub mod wal;
 pub mod selftest;
+pub mod schema;
+pub mod cost;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -73,11 +75,22 @@ enum Command {
     /// Look into the log: its segments, their soundness, the records in them.
     #[command(after_help = wal::EXAMPLES)]
     Wal(wal::WalArgs),
+    /// Tell what Timestream would meter of the records in the log, beside what one record a request costs.
+    #[command(
+        after_help = "Example:\n  tidegate cost --since 24h --price 0.50\n\nReads what the log still has; wal.retain_for keeps more. Safe beside a running server."
+    )]
+    Cost(cost::CostArgs),
     /// Prove on this very disk that the log keeps what it acknowledged: write, kill -9, read back, count.
     #[command(
         after_help = "Example:\n  tidegate selftest --data /var/lib/tidegate --kills 20\n\nWrites some hundred MiB into a folder of its own beside the data, and removes it. Exit code 1 when\nanything acknowledged was lost."
     )]
     Selftest(selftest::SelftestArgs),
+    /// Print the SQL of a table as the engine `postgres` makes it, distributed and partitioned where the
+    /// server can.
+    #[command(
+        after_help = "Example:\n  tidegate schema postgres --for timescale --database iot --table weather | psql tidegate\n\nOnly PostgreSQL's own is tried by our tests; Citus refuses to lock rows of many shards at once, so\nthere repeated records are retried for ever."
+    )]
+    Schema(schema::SchemaArgs),
 }
 
 /// Where settings come from.
@@ -124,7 +137,9 @@ pub fn run() -> ExitCode {
         Some(Command::Load(args)) => load::run(&args),
         Some(Command::BatchLoad(args)) => batch_load::run(&args),
         Some(Command::Wal(args)) => wal::run(&args),
+        Some(Command::Cost(args)) => cost::run(&args),
         Some(Command::Selftest(args)) => selftest::run(&args),
+        Some(Command::Schema(args)) => schema::run(&args),
     };
     let (code, error) = match done {
         Ok(()) => return ExitCode::SUCCESS,

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::catalog::Profile;
 use crate::{api, batch, engine, http, ingest, load as loads, object, reject, shard, wal};
 
 pub use load::{ConfigError, load};
@@ -136,7 +137,8 @@ impl Config {
         problems
     }
 
-    /// The settings with every place that is left empty made one in the data folder.
+    /// The settings with every place that is left empty made one in the data folder, and what the
+    /// engine asks of the others.
     #[must_use]
     pub fn placed(mut self) -> Self {
         let beside = |path: &PathBuf, name: &str| {
@@ -144,6 +146,11 @@ impl Config {
         };
         self.wal.dir = beside(&self.wal.dir, "wal");
         self.engine.embedded.dir = beside(&self.engine.embedded.dir, "tables");
+        self.engine.timestream.dir = beside(&self.engine.timestream.dir, "upstream");
+        if self.engine.kind == engine::Kind::Timestream {
+            // What the upstream would refuse is refused while its producer is there to hear it.
+            self.ingest.profile = Profile::Strict;
+        }
         for (url, name) in
             [(&mut self.rejects.url, "rejects"), (&mut self.batch_load.url, "buckets")]
         {

@@ -2,7 +2,7 @@
 //!
 //! A shard gives its engine one [`WriteRequest`] after another and hears one [`Outcome`] a record.
 //! [`embedded`] is the engine of one machine: a memory store of typed columns over a magnetic store
-//! of Parquet files. The [`catalog`] of databases and tables serves every engine, since payloads name
+//! of Parquet files; [`postgres`] keeps its tables in a database elsewhere. The [`catalog`] of databases and tables serves every engine, since payloads name
 //! tables by its numbers; [`upsert`] is the version rule, one pure function for all of them.
 //!
 //! # How far an engine got
@@ -17,6 +17,8 @@ mod checked;
 pub mod upsert;
 pub mod catalog;
 pub mod embedded;
+pub mod postgres;
+pub mod timestream;
 
 use std::fmt::Debug;
 use std::ops::ControlFlow;
@@ -25,6 +27,8 @@ use std::sync::Arc;
 use crate::base::class::Class;
 use crate::base::lsn::Lsn;
 use crate::record::codec::{Bucket, CodecError};
+use crate::record::limits::RECORDS_PER_REQUEST_MAX;
+use crate::record::metered::Metered;
 use crate::record::request::{Outcome, WriteRequest};
 use crate::record::{MeasureKind, TableId, Value};
 
@@ -42,7 +46,8 @@ pub trait TableEngine: Debug + Send + Sync {
     /// # Errors
     ///
     /// [`EngineError`]: the records that have an outcome were written, the others were not. The caller
-    /// gives the others again.
+    /// gives the others again. But after [`EngineError::Undone`] nothing of the turn was written, whatever
+    /// outcome it had: the caller gives all that it has written since the last commit again.
     fn write(
         &self,
         shard: ShardId,
@@ -55,7 +60,8 @@ pub trait TableEngine: Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`EngineError`] when the engine cannot go on.
+    /// [`EngineError`] when the engine cannot go on; the caller commits again. But after
+    /// [`EngineError::Undone`] it gives all that it has written since the last commit again.
     fn commit(&self, shard: ShardId, lsn: Lsn) -> Result<(), EngineError>;
 
     /// Hears that all shards have written everything up to frame `lsn`; an idle shard's part of the
@@ -68,6 +74,18 @@ pub trait TableEngine: Debug + Send + Sync {
     /// The last frame up to which every record of `bucket` is stored durably outside the log.
     fn stored(&self, bucket: Bucket) -> Lsn;
 
+    /// Whether [`Self::stored`] can be answered. An engine whose database is elsewhere learns it when it
+    /// gets there, and until then no frame may be executed.
+    fn knows_stored(&self) -> bool {
+        true
+    }
+
+    /// How many records the engine would like in a batch, where the settings do not ask for fewer than
+    /// Timestream takes.
+    fn batch_records(&self) -> usize {
+        RECORDS_PER_REQUEST_MAX
+    }
+
     /// Stores everything committed so far durably outside the log, and waits for it.
     ///
     /// # Errors
@@ -78,6 +96,15 @@ pub trait TableEngine: Debug + Send + Sync {
     /// Asks for such a flush soon, without waiting: the log is short of room, and what is not stored
     /// holds it.
     fn relieve(&self);
+
+    /// Whether [`Self::scan`] can show anything, asked before somebody begins an answer with it.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Elsewhere`].
+    fn readable(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
 
     /// Shows the records of a table that were measured from `range.from_ns` to before
     /// `range.to_ns`, in order of time and, at one time, of series; one visible row a key, as they
@@ -92,6 +119,12 @@ pub trait TableEngine: Debug + Send + Sync {
         range: TimeRange,
         each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
     ) -> Result<(), EngineError>;
+
+    /// Whether the engine wants the records of a shard's turn in batches of what is alike, so that
+    /// fewer bytes are sent. Costs the shard a sort.
+    fn groups(&self) -> bool {
+        false
+    }
 
     /// Shows the newest rows that a selection takes, the newest first, as they stood at one moment
     /// after the call. Ends early when `each` breaks.
@@ -109,6 +142,11 @@ pub trait TableEngine: Debug + Send + Sync {
     /// About how many rows a table has: such as were written again or erased count until the engine
     /// has let go of them.
     fn rows(&self, table: TableId) -> u64;
+
+    /// Whether erasures of the catalog are carried out here, and [`Self::newest`] can be asked.
+    fn erases(&self) -> bool {
+        false
+    }
 
     /// What the engine holds, for `/health` and metrics.
     fn state(&self) -> EngineState;
@@ -182,10 +220,56 @@ pub struct EngineState {
     pub file_bytes: u64,
     /// What became of files in the background since the start.
     pub tidied: Tidied,
+    /// What was sent to another server since the start, where the engine is one.
+    pub upstream: Option<UpstreamFigures>,
     /// What is wrong, if anything.
     pub fault: Option<String>,
-    /// Whether only a restart mends that: a flush broke off between two files.
+    /// Whether only a restart mends that: a flush broke off between two files, or a database elsewhere is
+    /// not, or no longer, this log's.
     pub needs_restart: bool,
+    /// What an engine elsewhere was asked.
+    pub remote: Option<Remote>,
+}
+
+/// What an engine that keeps its tables elsewhere has asked there since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remote {
+    /// Where.
+    pub address: String,
+    /// Open connections.
+    pub sessions: u64,
+    /// Connections that were made.
+    pub sessions_made: u64,
+    /// Transactions that were committed.
+    pub transactions: u64,
+    /// Turns that were undone and done again.
+    pub undone: u64,
+    /// Statements that were sent.
+    pub statements: u64,
+    /// How long their answers took altogether, ns.
+    pub statement_ns: u64,
+}
+
+/// How far the log of a data folder got, as the start found it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogEnds {
+    /// The last frame that it says is stored outside it.
+    pub checkpoint: Lsn,
+    /// Its last frame.
+    pub durable: Lsn,
+}
+
+/// What was sent to another server since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UpstreamFigures {
+    /// Which server.
+    pub place: String,
+    /// Requests and records that it took, and what Timestream would meter of them.
+    pub metered: Metered,
+    /// Bytes of request bodies, those sent again too.
+    pub sent_bytes: u64,
+    /// Bytes that were not sent because they were common to all records of a request.
+    pub saved_bytes: u64,
 }
 
 /// What an engine has done to its files in the background since the start.
@@ -216,6 +300,18 @@ pub enum EngineError {
         /// With what.
         what: String,
     },
+    /// All that was written since the last commit was undone.
+    #[error("the turn is undone: {what}")]
+    Undone {
+        /// Why.
+        what: String,
+    },
+    /// The tables are not those of this log, or not this process's to write.
+    #[error("{what}")]
+    Foreign {
+        /// What was found, and what to do.
+        what: String,
+    },
     /// A file could not be written or read.
     #[error("cannot {what} {path}")]
     Io {
@@ -230,6 +326,12 @@ pub enum EngineError {
     /// A record could not be read out of its payload.
     #[error("a record cannot be read")]
     Codec(#[from] CodecError),
+    /// The records are not here to be read.
+    #[error("the records are in {place} and cannot be read back through here: query them there")]
+    Elsewhere {
+        /// Where they are.
+        place: String,
+    },
     /// What is on disk is not what was written.
     #[error("{path} is damaged: {what}")]
     Corrupt {
@@ -244,8 +346,11 @@ impl EngineError {
     /// Who must act.
     pub const fn class(&self) -> Class {
         match self {
-            Self::Busy { .. } => Class::Busy,
-            Self::Io { .. } | Self::Codec(_) | Self::Corrupt { .. } => Class::Fault,
+            Self::Busy { .. } | Self::Undone { .. } => Class::Busy,
+            Self::Elsewhere { .. } => Class::Refused,
+            Self::Foreign { .. } | Self::Io { .. } | Self::Codec(_) | Self::Corrupt { .. } => {
+                Class::Fault
+            }
         }
     }
 }
@@ -254,10 +359,16 @@ impl EngineError {
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
-    /// Which engine holds the tables. `embedded`: this process, in the data folder.
+    /// Which engine holds the tables. `embedded`: this process, in the data folder. `postgres`: a database
+    /// that speaks PostgreSQL's protocol. `timestream`: Amazon Timestream, or another server that speaks
+    /// its API.
     pub kind: Kind,
     /// Settings of the embedded engine.
     pub embedded: embedded::Options,
+    /// Settings of the PostgreSQL engine.
+    pub postgres: postgres::Options,
+    /// Settings of the engine `timestream`.
+    pub timestream: timestream::Options,
 }
 
 /// The engines that there are.
@@ -267,11 +378,23 @@ pub enum Kind {
     /// One machine, no other service.
     #[default]
     Embedded,
+    /// A database elsewhere, which many gateways may share.
+    Postgres,
+    /// A server that speaks Timestream's API.
+    Timestream,
 }
 
 impl Options {
     /// Every contradiction in the section, as `key: what is wrong`.
     pub fn problems(&self) -> Vec<String> {
-        self.embedded.validate().iter().map(|error| format!("engine.embedded.{error}")).collect()
+        let (section, problems): (_, Vec<String>) = match self.kind {
+            Kind::Embedded => {
+                let errors = self.embedded.validate();
+                ("embedded", errors.iter().map(ToString::to_string).collect())
+            }
+            Kind::Postgres => ("postgres", self.postgres.problems()),
+            Kind::Timestream => ("timestream", self.timestream.problems()),
+        };
+        problems.iter().map(|problem| format!("engine.{section}.{problem}")).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! The table of all metrics: `tidegate_<module>_<noun>_<unit>[_total]`, base units, bounded labels.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Counter, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::latency::Latency;
 
@@ -100,6 +100,18 @@ catalog! {
     load_tasks: IntGaugeVec("status") = "tidegate_load_tasks", "Batch-load tasks that are known, by status";
     load_records: IntCounterVec("outcome") = "tidegate_load_records_total", "Records of batch loads, by what became of them";
     load_source_retries: IntCounter = "tidegate_load_source_retries_total", "Reads of a source, and writes of a report, that were tried again";
+    engine_remote_sessions: IntGauge = "tidegate_engine_remote_sessions", "Open connections to a database elsewhere";
+    engine_remote_sessions_made: IntCounter = "tidegate_engine_remote_sessions_made_total", "Connections that were made to it";
+    engine_remote_transactions: IntCounter = "tidegate_engine_remote_transactions_total", "Transactions that it has committed";
+    engine_remote_undone: IntCounter = "tidegate_engine_remote_undone_turns_total", "Turns of a shard that were undone and done again";
+    engine_remote_statements: IntCounter = "tidegate_engine_remote_statements_total", "Statements that were sent to it";
+    engine_remote_statement_seconds: Counter = "tidegate_engine_remote_statement_seconds_total", "How long their answers took altogether";
+    upstream_requests: IntCounter = "tidegate_engine_upstream_requests_total", "Requests that the server behind the engine took";
+    upstream_records: IntCounter = "tidegate_engine_upstream_records_total", "Records in them";
+    upstream_sent_bytes: IntCounter = "tidegate_engine_upstream_sent_bytes_total", "Bytes of request bodies sent to it, those sent again too";
+    upstream_saved_bytes: IntCounter = "tidegate_engine_upstream_saved_bytes_total", "Bytes not sent to it because they were common to all records of a request";
+    upstream_metered_bytes: IntCounter = "tidegate_engine_upstream_metered_bytes_total", "Bytes that Timestream would meter of them, whole KiB a request";
+    upstream_single_bytes: IntCounter = "tidegate_engine_upstream_single_metered_bytes_total", "The same if each request carried one record";
     reject_records: IntCounterVec("reason") = "tidegate_reject_records_total", "Records and lines reported to the reject sink, by reason";
     reject_reports: IntCounter = "tidegate_reject_reports_total", "Reports written";
     reject_retries: IntCounter = "tidegate_reject_retries_total", "Reports that had to be tried again";

@@ -20,6 +20,7 @@ pub mod window;
 pub mod varint;
 pub mod codec;
 pub mod request;
+pub mod metered;
 
 pub use reason::Reason;
 pub use value::{Value, ValueType};

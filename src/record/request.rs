@@ -4,7 +4,8 @@
 use super::codec::RecordView;
 use super::{Reason, TableId, Value};
 
-/// Records of one table, at most [`super::limits::RECORDS_PER_REQUEST_MAX`], for an engine to write.
+/// Records of one table, at most [`super::limits::RECORDS_PER_REQUEST_MAX`] unless the engine likes more,
+/// for it to write.
 #[derive(Debug, Clone, Copy)]
 pub struct WriteRequest<'a> {
     /// The table.

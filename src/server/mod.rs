@@ -31,7 +31,9 @@ use crate::base::poison::Poison;
 use crate::config::Config;
 use crate::engine::catalog::{Catalog, CatalogError};
 use crate::engine::embedded::Embedded;
-use crate::engine::{EngineError, TableEngine};
+use crate::engine::postgres::Postgres;
+use crate::engine::timestream::{self, Timestream};
+use crate::engine::{self, EngineError, LogEnds, TableEngine};
 use crate::http::auth::{AuthError, Keyring};
 use crate::http::service::Service;
 use crate::ingest::Ingest;
@@ -215,7 +217,7 @@ impl Core {
         let observer = Arc::new(LogObserver::new(metrics.clone()));
         let wal = Wal::open(&config.wal, Arc::clone(&clock), poison.clone(), observer)?;
         let count = config.shards.effective_count();
-        let (catalog, engine) = open_tables(&config, count, &wal, &clock)?;
+        let (catalog, engine) = open_tables(&config, count, &wal, &clock, &stopping)?;
         let store = Arc::new(Store::open(&config.rejects.url, &config.object)?);
         let reporter =
             Reporter::new(store, Arc::clone(&clock), metrics.clone(), Arc::clone(&stopping));
@@ -452,14 +454,33 @@ fn open_tables(
     shards: usize,
     wal: &Wal,
     clock: &SharedClock,
+    stopping: &Arc<AtomicBool>,
 ) -> Result<(Arc<Catalog>, Arc<dyn TableEngine>), StartError> {
-    let options = config.engine.embedded.clone();
-    fit::check_tables_are_there(wal, &options.dir)?;
+    let options = &config.engine;
+    if options.kind == engine::Kind::Embedded {
+        fit::check_tables_are_there(wal, &options.embedded.dir)?;
+    }
     let catalog = Arc::new(Catalog::open(&config.data_dir)?);
     fit::check_catalog_of(wal, &catalog, &config.data_dir)?;
-    let engine = Embedded::open(options, shards, Arc::clone(&catalog), Arc::clone(clock))?;
-    fit::check_log_of(&engine, wal, &config.wal.dir)?;
-    Ok((catalog, Arc::new(engine)))
+    let (of_engine, clock) = (Arc::clone(&catalog), Arc::clone(clock));
+    let engine: Arc<dyn TableEngine> = match options.kind {
+        engine::Kind::Embedded => {
+            Arc::new(Embedded::open(options.embedded.clone(), shards, of_engine, clock)?)
+        }
+        engine::Kind::Postgres => {
+            let log = LogEnds { checkpoint: wal.marks().checkpoint, durable: wal.marks().durable };
+            let folder = (&*config.data_dir, log);
+            Arc::new(Postgres::open(options.postgres.clone(), folder, shards, of_engine, clock)?)
+        }
+        engine::Kind::Timestream => {
+            let (stopping, replay_until) = (Arc::clone(stopping), wal.marks().durable);
+            let parts = timestream::Parts { catalog: of_engine, clock, stopping, replay_until };
+            Arc::new(Timestream::open(&options.timestream, shards, parts)?)
+        }
+    };
+    // What is away now is compared when it is back.
+    fit::check_log_of(&*engine, wal, &config.wal.dir)?;
+    Ok((catalog, engine))
 }
 
 fn make_folder(path: &Path) -> Result<(), StartError> {

@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use prometheus::IntCounter;
+
 use crate::api::fault::{Fault, Kind};
 use crate::api::{Component, Health, Readiness, Status, Tables};
 use crate::base::class::Class;
@@ -10,7 +12,7 @@ use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
 use crate::base::poison::Poison;
 use crate::engine::catalog::{Catalog, CatalogError, DatabaseSettings};
-use crate::engine::{TableEngine, Tidied};
+use crate::engine::{Remote, TableEngine, Tidied, UpstreamFigures};
 use crate::metrics::Metrics;
 use crate::record::{TableId, validate};
 use crate::reject::Reporter;
@@ -87,9 +89,13 @@ impl Status for ServerStatus {
             ),
         };
         let state = self.engine.state();
-        let engine = match state.fault {
-            Some(fault) => (Health::Fail, fault),
-            None => (
+        let engine = match (state.fault, &state.upstream) {
+            (Some(fault), _) => (Health::Fail, fault),
+            (None, Some(upstream)) => (Health::Pass, told(upstream)),
+            (None, None) if state.remote.is_some() => {
+                (Health::Pass, remote_text(state.remote.as_ref()))
+            }
+            (None, None) => (
                 Health::Pass,
                 format!(
                     "{} rows in {} of {} bytes of memory; {} files, {} bytes",
@@ -131,16 +137,19 @@ impl Status for ServerStatus {
         metrics.engine_files.set(gauge(state.files));
         metrics.engine_file_bytes.set(gauge(state.file_bytes));
         self.count_tidied(&state.tidied);
+        if let Some(remote) = &state.remote {
+            self.count_remote(remote);
+        }
+        if let Some(upstream) = &state.upstream {
+            self.count_upstream(upstream);
+        }
     }
 }
 
 impl ServerStatus {
-    /// Brings the counters to what the engine has counted itself.
     fn count_tidied(&self, tidied: &Tidied) {
         let metrics = &self.metrics;
-        // Two who refresh at once would both add what is missing.
-        let _one_at_a_time = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
-        for (counter, total) in [
+        self.bring_to(&[
             (&metrics.engine_compactions, tidied.compactions),
             (&metrics.engine_compacted_files, tidied.compacted_files),
             (&metrics.engine_compacted_bytes, tidied.compacted_bytes),
@@ -148,10 +157,71 @@ impl ServerStatus {
             (&metrics.engine_expired_rows, tidied.expired_rows),
             (&metrics.engine_expired_bytes, tidied.expired_bytes),
             (&metrics.engine_deleted_files, tidied.deleted_files),
-        ] {
+        ]);
+    }
+
+    fn count_upstream(&self, upstream: &UpstreamFigures) {
+        let (metrics, metered) = (&self.metrics, &upstream.metered);
+        self.bring_to(&[
+            (&metrics.upstream_requests, metered.requests),
+            (&metrics.upstream_records, metered.records),
+            (&metrics.upstream_sent_bytes, upstream.sent_bytes),
+            (&metrics.upstream_saved_bytes, upstream.saved_bytes),
+            (&metrics.upstream_metered_bytes, metered.kib * 1024),
+            (&metrics.upstream_single_bytes, metered.kib_single * 1024),
+        ]);
+    }
+
+    /// Brings counters to what the engine has counted itself.
+    fn bring_to(&self, counters: &[(&IntCounter, u64)]) {
+        // Two who refresh at once would both add what is missing.
+        let _one_at_a_time = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        for (counter, total) in counters {
             counter.inc_by(total.saturating_sub(counter.get()));
         }
     }
+
+    fn count_remote(&self, remote: &Remote) {
+        let metrics = &self.metrics;
+        metrics.engine_remote_sessions.set(gauge(remote.sessions));
+        let _one_at_a_time = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        for (counter, total) in [
+            (&metrics.engine_remote_sessions_made, remote.sessions_made),
+            (&metrics.engine_remote_transactions, remote.transactions),
+            (&metrics.engine_remote_undone, remote.undone),
+            (&metrics.engine_remote_statements, remote.statements),
+        ] {
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+        let seconds = Duration::from_nanos(remote.statement_ns).as_secs_f64();
+        let counter = &metrics.engine_remote_statement_seconds;
+        counter.inc_by((seconds - counter.get()).max(0.0));
+    }
+}
+
+fn remote_text(remote: Option<&Remote>) -> String {
+    remote.map_or_else(String::new, |remote| {
+        let Remote { address, sessions, transactions, undone, .. } = remote;
+        format!(
+            "{address}: {sessions} connections, {transactions} transactions, {undone} turns undone"
+        )
+    })
+}
+
+/// What `/health` says of a server behind the engine that is well.
+fn told(upstream: &UpstreamFigures) -> String {
+    let metered = &upstream.metered;
+    format!(
+        "{}: {} records in {} requests, {} bytes sent, {} saved by common attributes; {} KiB metered, \
+         {} KiB if each record had a request",
+        upstream.place,
+        metered.records,
+        metered.requests,
+        upstream.sent_bytes,
+        upstream.saved_bytes,
+        metered.kib,
+        metered.kib_single
+    )
 }
 
 impl Tables for ServerStatus {

@@ -68,7 +68,6 @@ impl Feeder {
         queues: Vec<Sender<Work>>,
         marks: Arc<Marks>,
     ) -> Self {
-        let stored = Bucket::all().map(|bucket| parts.engine.stored(bucket));
         Self {
             reader,
             queues,
@@ -78,7 +77,7 @@ impl Feeder {
             clock: Arc::clone(&parts.clock),
             poison: parts.poison.clone(),
             stopping: Arc::clone(&parts.stopping),
-            stored_max: stored.max().unwrap_or_default(),
+            stored_max: Lsn::ZERO,
             checkpoint_due: parts.clock.monotonic() + CHECKPOINT_INTERVAL,
         }
     }
@@ -100,6 +99,14 @@ impl Feeder {
     }
 
     fn feed(&mut self) -> Result<(), Ended> {
+        // What was stored before must be known before the first frame: executing one twice would reject
+        // what it has stored itself.
+        while !self.engine.knows_stored() {
+            self.look_after()?;
+            self.clock.sleep(TURN);
+        }
+        let stored = Bucket::all().map(|bucket| self.engine.stored(bucket));
+        self.stored_max = stored.max().unwrap_or_default();
         loop {
             self.look_after()?;
             if let Some(frame) = self.reader.next(TURN)? {

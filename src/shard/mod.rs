@@ -150,6 +150,9 @@ pub enum Ended {
     /// The server stops.
     #[error("the server stops")]
     Stopping,
+    /// The engine has undone what the turn has written: all of it is executed again.
+    #[error("the turn is undone")]
+    Undone,
     /// A frame cannot be read.
     #[error("a frame cannot be read")]
     Codec(#[from] crate::record::codec::CodecError),

@@ -26,6 +26,8 @@ type OnWrite = Box<dyn Fn(&WriteRequest<'_>) -> Result<Outcome, EngineError> + S
 struct Scripted {
     on_write: OnWrite,
     committed: Mutex<Vec<Lsn>>,
+    /// How many of the next commits undo their turn.
+    undone: Mutex<u32>,
     /// Dropped when the engine is asked to flush.
     relieved: Mutex<Option<Sender<()>>>,
 }
@@ -49,6 +51,11 @@ impl TableEngine for Scripted {
     }
 
     fn commit(&self, _shard: ShardId, lsn: Lsn) -> Result<(), EngineError> {
+        let mut undone = self.undone.lock().unwrap();
+        if *undone > 0 {
+            *undone -= 1;
+            return Err(EngineError::Undone { what: "the test".to_owned() });
+        }
         self.committed.lock().unwrap().push(lsn);
         Ok(())
     }
@@ -126,8 +133,9 @@ impl House {
         let wal = Wal::open(&options, Arc::clone(&clock), poison.clone(), unobserved).unwrap();
         let catalog = Arc::new(Catalog::open(dir.path()).unwrap());
         let table = catalog.create("d", "t", &TableSettings::default()).unwrap().id;
-        let (committed, relieved) = (Mutex::default(), Mutex::default());
-        let engine = Arc::new(Scripted { on_write: Box::new(on_write), committed, relieved });
+        let (committed, undone, relieved) = Default::default();
+        let on_write = Box::new(on_write);
+        let engine = Arc::new(Scripted { on_write, committed, undone, relieved });
         let stopping = Arc::new(AtomicBool::new(false));
         let store = Arc::new(Store::in_directory(&dir.path().join("rejects")).unwrap());
         let reporter =
@@ -335,4 +343,52 @@ fn conflicts_of_the_magnetic_store_go_to_the_place_that_the_table_names() {
         assert!(made.len() == 1 && made[0].starts_with(begin), "{name}: {made:?}");
     }
     house.shards.stop();
+}
+
+/// Whoever waits hears of each rejection once, and the metrics count each record once, however often the
+/// turn was undone: in the middle of it, and at its end.
+#[test]
+fn a_turn_that_is_undone_is_executed_again_from_its_first_frame_and_told_once() {
+    let undone = || EngineError::Undone { what: "the test".to_owned() };
+    let attempts = Arc::new(Mutex::new(Vec::new()));
+    let of_engine = Arc::clone(&attempts);
+    let house = House::new(move |request| {
+        let mut attempts = of_engine.lock().unwrap();
+        attempts.push(request.records.iter().map(|view| view.time_ns).collect::<Vec<_>>());
+        let rejection = Rejection {
+            reason: Reason::VersionLower,
+            message: "as the test wants".to_owned(),
+            existing_version: Some(2),
+        };
+        if attempts.len() == 2 { Err(undone()) } else { Ok(Outcome::Rejected(Box::new(rejection))) }
+    });
+    *house.engine.undone.lock().unwrap() = 1;
+    let mut builder = PayloadBuilder::new(1);
+    builder.start(0);
+    for time_ns in [1, 2] {
+        let record = Record {
+            measure_name: "m",
+            dimensions: vec![Dimension { name: "site", value: "a" }],
+            attributes: vec![Attribute { name: "v", value: Value::Bigint(time_ns) }],
+            ..Record::default()
+        };
+        let ids = (builder.family(house.table, &record).0, builder.layout(&record).0);
+        builder.push(ids, &record, time_ns, 1);
+    }
+    let mut payload = Vec::new();
+    builder.finish(&mut payload);
+    let (sender, receiver) = channel();
+    let marks = Arc::clone(house.shards.marks());
+    let done = Box::new(move |_committed| {
+        let told = Box::new(move |verdicts| sender.send(verdicts).expect("the test listens"));
+        marks.when_applied(Lsn(1), told);
+    });
+    house.parts.wal.append(&payload, Durability::Sync, done).unwrap();
+    let verdicts: marks::Verdicts = receiver.recv_timeout(WAIT_MAX).unwrap();
+    assert_eq!((verdicts.rejected, verdicts.named.len()), (2, 2));
+    assert_eq!(*attempts.lock().unwrap(), [[1, 2], [1, 2], [1, 2]], "written, undone, and again");
+    let rejected = house.parts.metrics.engine_outcomes.with_label_values(&["rejected"]);
+    assert_eq!(rejected.get(), 2);
+    house.shards.stop();
+    assert_eq!(*house.engine.committed.lock().unwrap(), [Lsn(1)]);
 }

@@ -17,13 +17,14 @@ use crate::base::class::Class;
 use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
 use crate::base::poison::Poison;
-use crate::batch::{self, Batch, Batches};
+use crate::batch::{self, Batch, Batches, Order};
 use crate::engine::catalog::{Catalog, Profile, TableSettings};
 use crate::engine::{EngineError, ShardId, TableEngine};
 use crate::metrics::Metrics;
 use crate::metrics::catalog::{BATCH_CAUSES, OUTCOMES};
 use crate::record::codec::{Bucket, CodecError, Family, Layout, Payload, RecordView, RefusedLine};
-use crate::record::request::{Outcome, WriteRequest};
+use crate::record::limits::RECORDS_PER_REQUEST_MAX;
+use crate::record::request::{Outcome, Rejection, WriteRequest};
 use crate::record::window::Store;
 use crate::record::{Reason, TableId};
 use crate::reject::report::{Content, Place};
@@ -153,20 +154,65 @@ impl Worker {
         for (payload, (families, layouts)) in payloads.iter().zip(&mut dictionaries) {
             payload.dictionary(families, layouts)?;
         }
-        let mut turn = Turn { worker: self, outcomes: Vec::new(), rejected: Rejected::default() };
-        let mut batches = Batches::new(turn.worker.batch.records_max);
+        let seed = self.clock.wall_ns().cast_unsigned() ^ u64::from(self.id.0);
+        let mut backoff = Backoff::new(&self.clock, &self.stopping).with_jitter(seed);
+        loop {
+            match self.attempt(work, &payloads, &dictionaries) {
+                Err(Ended::Undone) => backoff.rest()?,
+                Err(cause) => return Err(cause),
+                Ok(tally) => {
+                    self.finish(work, &payloads, &tally);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Executes the turn's frames once, up to the engine's commit. What the engine undoes leaves nothing
+    /// here either: outcomes and verdicts are told only once they are committed. Rejections are reported
+    /// before, since nothing may be committed whose rejections nobody has; the same turn gives its reports
+    /// the same names, so the next attempt writes over them.
+    fn attempt<'a>(
+        &self,
+        work: &[Work],
+        payloads: &[Payload<'a>],
+        dictionaries: &'a [Dictionary<'a>],
+    ) -> Result<Tally, Ended> {
+        let mut turn = Turn {
+            worker: self,
+            outcomes: Vec::new(),
+            rejected: Rejected::default(),
+            tally: Tally::default(),
+        };
+        let order = if self.engine.groups() { Order::Alike } else { Order::Arrival };
+        let mut batches = Batches::new(self.batch_records(), order);
         for (at, one) in work.iter().enumerate() {
             turn.frame(one, &payloads[at], &dictionaries[at], &mut batches)?;
         }
         batches.drain(|batch| turn.write(batch, Cause::Drained))?;
         turn.report_rejected()?;
-        self.finish(work, &payloads)
+        let last = work.last().expect("a turn has a frame").frame.lsn();
+        self.until_done("commit", || self.engine.commit(self.id, last))?;
+        Ok(turn.tally)
+    }
+
+    /// Most records a batch: the settings', and where those ask for no fewer, the engine's.
+    fn batch_records(&self) -> usize {
+        let asked = self.batch.records_max;
+        if asked < RECORDS_PER_REQUEST_MAX { asked } else { self.engine.batch_records() }
     }
 
     /// All frames of the turn are in engine or sink: the marks move.
-    fn finish(&self, work: &[Work], payloads: &[Payload<'_>]) -> Result<(), Ended> {
-        let last = work.last().expect("a turn has a frame").frame.lsn();
-        self.until_done("commit", || self.engine.commit(self.id, last))?;
+    fn finish(&self, work: &[Work], payloads: &[Payload<'_>], tally: &Tally) {
+        self.counters.count(tally);
+        self.metrics.shard_dropped_records.inc_by(tally.dropped);
+        for Told { lsn, number, rejection, is_late } in &tally.verdicts {
+            if *is_late {
+                self.marks.rejected_late(*lsn, *number, rejection);
+            } else {
+                self.marks.rejected(*lsn, *number, rejection);
+            }
+        }
         for one in work {
             self.marks.executed(one.frame.lsn());
         }
@@ -174,7 +220,6 @@ impl Worker {
         let delay = self.clock.wall_ns().saturating_sub(received);
         let delay = Duration::from_nanos(u64::try_from(delay).unwrap_or_default());
         self.metrics.shard_visible_delay.record(delay);
-        Ok(())
     }
 
     /// Calls the engine until it succeeds: what the log holds is never given up. Only a record that
@@ -190,6 +235,10 @@ impl Worker {
                 return Err(unreadable.into());
             }
             self.metrics.shard_retries.inc();
+            if let EngineError::Undone { what } = &error {
+                tracing::debug!(shard = self.id.0, what, "the turn is executed again");
+                return Err(Ended::Undone);
+            }
             if error.class() == Class::Fault {
                 let source = std::error::Error::source(&error).map(ToString::to_string);
                 error!(shard = self.id.0, what, %error, source, "the engine failed; trying again");
@@ -207,6 +256,29 @@ struct Turn<'w> {
     worker: &'w Worker,
     outcomes: Vec<Outcome>,
     rejected: Rejected,
+    tally: Tally,
+}
+
+/// What is told of a turn once it is committed.
+#[derive(Debug, Default)]
+struct Tally {
+    /// Records by outcome, in the order of [`OUTCOMES`].
+    outcomes: [u64; 4],
+    /// Records of deleted tables.
+    dropped: u64,
+    /// What whoever waits for a frame is told.
+    verdicts: Vec<Told>,
+}
+
+/// A rejection on its way to whoever waits for its frame.
+#[derive(Debug)]
+struct Told {
+    lsn: Lsn,
+    /// The record's number in its request.
+    number: u64,
+    rejection: Rejection,
+    /// Whether it is reported where the table says, and not in the reject sink.
+    is_late: bool,
 }
 
 /// Rejections of a turn by what they are of, and how many parts of each are reported already.
@@ -292,10 +364,10 @@ impl Turn<'_> {
         // Deleted, at the latest while the engine wrote: its records were deleted with it, as those
         // were that came before. There is nothing to report, and nobody whom it would concern.
         if worker.catalog.is_deleted(table) {
-            worker.metrics.shard_dropped_records.inc_by(count as u64);
+            self.tally.dropped += count as u64;
             return Ok(());
         }
-        worker.counters.count(&self.outcomes);
+        self.tally.count(&self.outcomes);
         let is_rejected = |outcome: &Outcome| matches!(outcome, Outcome::Rejected(_));
         if !self.outcomes.iter().any(is_rejected) {
             return Ok(());
@@ -307,11 +379,12 @@ impl Turn<'_> {
                 let reported = ReportedRecord::new(record, rejection)?;
                 let settings = settings.as_deref();
                 let sink = settings.map_or(Sink::Ours, |of| sink_of(of, record, rejection.reason));
-                if sink == Sink::Ours {
-                    worker.marks.rejected(lsn, record.number, rejection);
-                } else {
-                    worker.marks.rejected_late(lsn, record.number, rejection);
-                }
+                self.tally.verdicts.push(Told {
+                    lsn,
+                    number: record.number,
+                    rejection: (**rejection).clone(),
+                    is_late: sink != Sink::Ours,
+                });
                 self.reject(&(lsn, table, sink), record.received_ns, reported)?;
             }
         }
@@ -386,20 +459,24 @@ impl Counters {
         }
     }
 
-    fn count(&self, outcomes: &[Outcome]) {
-        let mut counts = [0_u64; 4];
+    fn count(&self, tally: &Tally) {
+        for (counter, count) in self.outcomes.iter().zip(tally.outcomes) {
+            counter.inc_by(count);
+        }
+        self.records.inc_by(tally.outcomes.iter().sum());
+    }
+}
+
+impl Tally {
+    fn count(&mut self, outcomes: &[Outcome]) {
         for outcome in outcomes {
-            counts[match outcome {
+            self.outcomes[match outcome {
                 Outcome::Stored => 0,
                 Outcome::Updated => 1,
                 Outcome::Unchanged => 2,
                 Outcome::Rejected(_) => 3,
             }] += 1;
         }
-        for (counter, count) in self.outcomes.iter().zip(counts) {
-            counter.inc_by(count);
-        }
-        self.records.inc_by(outcomes.len() as u64);
     }
 }
 

@@ -284,6 +284,15 @@ pub(crate) fn replay(engine: &Embedded, shards: usize, frames: &[Vec<u8>]) {
 
 /// The rows of a table; checks their order and that each key stands once.
 pub(crate) fn rows(engine: &Embedded, table: TableId, range: TimeRange) -> BTreeMap<Key, State> {
+    rows_of(engine, table, range)
+}
+
+/// The same of any engine.
+pub(crate) fn rows_of(
+    engine: &dyn TableEngine,
+    table: TableId,
+    range: TimeRange,
+) -> BTreeMap<Key, State> {
     let mut all = BTreeMap::new();
     let mut last: Option<(i64, Key)> = None;
     engine

@@ -231,6 +231,11 @@ async fn run(app: &Arc<App>, request: Request) -> Result<Reply, Exception> {
     let operation = operation.ok_or_else(|| {
         Exception::new(Code::UnknownOperation, "no operation of this API has this path and method")
     })?;
+    if !app.engine.erases() {
+        let message = "this API keeps its points in the embedded engine: start the gateway with \
+                       engine.kind = \"embedded\"";
+        return Err(Exception::new(Code::AccessDenied, message));
+    }
     check_access(&request.caller, operation)?;
     if let Readiness::NotReady { why } = app.status.readiness() {
         let kind = Kind::Busy { retry_after: std::time::Duration::from_secs(1) };

@@ -44,7 +44,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// # Errors
 ///
 /// [`Fault`] when a parameter is missing or wrong, the caller may not read there, there is no such
-/// table, the log is not replayed yet, or too many exports run.
+/// table, the engine cannot be read, the log is not replayed yet, or too many exports run.
 pub fn answer(app: &App, call: &Call<'_>) -> Result<Reply, Fault> {
     let database = required(call, "db")?;
     let table = required(call, "table")?;
@@ -54,6 +54,7 @@ pub fn answer(app: &App, call: &Call<'_>) -> Result<Reply, Fault> {
     }
     let output = output(call.params.text("format"))?;
     let range = range(call)?;
+    app.engine.readable().map_err(|error| Fault::new(Kind::Unprocessable, error.to_string()))?;
     let id = app.tables.find(database, table).ok_or_else(|| {
         Fault::new(Kind::NotFound, format!("table {table:?} not found in database {database:?}"))
     })?;

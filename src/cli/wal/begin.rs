@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 
@@ -13,9 +14,11 @@ use super::super::{Failure, SettingsArgs};
 use crate::base::clock::SystemClock;
 use crate::base::lsn::Lsn;
 use crate::config::Config;
-use crate::engine::TableEngine;
 use crate::engine::catalog::Catalog;
 use crate::engine::embedded::{Embedded, stored_in};
+use crate::engine::postgres::Postgres;
+use crate::engine::timestream::{self, Timestream};
+use crate::engine::{Kind, LogEnds, TableEngine};
 use crate::object::Store;
 use crate::record::TableId;
 use crate::record::codec::Bucket;
@@ -69,6 +72,21 @@ pub(super) fn run(args: &BeginArgs, of_wal: &SettingsArgs) -> Result<(), Failure
 /// The last frame that the tables or the rejection reports know.
 fn known(config: &Config) -> Result<Lsn, Failure> {
     let catalog = Arc::new(Catalog::open(&config.data_dir).map_err(Failure::failed)?);
+    let stored = match config.engine.kind {
+        Kind::Embedded => stored_here(config, catalog)?,
+        Kind::Postgres => stored_elsewhere(config, catalog)?,
+        Kind::Timestream => stored_upstream(config, catalog)?,
+    };
+    let reports = &config.rejects.url;
+    // A folder that is not there has no reports, and is not made for the question.
+    if !reports.contains("://") && !Path::new(reports).is_dir() {
+        return Ok(stored);
+    }
+    let store = Store::open(reports, &config.object).map_err(Failure::failed)?;
+    Ok(stored.max(reject::last_reported(&store).map_err(Failure::failed)?))
+}
+
+fn stored_here(config: &Config, catalog: Arc<Catalog>) -> Result<Lsn, Failure> {
     let engine = config.engine.embedded.clone();
     // Every start writes the manifest before the first table can be made.
     let is_begun = stored_in(&engine.dir).map_err(Failure::failed)?.is_some();
@@ -83,10 +101,39 @@ fn known(config: &Config) -> Result<Lsn, Failure> {
         Embedded::open(engine, 1, catalog, SystemClock::shared()).map_err(Failure::failed)?;
     let stored = Bucket::all().map(|bucket| engine.stored(bucket)).max().unwrap_or_default();
     engine.close();
-    let reports = Path::new(&config.rejects.url);
-    if !reports.is_dir() {
-        return Ok(stored);
+    Ok(stored)
+}
+
+/// What the database has; it must be there.
+fn stored_elsewhere(config: &Config, catalog: Arc<Catalog>) -> Result<Lsn, Failure> {
+    let options = config.engine.postgres.clone();
+    // Whatever log it had: it is lost.
+    let log = LogEnds { checkpoint: Lsn::ZERO, durable: Lsn(u64::MAX) };
+    let shards = config.shards.effective_count();
+    let folder = (&*config.data_dir, log);
+    let engine = Postgres::open(options, folder, shards, catalog, SystemClock::shared());
+    let engine = engine.map_err(Failure::failed)?;
+    if !engine.knows_stored() {
+        let fault = engine.state().fault.unwrap_or_default();
+        return Err(Failure::failed(format!("nobody knows which frames are stored: {fault}")));
     }
-    let store = Store::in_directory(reports).map_err(Failure::failed)?;
-    Ok(stored.max(reject::last_reported(&store).map_err(Failure::failed)?))
+    let stored = Bucket::all().map(|bucket| engine.stored(bucket)).max().unwrap_or_default();
+    engine.close();
+    Ok(stored)
+}
+
+/// What the marks beside the log say of a server upstream, which is not asked.
+fn stored_upstream(config: &Config, catalog: Arc<Catalog>) -> Result<Lsn, Failure> {
+    let parts = timestream::Parts {
+        catalog,
+        clock: SystemClock::shared(),
+        stopping: Arc::new(AtomicBool::new(true)),
+        replay_until: Lsn::ZERO,
+    };
+    let shards = config.shards.effective_count();
+    let engine = Timestream::open(&config.engine.timestream, shards, parts);
+    let engine = engine.map_err(Failure::failed)?;
+    let stored = Bucket::all().map(|bucket| engine.stored(bucket)).max().unwrap_or_default();
+    engine.close();
+    Ok(stored)
 }

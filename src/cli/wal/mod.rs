@@ -17,7 +17,7 @@ use clap::{Args, Subcommand};
 use super::{Failure, SettingsArgs};
 use crate::base::lsn::Lsn;
 use crate::config::Config;
-use crate::engine::embedded;
+use crate::engine::{Kind, embedded};
 
 /// Flags of `wal`.
 #[derive(Debug, Args)]
@@ -92,6 +92,10 @@ fn settings(own: &SettingsArgs, of_wal: &SettingsArgs) -> Result<Config, Failure
 /// The last frame that the tables have, asked of their files alone. Before the log is looked at: beside
 /// a running server, the log then has every such frame.
 fn stored(config: &Config) -> Result<Lsn, Failure> {
+    if config.engine.kind != Kind::Embedded {
+        // A database elsewhere: nobody asks it for a look into the log.
+        return Ok(Lsn::ZERO);
+    }
     let stored = embedded::stored_in(&config.engine.embedded.dir).map_err(Failure::failed)?;
     Ok(stored.unwrap_or_default())
 }

@@ -172,21 +172,8 @@ impl State {
                 Ok(())
             }
             Entry::DeleteTable { id } => self.delete_table(id),
-            Entry::Deleted { id, database, table } => {
-                self.give(id)?;
-                let settings = TableSettings::default();
-                let table = Arc::new(Table::new(id, &database, &table, settings));
-                self.by_id.insert(id, Slot { table, is_deleted: true });
-                self.note_deleted(id);
-                Ok(())
-            }
-            Entry::Forgotten { to } => {
-                if to.0 <= self.given {
-                    return Err(format!("table number {to} is given already"));
-                }
-                self.given = to.0;
-                Ok(())
-            }
+            Entry::Deleted { id, database, table } => self.add_deleted(id, [&database, &table]),
+            Entry::Forgotten { to } => self.forget(to),
             Entry::CreateDatabase { database, settings } => {
                 if self.by_name.contains_key(&database) {
                     return Err(format!("database {database:?} is made a second time"));
@@ -194,26 +181,10 @@ impl State {
                 self.add_database(&database, settings);
                 Ok(())
             }
-            Entry::Erase { erasure } => {
-                self.live_table(erasure.table)?;
-                self.erasures.add(erasure)?;
-                self.forget_hidden();
-                Ok(())
-            }
-            Entry::Erased { numbers } => {
-                self.erasures.end(&numbers)?;
-                self.forget_hidden();
-                Ok(())
-            }
-            Entry::KeptErasure { erasure, in_force, noted } => {
-                if in_force {
-                    self.live_table(erasure.table)?;
-                }
-                self.erasures.keep(erasure, in_force, noted)?;
-                self.forget_hidden();
-                Ok(())
-            }
-            Entry::GivenErasures { to } => self.erasures.give(to),
+            Entry::Erase { .. }
+            | Entry::Erased { .. }
+            | Entry::KeptErasure { .. }
+            | Entry::GivenErasures { .. } => self.execute_erasure(entry),
             Entry::SetDatabase { database, settings } => {
                 self.known_home(&database)?.database.set(settings);
                 Ok(())
@@ -226,6 +197,27 @@ impl State {
                 Ok(())
             }
         }
+    }
+
+    /// Executes an entry about erasures.
+    fn execute_erasure(&mut self, entry: Entry) -> Result<(), String> {
+        match entry {
+            Entry::Erase { erasure } => {
+                self.live_table(erasure.table)?;
+                self.erasures.add(erasure)?;
+            }
+            Entry::Erased { numbers } => self.erasures.end(&numbers)?,
+            Entry::KeptErasure { erasure, in_force, noted } => {
+                if in_force {
+                    self.live_table(erasure.table)?;
+                }
+                self.erasures.keep(erasure, in_force, noted)?;
+            }
+            Entry::GivenErasures { to } => self.erasures.give(to)?,
+            other => return Err(format!("{other:?} is about no erasure")),
+        }
+        self.forget_hidden();
+        Ok(())
     }
 
     /// Hears that an entry may or may not be found after a restart. A table that may be deleted by then
@@ -267,6 +259,22 @@ impl State {
         home.tables.insert(name, Arc::clone(&table));
         self.give(id)?;
         self.by_id.insert(id, Slot { table, is_deleted: false });
+        Ok(())
+    }
+
+    fn add_deleted(&mut self, id: TableId, [database, table]: [&str; 2]) -> Result<(), String> {
+        self.give(id)?;
+        let table = Arc::new(Table::new(id, database, table, TableSettings::default()));
+        self.by_id.insert(id, Slot { table, is_deleted: true });
+        self.note_deleted(id);
+        Ok(())
+    }
+
+    fn forget(&mut self, to: TableId) -> Result<(), String> {
+        if to.0 <= self.given {
+            return Err(format!("table number {to} is given already"));
+        }
+        self.given = to.0;
         Ok(())
     }
 

@@ -308,6 +308,10 @@ impl TableEngine for Embedded {
         memory + days.flatten().map(|file| file.meta.rows).sum::<u64>()
     }
 
+    fn erases(&self) -> bool {
+        true
+    }
+
     fn state(&self) -> EngineState {
         self.inner.state()
     }

@@ -1,0 +1,75 @@
+//! The section `engine.timestream` of the settings.
+
+use std::path::PathBuf;
+
+use crate::base::units::Span;
+
+/// Settings of the section `engine.timestream`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Where the API is, as in `"https://gateway.example:8086"`. Empty: Amazon's, which is asked for
+    /// the right host by its endpoint discovery.
+    pub endpoint: String,
+    /// The region that requests are signed for. Empty: what environment, profile or instance say.
+    pub region: String,
+    /// The id of the access key. Empty: environment, profile, web identity, container or instance say
+    /// who sends, as with every AWS SDK.
+    pub access_key: String,
+    /// The file that holds the secret of `access_key` and nothing else.
+    pub secret_key_file: PathBuf,
+    /// How long a connection may take. 100ms to 1min.
+    pub connect_timeout: Span,
+    /// How long an answer may take before the request is sent again. 1s to 10min. Too short: a slow
+    /// upstream gets everything twice. Too long: a lost connection holds a shard for as long.
+    pub request_timeout: Span,
+    /// Whether tables that are made upstream take late records, whatever the table's own setting:
+    /// what has waited in the log for longer than the upstream's memory store reaches back would be
+    /// refused otherwise.
+    pub magnetic_writes: bool,
+    /// The folder of what is known to be stored upstream. Empty: `upstream` in `data_dir`.
+    pub dir: PathBuf,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            region: String::new(),
+            access_key: String::new(),
+            secret_key_file: PathBuf::new(),
+            connect_timeout: Span::secs(3),
+            request_timeout: Span::secs(20),
+            magnetic_writes: true,
+            dir: PathBuf::new(),
+        }
+    }
+}
+
+impl Options {
+    /// Every contradiction in the section, as `key: what is wrong`.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let spans = [
+            ("connect_timeout", self.connect_timeout, Span::ms(100), Span::secs(60)),
+            ("request_timeout", self.request_timeout, Span::secs(1), Span::secs(600)),
+        ];
+        for (key, span, min, max) in spans {
+            if span < min || span > max {
+                problems.push(format!("{key}: {span} is not in {min} to {max}"));
+            }
+        }
+        let is_web = |url: &str| url.starts_with("http://") || url.starts_with("https://");
+        if !self.endpoint.is_empty() && !is_web(&self.endpoint) {
+            problems.push(format!(
+                "endpoint: {:?} does not begin with http:// or https://",
+                self.endpoint
+            ));
+        }
+        if self.access_key.is_empty() != self.secret_key_file.as_os_str().is_empty() {
+            problems
+                .push("access_key: it and secret_key_file are given together or not at all".into());
+        }
+        problems
+    }
+}
