@@ -197,6 +197,12 @@ fn a_table_that_no_record_or_report_could_reach_is_refused() {
     ] {
         assert_eq!(create(member, value).0, "SerializationException", "{member}");
     }
+}
+
+#[test]
+fn a_structure_of_a_batch_load_is_an_object_too() {
+    let (_place, server) = with_table("");
+    let mut client = server.client();
     let (status, answer) = call(
         &mut client,
         "CreateBatchLoadTask",
