@@ -176,7 +176,9 @@ fn a_report_is_written_and_counted_and_a_stop_gives_up() {
         part: 0,
         records,
     });
-    reporter.report(&report).unwrap();
+    let mut outbox = Outbox::default();
+    reporter.report(&mut outbox, &report).unwrap();
+    reporter.write_out(&mut outbox).unwrap();
     assert_eq!(store.list("records").unwrap(), [report.key()]);
     assert_eq!(metrics.reject_records.with_label_values(&["version_conflict"]).get(), 1);
 
@@ -184,6 +186,7 @@ fn a_report_is_written_and_counted_and_a_stop_gives_up() {
     std::fs::remove_dir_all(dir.path().join("sink")).unwrap();
     std::fs::write(dir.path().join("sink"), b"").unwrap();
     stopping.store(true, Ordering::Relaxed);
-    assert!(reporter.report(&report).is_err());
+    reporter.report(&mut outbox, &report).unwrap();
+    assert!(reporter.write_out(&mut outbox).is_err());
     assert_eq!(metrics.reject_retries.get(), 1);
 }
