@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
@@ -43,6 +44,13 @@ const HASH_BYTES: usize = 18;
 
 /// Longest time that one call may take: a server that went silent is one that is away.
 const CALL_MAX: Duration = Duration::from_mins(1);
+
+/// Objects that one caller writes at once. A disk syncs many files in little more time than one, and a
+/// service answers many requests in the time of one.
+const PUTS_MAX: usize = 16;
+
+/// Threads that a directory's files are written on, for all callers.
+const FILE_THREADS_MAX: usize = 32;
 
 /// A store of objects by key.
 #[derive(Debug)]
@@ -100,6 +108,8 @@ impl Store {
             // log has let its frame go.
             .with_fsync(true);
         let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(FILE_THREADS_MAX)
+            .thread_name("object")
             .enable_all()
             .build()
             .map_err(|source| ObjectError::new("open", &place, "", source))?;
@@ -119,6 +129,48 @@ impl Store {
     pub fn put(&self, key: &str, bytes: Vec<u8>) -> Result<(), ObjectError> {
         let path = self.key("write", key)?;
         self.call("write", key, async { self.inner.put(&path, bytes.into()).await }).map(drop)
+    }
+
+    /// Writes objects whole, many at once and in no order, and calls `written` with the place of each
+    /// that is durable. Without an error that is every one.
+    ///
+    /// # Errors
+    ///
+    /// The first [`ObjectError`]; nothing is begun after it. Writing the others again is harmless.
+    pub fn put_all(
+        &self,
+        objects: &[(&str, Bytes)],
+        mut written: impl FnMut(usize),
+    ) -> Result<(), ObjectError> {
+        let paths: Vec<Key> =
+            objects.iter().map(|(key, _)| self.key("write", key)).collect::<Result<_, _>>()?;
+        // A store that is away is not asked for each of hundreds of objects.
+        let mut failed = None;
+        self.runtime.block_on(async {
+            let mut rest = 0..paths.len();
+            let put = |at| self.put_one(at, &paths[at], &objects[at]);
+            let mut running: FuturesUnordered<_> = rest.by_ref().take(PUTS_MAX).map(put).collect();
+            while let Some((at, result)) = running.next().await {
+                match result {
+                    Ok(()) => written(at),
+                    Err(error) => failed = failed.take().or(Some(error)),
+                }
+                if failed.is_none() {
+                    running.extend(rest.next().map(put));
+                }
+            }
+        });
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn put_one(
+        &self,
+        at: usize,
+        path: &Key,
+        (key, bytes): &(&str, Bytes),
+    ) -> (usize, Result<(), ObjectError>) {
+        let put = self.inner.put(path, bytes.clone().into());
+        (at, self.timed("write", key, put).await.map(drop))
     }
 
     /// Reads an object whole.
@@ -213,8 +265,16 @@ impl Store {
         key: &str,
         call: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, ObjectError> {
-        let timed = async { tokio::time::timeout(CALL_MAX, call).await };
-        match self.runtime.block_on(timed) {
+        self.runtime.block_on(async { self.timed(what, key, call).await })
+    }
+
+    async fn timed<T>(
+        &self,
+        what: &'static str,
+        key: &str,
+        call: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T, ObjectError> {
+        match tokio::time::timeout(CALL_MAX, call).await {
             Ok(result) => result.map_err(|source| ObjectError::of(what, &self.place, key, source)),
             Err(silent) => Err(ObjectError::new(what, &self.place, key, silent)),
         }

@@ -14,22 +14,23 @@
 //! of shards after a crash a report may stand twice under two keys; none is lost.
 //!
 //! A frame is released from the log only when its reports are durable, so a sink that is away holds
-//! the log and loses nothing: [`Reporter::report`] tries until it succeeds or the server stops.
+//! the log and loses nothing: [`Reporter::write_out`] tries until it succeeds or the server stops. The
+//! reports of a turn of a shard are written together ([`outbox`]), since each waits for the disk.
 
+pub mod outbox;
 pub mod report;
 mod late;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-use tracing::warn;
 
 use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
 use crate::metrics::Metrics;
 use crate::object::{ObjectError, Store};
 
+pub use outbox::Outbox;
 pub use report::{Report, ReportedRecord};
 
 /// Settings of the section `rejects`.
@@ -103,37 +104,6 @@ impl Reporter {
     fn set_trouble(&self, trouble: Option<String>) {
         // A panic elsewhere leaves an old text at worst.
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
-    }
-
-    /// Writes `report`. It is durable on return.
-    ///
-    /// # Errors
-    ///
-    /// [`Unreported`] when the server stops while the sink is away; the frame must then not be
-    /// released, so that the next start reports it.
-    pub fn report(&self, report: &Report<'_>) -> Result<(), Unreported> {
-        let key = report.key();
-        let bytes = report.to_json();
-        let mut pause = PAUSE_MIN;
-        while let Err(error) = self.store.put(&key, bytes.clone()) {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            warn!(key, %error, cause = cause.as_deref(), "reject sink is away; trying again");
-            self.metrics.reject_retries.inc();
-            let why = cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
-            self.set_trouble(Some(why));
-            // Relaxed: a late look at the flag costs one more pause.
-            if self.stopping.load(Ordering::Relaxed) {
-                return Err(Unreported { key });
-            }
-            self.clock.sleep(pause);
-            pause = (pause * 2).min(PAUSE_MAX);
-        }
-        self.set_trouble(None);
-        self.metrics.reject_reports.inc();
-        for reason in report.reasons() {
-            self.metrics.reject_records.with_label_values(&[reason.code()]).inc();
-        }
-        Ok(())
     }
 }
 

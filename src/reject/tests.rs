@@ -1,5 +1,7 @@
 //! A report holds the record as it came, under a key that a replay finds again.
 
+use std::sync::atomic::Ordering;
+
 use super::report::{Content, Place};
 use super::*;
 use crate::base::clock::ManualClock;
@@ -176,7 +178,9 @@ fn a_report_is_written_and_counted_and_a_stop_gives_up() {
         part: 0,
         records,
     });
-    reporter.report(&report).unwrap();
+    let mut outbox = Outbox::default();
+    reporter.report(&mut outbox, &report).unwrap();
+    reporter.write_out(&mut outbox).unwrap();
     assert_eq!(store.list("records").unwrap(), [report.key()]);
     assert_eq!(metrics.reject_records.with_label_values(&["version_conflict"]).get(), 1);
 
@@ -184,6 +188,137 @@ fn a_report_is_written_and_counted_and_a_stop_gives_up() {
     std::fs::remove_dir_all(dir.path().join("sink")).unwrap();
     std::fs::write(dir.path().join("sink"), b"").unwrap();
     stopping.store(true, Ordering::Relaxed);
-    assert!(reporter.report(&report).is_err());
+    reporter.report(&mut outbox, &report).unwrap();
+    assert!(reporter.write_out(&mut outbox).is_err());
     assert_eq!(metrics.reject_retries.get(), 1);
+}
+
+/// A sleeper that mends what is broken, so that an attempt after the first finds it whole.
+struct Mender(Box<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Mender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Mender")
+    }
+}
+
+impl crate::base::clock::Clock for Mender {
+    fn wall_ns(&self) -> i64 {
+        0
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn sleep(&self, _pause: Duration) {
+        (self.0)();
+    }
+}
+
+/// The report of frame `lsn`, of lines of `database`.
+fn lines(lsn: u64, database: &str) -> Report<'_> {
+    let line = RefusedLine {
+        number: lsn,
+        reason: Reason::NoMeasure,
+        database,
+        message: "no measure",
+        text: b"cpu",
+    };
+    Report { lsn: Lsn(lsn), database, ..report(Content::Lines(vec![line])) }
+}
+
+/// A sink in a folder of its own, and a reporter that calls `mend` with the folder instead of pausing.
+fn sink(
+    mend: impl Fn(&std::path::Path) + Send + Sync + 'static,
+) -> (tempfile::TempDir, Arc<Store>, Metrics, Reporter) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Store::in_directory(dir.path()).unwrap());
+    let metrics = Metrics::new().unwrap();
+    let path = dir.path().to_owned();
+    let clock = Arc::new(Mender(Box::new(move || mend(&path))));
+    let reporter = Reporter::new(Arc::clone(&store), clock, metrics.clone(), Arc::default());
+    (dir, store, metrics, reporter)
+}
+
+#[test]
+fn a_sink_that_fails_in_the_middle_gets_the_rest_and_each_report_once() {
+    const REPORTS: u64 = 100;
+    let in_the_way = |dir: &std::path::Path| dir.join("lines/late");
+    let (dir, store, metrics, reporter) = sink(move |dir| {
+        // What was written before is not written again.
+        for entry in std::fs::read_dir(dir.join("lines/well/2023/11/14")).unwrap() {
+            std::fs::write(entry.unwrap().path(), b"untouched").unwrap();
+        }
+        std::fs::remove_file(in_the_way(dir)).unwrap();
+    });
+    std::fs::create_dir_all(dir.path().join("lines")).unwrap();
+    std::fs::write(in_the_way(dir.path()), b"").unwrap();
+    let mut outbox = Outbox::default();
+    // One in the middle cannot be written, and those after it wait for it.
+    for lsn in 1..=REPORTS {
+        let database = if lsn == REPORTS / 2 { "late" } else { "well" };
+        reporter.report(&mut outbox, &lines(lsn, database)).unwrap();
+    }
+    reporter.write_out(&mut outbox).unwrap();
+    assert!(outbox.is_empty() && reporter.trouble().is_none());
+    let keys = store.list("lines").unwrap();
+    let mut found: Vec<u64> = keys.iter().map(|key| report::lsn_in(key).unwrap().0).collect();
+    found.sort_unstable();
+    assert_eq!(found, (1..=REPORTS).collect::<Vec<_>>());
+    let is_first = |key: &&String| store.get(key).unwrap() == b"untouched";
+    let first = keys.iter().filter(is_first).count() as u64;
+    assert!((1..REPORTS).contains(&first), "{first} were written by the first attempt");
+    assert_eq!(metrics.reject_reports.get(), REPORTS, "each is counted once");
+    assert_eq!(metrics.reject_retries.get(), 1);
+}
+
+#[test]
+fn as_many_reports_wait_as_the_bounds_allow_and_no_more() {
+    let (_dir, store, metrics, reporter) = sink(|_| unreachable!("the sink is there"));
+    let mut outbox = Outbox::default();
+    let most = outbox::WAITING_REPORTS_MAX as u64;
+    for lsn in 1..most {
+        reporter.report(&mut outbox, &lines(lsn, "d")).unwrap();
+    }
+    assert!(store.list("lines").unwrap().is_empty());
+    reporter.report(&mut outbox, &lines(most, "d")).unwrap();
+    assert!(outbox.is_empty());
+    assert_eq!(store.list("lines").unwrap().len() as u64, most);
+
+    // Large ones: a report is a little larger than its line.
+    let text = "x".repeat(outbox::WAITING_BYTES_MAX / 2 - (1 << 10)).into_bytes();
+    let large = |lsn| {
+        let mut report = lines(lsn, "large");
+        let Content::Lines(lines) = &mut report.content else { unreachable!("it is of lines") };
+        lines[0].text = &text;
+        report
+    };
+    for (lsn, written) in [(1, 0), (2, 0), (3, 3), (4, 3)] {
+        reporter.report(&mut outbox, &large(lsn)).unwrap();
+        assert_eq!(metrics.reject_reports.get() - most, written, "after {lsn}");
+    }
+}
+
+/// Frames and shards overtake each other on the way to the sink.
+#[test]
+fn the_sink_is_the_same_whatever_the_order_of_its_reports() {
+    let orders: [Vec<u64>; 2] = [(1..=40).collect(), (1..=40).rev().collect()];
+    let sinks = orders.map(|order| {
+        let (dir, store, _, reporter) = sink(|_| unreachable!("the sink is there"));
+        let mut outbox = Outbox::default();
+        // A replay comes with them again.
+        for lsn in order.iter().chain(&order[10..20]) {
+            reporter.report(&mut outbox, &lines(*lsn, "d")).unwrap();
+        }
+        reporter.write_out(&mut outbox).unwrap();
+        assert_eq!(last_reported(&store).unwrap(), Lsn(40));
+        let keys = store.list("lines").unwrap();
+        let contents = keys.iter().map(|key| store.get(key).unwrap()).collect::<Vec<_>>();
+        let files = std::fs::read_dir(dir.path().join("lines/d/2023/11/14")).unwrap().count();
+        assert_eq!(files, keys.len(), "nothing half-written stays");
+        (keys, contents)
+    });
+    assert_eq!(sinks[0].0.len(), 40);
+    assert_eq!(sinks[0], sinks[1]);
 }

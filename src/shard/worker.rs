@@ -28,7 +28,7 @@ use crate::record::request::{Outcome, Rejection, WriteRequest};
 use crate::record::window::Store;
 use crate::record::{Reason, TableId};
 use crate::reject::report::{Content, Place};
-use crate::reject::{Report, ReportedRecord, Reporter};
+use crate::reject::{Outbox, Report, ReportedRecord, Reporter};
 
 /// Frames executed together at most, so that marks move on and the stop is noticed.
 const GATHERED_FRAMES_MAX: usize = 256;
@@ -183,6 +183,7 @@ impl Worker {
             outcomes: Vec::new(),
             rejected: Rejected::default(),
             tally: Tally::default(),
+            outbox: Outbox::default(),
         };
         let order = if self.engine.groups() { Order::Alike } else { Order::Arrival };
         let mut batches = Batches::new(self.batch_records(), order);
@@ -256,6 +257,8 @@ struct Turn<'w> {
     worker: &'w Worker,
     outcomes: Vec<Outcome>,
     rejected: Rejected,
+    /// Reports that are not written yet; all are before the marks move.
+    outbox: Outbox,
     tally: Tally,
 }
 
@@ -415,11 +418,13 @@ impl Turn<'_> {
                 self.report_records(&of, (pending.received_ns, pending.parts), pending.records)?;
             }
         }
+        self.worker.reporter.write_out(&mut self.outbox)?;
+        assert!(self.outbox.is_empty(), "a frame is released when its reports are durable");
         Ok(())
     }
 
     fn report_records(
-        &self,
+        &mut self,
         (lsn, table, sink): &(Lsn, TableId, Sink),
         (received_ns, part): (i64, u32),
         records: Vec<ReportedRecord>,
@@ -435,16 +440,16 @@ impl Turn<'_> {
         };
         let content = Content::Records { table: &named.name, place, shard, part, records };
         let report = Report { lsn: *lsn, received_ns, database: &named.database, content };
-        Ok(self.worker.reporter.report(&report)?)
+        Ok(self.worker.reporter.report(&mut self.outbox, &report)?)
     }
 
-    fn report_lines(&self, lsn: Lsn, payload: &Payload<'_>) -> Result<(), Ended> {
+    fn report_lines(&mut self, lsn: Lsn, payload: &Payload<'_>) -> Result<(), Ended> {
         let lines =
             payload.refused_lines().collect::<Result<Vec<RefusedLine<'_>>, CodecError>>()?;
         let database = lines.first().map_or("", |line| line.database);
         let received_ns = payload.received_ns();
         let report = Report { lsn, received_ns, database, content: Content::Lines(lines) };
-        Ok(self.worker.reporter.report(&report)?)
+        Ok(self.worker.reporter.report(&mut self.outbox, &report)?)
     }
 }
 

@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 
 use super::index::FileIndex;
 use super::manifest::FileMeta;
-use super::parquet_read::Head;
+use super::parquet_head::Head;
 use super::points::{Block, Stamps};
 use super::store::TableStore;
 

@@ -12,7 +12,7 @@
 //! | [`commit`] [`manifest`] [`recover`] [`disk`] | when files count, and what a crash leaves |
 //! | [`magnetic`] | the files that count, and looking things up in them |
 //! | [`index`] [`cache`] [`points`] | where the rows of a file are, and what was read of them |
-//! | [`columns`] [`parquet_write`] [`parquet_read`] | what a file looks like |
+//! | [`columns`] [`parquet_write`] [`parquet_head`] [`parquet_read`] | what a file looks like |
 //! | [`scan`] [`export`] | reading a table; a table as one Parquet stream |
 //! | [`select`] [`runs`] | reading the newest rows of some dimensions; where those stand in files |
 //!
@@ -51,6 +51,7 @@ mod cache;
 mod points;
 mod columns;
 mod parquet_write;
+mod parquet_head;
 mod parquet_read;
 mod runs;
 mod scan;
