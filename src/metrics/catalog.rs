@@ -54,7 +54,7 @@ catalog! {
     http_inflated_bytes: IntCounter = "tidegate_http_inflated_body_bytes_total", "Bytes of request bodies after decompression";
     http_connections: IntGauge = "tidegate_http_connections", "Open connections";
     http_in_flight: IntGauge = "tidegate_http_requests_in_flight", "Requests being answered";
-    repeated_writes: IntCounter = "tidegate_api_repeated_writes_total", "Writes that were answered as the same request was before";
+    repeated_writes: IntCounter = "tidegate_api_repeated_writes_total", "Writes and changes of the catalog that were answered as the same request was before";
     answers_forgotten: IntCounter = "tidegate_api_answers_forgotten_total", "Answers to writes given up before their time, for want of room";
     ingest_records: IntCounterVec("protocol") = "tidegate_ingest_records_total", "Records accepted, by protocol";
     ingest_refused: IntCounterVec("reason") = "tidegate_ingest_refused_records_total", "Records refused before the log, by reason";

@@ -9,8 +9,10 @@
 //! savepoint before each statement, and what is refused is halved until single records stand alone. Those
 //! are rejected with the server's words. Most turns have no such row, and pay for no savepoint.
 //!
-//! A rejection that an undone attempt has reported stays true: versions only rise and the type of a
-//! column never changes, so what was refused for either is refused again.
+//! A rejection for a lower version or another type that an undone attempt has reported stays true: versions
+//! only rise and the type of a column never changes. One for another value at the same version may not: where
+//! another gateway's write, which it met, is undone as well, the record is stored after all, and its report
+//! stands beside it. A report too many is better than one too few.
 //!
 //! # A COMMIT whose answer is lost
 //!
