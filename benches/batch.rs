@@ -3,9 +3,9 @@
 //!
 //! Estimate: reading a record is ten varints and three texts, about 40 ns; comparing it with the
 //! candidates of its batch is next to nothing once a few unlike hosts have struck most of them out:
-//! 60 ns a record. Putting alike records together is a hash and a sort a record, estimated at 300 ns. Of the 900
-//! bytes of a record with ten tags and ten fields the fields are half and stay; the tags that a group
-//! shares, the name, the time and the request's own header go: half. Machine and figures:
+//! 60 ns a record. Putting alike records together is a hash and a sort a record, estimated at
+//! 300 ns. Of the 900 bytes of a record with ten tags and ten fields the fields are half and stay; the
+//! tags that a group shares, the name, the time and the request's own header go: half. Machine and figures:
 //! `benches/README.md`.
 
 #![expect(clippy::print_stderr, clippy::cast_precision_loss, reason = "figures for people")]
