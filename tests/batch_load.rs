@@ -32,9 +32,13 @@ fn python() -> PathBuf {
 
 /// Runs a script to its end, which must be good.
 fn run(script: &str, server: &Gateway, buckets: &str) {
+    run_on(script, &format!("http://{}", server.address), buckets);
+}
+
+fn run_on(script: &str, url: &str, place: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/batch_load");
     let mut command = Command::new(python());
-    command.current_dir(folder).args([script, &format!("http://{}", server.address), buckets]);
+    command.current_dir(folder).args([script, url, place]);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("AWS_") {
             command.env_remove(name);
@@ -60,9 +64,14 @@ struct S3 {
 
 impl S3 {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(environment: &[(&str, &str)]) -> Self {
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
         let address = free.expect("there is a free port");
         let child = Command::new(python())
+            .envs(environment.iter().copied())
             .args(["-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p"])
             .arg(address.port().to_string())
             .stdout(Stdio::null())
@@ -117,6 +126,26 @@ fn a_source_that_is_away_stops_a_task_which_is_resumed() {
     s3.child.kill().expect("it runs");
     s3.child.wait().expect("it runs");
     run("stopped.py", &server, &s3.url);
+}
+
+/// The server checks signatures and policies from the seventh request on; the gateway's key may use the
+/// bucket of the reports alone.
+#[test]
+fn a_bucket_that_is_denied_fails_its_task_and_the_report_says_so() {
+    let place = Place::new("");
+    let s3 = S3::start_with(&[("INITIAL_NO_AUTH_ACTION_COUNT", "6")]);
+    let folder = place.file("s3");
+    fs::create_dir_all(&folder).expect("a folder can be made");
+    let shown = folder.display().to_string();
+    run_on("guard.py", &s3.url, &shown);
+    let key = fs::read_to_string(folder.join("key")).expect("the script wrote it");
+    let secret = folder.join("secret").display().to_string();
+    place.configure(&format!(
+        "[batch_load]\nurl = \"s3://\"\nretry_for = \"100ms\"\n\
+         [object]\nendpoint = {:?}\naccess_key_id = {key:?}\nsecret_access_key_file = {secret:?}\n",
+        s3.url
+    ));
+    run("denied.py", &place.start(), &shown);
 }
 
 #[test]
