@@ -67,7 +67,28 @@ await refused(404, "ResourceNotFoundException", "WriteRecords", {
 
 const { Endpoints } = await call("DescribeEndpoints");
 assert.deepEqual(Endpoints, [{ Address: "127.0.0.1", CachePeriodInMinutes: 1440 }]);
-await refused(400, "ValidationException", "ListBatchLoadTasks");
+
+const place = { BucketName: "not-there", ObjectKeyPrefix: "loads" };
+const { TaskId } = await call("CreateBatchLoadTask", {
+  TargetDatabaseName: DatabaseName, TargetTableName: TableName,
+  DataSourceConfiguration: { DataFormat: "CSV", DataSourceS3Configuration: place },
+  ReportConfiguration: { ReportS3Configuration: place },
+  DataModelConfiguration: { DataModel: {
+    TimeColumn: "time", DimensionMappings: [{ SourceColumn: "host" }],
+    MultiMeasureMappings: {
+      TargetMultiMeasureName: "m",
+      MultiMeasureAttributeMappings: [{ SourceColumn: "v", MeasureValueType: "DOUBLE" }],
+    },
+  } },
+});
+const describe = async () => (await call("DescribeBatchLoadTask", { TaskId })).BatchLoadTaskDescription;
+const end = Date.now() + 60_000;
+while ((await describe()).TaskStatus !== "FAILED") {
+  assert.ok(Date.now() < end, "a load from nowhere ends");
+  await new Promise((resolve) => setTimeout(resolve, 50));
+}
+assert.ok((await call("ListBatchLoadTasks")).BatchLoadTasks.some((task) => task.TaskId === TaskId));
+await refused(400, "ValidationException", "ResumeBatchLoadTask", { TaskId });
 await refused(400, "ValidationException", "DeleteDatabase", { DatabaseName });
 await call("DeleteTable", { DatabaseName, TableName });
 await call("DeleteDatabase", { DatabaseName });

@@ -2,6 +2,7 @@
 
 import datetime
 import sys
+import time
 
 import aws
 from aws import client, contains, invalid, now_ms, refused, same
@@ -157,8 +158,25 @@ def others():
     (endpoint,) = ts.describe_endpoints()["Endpoints"]
     same(endpoint["CachePeriodInMinutes"], 1440)
     assert endpoint["Address"].startswith("http://127.0.0.1:"), endpoint
-    message = invalid(ts.list_batch_load_tasks)
-    contains(message, "Batch load is not taken by this gateway")
+
+
+def batch_loads():
+    mapping = {"SourceColumn": "v", "MeasureValueType": "DOUBLE"}
+    model = {"TimeColumn": "time", "DimensionMappings": [{"SourceColumn": "host"}], "MultiMeasureMappings": {
+        "TargetMultiMeasureName": "m", "MultiMeasureAttributeMappings": [mapping]}}
+    place = {"BucketName": "not-there", "ObjectKeyPrefix": "loads"}
+    task = ts.create_batch_load_task(
+        TargetDatabaseName=DB, TargetTableName=TABLE, DataModelConfiguration={"DataModel": model},
+        DataSourceConfiguration={"DataFormat": "CSV", "DataSourceS3Configuration": place},
+        ReportConfiguration={"ReportS3Configuration": place})["TaskId"]
+    end = time.time() + 60
+    while (found := ts.describe_batch_load_task(TaskId=task)["BatchLoadTaskDescription"])["TaskStatus"] != "FAILED":
+        assert time.time() < end, found
+        time.sleep(0.05)
+    contains(found["ErrorMessage"], "not-there")
+    assert task in [one["TaskId"] for one in ts.list_batch_load_tasks()["BatchLoadTasks"]]
+    invalid(ts.resume_batch_load_task, TaskId=task)
+    refused("ResourceNotFoundException", 404, ts.describe_batch_load_task, TaskId="A" * 32)
 
 
 def deletes():
@@ -171,6 +189,6 @@ def deletes():
     refused("ResourceNotFoundException", 404, ts.describe_database, DatabaseName=DB)
 
 
-for part in (databases, tables, tags, lists, writes, others, deletes):
+for part in (databases, tables, tags, lists, writes, others, batch_loads, deletes):
     part()
 print("boto3", aws.boto3.__version__, "ran every operation")
