@@ -1,5 +1,7 @@
 //! Data models and the form of CSV files, as they are sent and as models lie in objects.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::timestream::coral::Violations;
@@ -203,6 +205,12 @@ impl DataModel {
                 violations.required(format!("{at}.dimensionMappings.{index}.member.sourceColumn"));
             }
         }
+        let named = |mapping: &'_ DimensionMapping| {
+            mapping.destination_column.clone().or_else(|| mapping.source_column.clone())
+        };
+        let path = |at: &str| format!("{at}.destinationColumn");
+        let names = self.dimension_mappings.iter().map(named);
+        check_unique(names, &format!("{at}.dimensionMappings"), &path, violations);
         if let Some(unit) = &self.time_unit
             && !UNITS.iter().any(|(name, _)| name == unit)
         {
@@ -271,6 +279,12 @@ fn check_attributes(mappings: &[AttributeMapping], at: &str, violations: &mut Vi
     if mappings.is_empty() {
         violations.range(&at, 0, &(1..=i64::MAX), Some("[]"));
     }
+    let target = |mapping: &AttributeMapping| {
+        let target = mapping.target_multi_measure_attribute_name.clone();
+        target.or_else(|| mapping.source_column.clone())
+    };
+    let path = |at: &str| format!("{at}.targetMultiMeasureAttributeName");
+    check_unique(mappings.iter().map(target), &at, &path, violations);
     for (index, mapping) in mappings.iter().enumerate() {
         let at = format!("{at}.{}.member", index.saturating_add(1));
         match &mapping.source_column {
@@ -289,6 +303,24 @@ fn check_attributes(mappings: &[AttributeMapping], at: &str, violations: &mut Vi
             }
             Some(_) => {}
         }
+    }
+}
+
+/// Checks that no two mappings have one target: all but the last value of a row would be lost.
+fn check_unique(
+    names: impl Iterator<Item = Option<String>>,
+    at: &str,
+    path: &dyn Fn(&str) -> String,
+    violations: &mut Violations,
+) {
+    let mut seen = HashSet::new();
+    for (index, name) in (1_usize..).zip(names) {
+        let Some(name) = name else { continue };
+        if seen.contains(&name) {
+            let right = "Member must not name the target of another mapping";
+            violations.add(path(&format!("{at}.{index}.member")), Some(&name), right);
+        }
+        seen.insert(name);
     }
 }
 

@@ -295,6 +295,14 @@ fn a_model_that_cannot_work_is_told_with_every_violation() {
                "MixedMeasureMappings":[{"MeasureValueType":"MULTI"},{"MeasureValueType":"X","MeasureName":"a"}]}"#,
             4,
         ),
+        // Two targets of one name: one of the two values would be lost.
+        (
+            r#"{"TimeColumn":"t","DimensionMappings":[{"SourceColumn":"h"},{"SourceColumn":"i","DestinationColumn":"h"}],
+               "MultiMeasureMappings":{"TargetMultiMeasureName":"m","MultiMeasureAttributeMappings":[
+               {"SourceColumn":"v","TargetMultiMeasureAttributeName":"x","MeasureValueType":"DOUBLE"},
+               {"SourceColumn":"x","MeasureValueType":"DOUBLE"}]}}"#,
+            2,
+        ),
     ] {
         let model: DataModel = serde_json::from_str(text).unwrap();
         let mut violations = Violations::default();
