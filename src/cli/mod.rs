@@ -27,7 +27,10 @@ use crate::config::{self, Config};
 
 /// A durable ingestion gateway for telemetry.
 #[derive(Debug, Parser)]
-#[command(name = "tidegate", version, about, after_help = EXAMPLES, subcommand_negates_reqs = true)]
+#[command(name = "tidegate", version, about, after_help = EXAMPLES)]
+// Options before a command would be read for `serve` and passed over: a server that its file locks would
+// be open.
+#[command(args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -193,4 +196,29 @@ impl SettingsArgs {
 fn variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_before_a_command_are_refused_and_not_passed_over() {
+        for refused in [
+            &["tidegate", "-c", "c.toml", "serve"][..],
+            &["tidegate", "--data", "d", "check"],
+            &["tidegate", "--listen", "127.0.0.1:1", "wal", "ls"],
+        ] {
+            let error = Cli::try_parse_from(refused).unwrap_err().to_string();
+            assert!(error.contains("cannot be used with"), "{refused:?}: {error}");
+        }
+        for taken in [
+            &["tidegate"][..],
+            &["tidegate", "-c", "c.toml", "--data", "d"],
+            &["tidegate", "serve", "-c", "c.toml"],
+            &["tidegate", "check", "--data", "d"],
+        ] {
+            assert!(Cli::try_parse_from(taken).is_ok(), "{taken:?}");
+        }
+    }
 }

@@ -205,11 +205,11 @@ impl DataModel {
                 violations.required(format!("{at}.dimensionMappings.{index}.member.sourceColumn"));
             }
         }
-        let named = |mapping: &'_ DimensionMapping| {
+        let target = |mapping: &DimensionMapping| {
             mapping.destination_column.clone().or_else(|| mapping.source_column.clone())
         };
         let path = |at: &str| format!("{at}.destinationColumn");
-        let names = self.dimension_mappings.iter().map(named);
+        let names = self.dimension_mappings.iter().map(target);
         check_unique(names, &format!("{at}.dimensionMappings"), &path, violations);
         if let Some(unit) = &self.time_unit
             && !UNITS.iter().any(|(name, _)| name == unit)
