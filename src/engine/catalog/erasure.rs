@@ -311,10 +311,9 @@ mod tests {
             }
         }
         let shown = |of: &Erasures| {
-            let numbers = |all: Vec<i64>| all;
             (
-                numbers(of.in_force().map(|e| e.number).collect()),
-                numbers(of.noted().map(|e| e.number).collect()),
+                of.in_force().map(|e| e.number).collect::<Vec<_>>(),
+                of.noted().map(|e| e.number).collect::<Vec<_>>(),
                 of.next(),
             )
         };
