@@ -43,7 +43,7 @@ command -v curl >/dev/null || { apt-get update -qq && apt-get install -qq -y cur
 # Mounting takes root; without it those tests fail, and say so.
 declare -A packages=(
     [mkfs.ext4]=e2fsprogs [mkfs.xfs]=xfsprogs [losetup]=mount
-    [initdb]=postgresql [openssl]=openssl [nbdkit]=nbdkit [nbdfuse]=libnbd-bin [fusermount3]=fuse3
+    [initdb]=postgresql [openssl]=openssl [systemd-analyze]=systemd [nbdkit]=nbdkit [nbdfuse]=libnbd-bin [fusermount3]=fuse3
 )
 missing=()
 # Debian keeps the server's programs out of the path.
