@@ -217,7 +217,8 @@ where
             let https = HeaderValue::from_static("https");
             hyper::Request::headers_mut(&mut request).insert(X_FORWARDED_PROTO, https);
         }
-        async move { Ok::<_, Infallible>(service.answer(request, phase).await) }
+        // Boxed: hyper keeps room for it as long as the connection is open, idle or not.
+        Box::pin(async move { Ok::<_, Infallible>(service.answer(request, phase).await) })
     });
     let mut served = pin!(
         http1::Builder::new()
