@@ -284,10 +284,7 @@ impl Context<'_> {
     }
 
     fn check_may_write(&self, database: &str) -> Result<(), Exception> {
-        if is_system(database) {
-            let message = "this database is the gateway's own: DataZone's API alone changes it";
-            return Err(Exception::new(Code::AccessDenied, message));
-        }
+        check_not_system(database)?;
         check_access(self.caller.write.covers(database), self.caller, self.operation, || {
             arn::of_database(self.region, database)
         })
@@ -306,6 +303,17 @@ impl Context<'_> {
     fn now_ns(&self) -> i64 {
         self.app.clock.wall_ns()
     }
+}
+
+fn check_not_system(database: &str) -> Result<(), Exception> {
+    if !is_system(database) {
+        return Ok(());
+    }
+    let message = format!(
+        "database {database:?} is the gateway's own: DataZone's API alone changes it, and exports and \
+         Parquet files show it"
+    );
+    Err(Exception::new(Code::AccessDenied, message))
 }
 
 fn check_access(
