@@ -52,6 +52,8 @@ use tracing::error;
 
 use super::App;
 use super::call::{Body, Caller};
+use super::fault::Fault;
+use super::keyed::key_in;
 use super::reply::Reply;
 use crate::ingest::is_system;
 use exception::{Code, Exception};
@@ -196,6 +198,8 @@ pub struct Request {
     pub client: endpoints::Client,
     /// The client's own name for a call and its repetitions.
     pub invocation: Option<String>,
+    /// The caller's own name for a change and its repetitions, or what is wrong with it.
+    pub key: Result<Option<String>, Fault>,
     /// The body.
     pub body: Body,
 }
@@ -214,6 +218,7 @@ impl Request {
             region: region.unwrap_or(arn::REGION_DEFAULT).to_owned(),
             client: endpoints::Client::of(head),
             invocation: text(INVOCATION_ID).map(str::to_owned),
+            key: key_in(head),
             body,
         }
     }
