@@ -400,6 +400,7 @@ fn long_texts_are_compacted_and_exported_in_bounded_memory() {
         "of {} MiB of texts a compaction takes {compacted} MiB, and an export after it {exported}",
         bytes >> 20
     ));
-    // Half as many take as much, 450 to 610 MiB in a debug build; with windows counted by bytes on the disk an export took 1,160 MiB.
+    // Half as many take as much, 450 to 610 MiB in a debug build; with windows counted by bytes on the
+    // disk an export took 1,160 MiB.
     assert!(compacted < 400 && exported < 900, "{compacted} MiB, {exported} MiB");
 }
