@@ -344,3 +344,93 @@ fn a_model_that_cannot_work_is_told_with_every_violation() {
         assert_eq!(found, count, "{text}: {told}");
     }
 }
+
+/// A model of one dimension with these further members.
+fn with(members: &str) -> DataModel {
+    let text =
+        format!(r#"{{"TimeColumn":"t","DimensionMappings":[{{"SourceColumn":"h"}}],{members}}}"#);
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn a_mapping_that_can_never_work_is_told_by_its_place() {
+    let multi = |source: &str| {
+        format!(
+            r#""MultiMeasureMappings":{{"TargetMultiMeasureName":"m","MultiMeasureAttributeMappings":[
+            {{"SourceColumn":"v","MeasureValueType":"DOUBLE"}},{{"SourceColumn":"{source}","MeasureValueType":"DOUBLE"}}]}}"#
+        )
+    };
+    let mixed =
+        |column: &str, mappings: &str| format!(r#"{column}"MixedMeasureMappings":[{mappings}]"#);
+    let column = r#""MeasureNameColumn":"n","#;
+    let temp = |more: &str| {
+        format!(r#"{{"MeasureName":"temp","SourceColumn":"v","MeasureValueType":"DOUBLE"{more}}}"#)
+    };
+    let target = |name: &str| temp(&format!(r#","TargetMeasureName":"{name}""#));
+    let attribute = "m.multiMeasureMappings.multiMeasureAttributeMappings.2.member.targetMultiMeasureAttributeName";
+    let second = "m.mixedMeasureMappings.2.member.targetMeasureName";
+    for (members, told) in [
+        (
+            mixed("", r#"{"MeasureName":"a","SourceColumn":"v","MeasureValueType":"TIMESTAMP"}"#),
+            "Value 'TIMESTAMP' at 'm.mixedMeasureMappings.1.member.measureValueType'".to_owned(),
+        ),
+        (multi("time"), format!("Value 'time' at '{attribute}'")),
+        (multi("measure_name"), format!("Value 'measure_name' at '{attribute}'")),
+        (multi("measure_value::double"), format!("Value 'measure_value::double' at '{attribute}'")),
+        (mixed(column, &[temp(""), temp("")].join(",")), format!("Value 'temp' at '{second}'")),
+        (
+            mixed(column, &[temp(""), target("temp")].join(",")),
+            format!("Value 'temp' at '{second}'"),
+        ),
+        (mixed("", &[target("x"), target("x")].join(",")), format!("Value 'x' at '{second}'")),
+    ] {
+        let mut violations = Violations::default();
+        with(&members).check("m", &mut violations);
+        let found = violations.finish().unwrap_err();
+        assert!(found.starts_with(&format!("1 validation error detected: {told}")), "{found}");
+    }
+    let reserved = r#"{"TimeColumn":"t","DimensionMappings":[{"SourceColumn":"h","DestinationColumn":"time"}],"#;
+    let reserved: DataModel = serde_json::from_str(&format!("{reserved}{}}}", multi("w"))).unwrap();
+    let mut violations = Violations::default();
+    reserved.check("m", &mut violations);
+    let found = violations.finish().unwrap_err();
+    assert!(
+        found.contains("'time' at 'm.dimensionMappings.1.member.destinationColumn'"),
+        "{found}"
+    );
+    // Two kinds of one row, and one kind of two rows.
+    let other = temp("").replace("temp", "hum");
+    for mappings in [
+        [target("x"), target("y")],
+        [target("x"), other.replace('}', r#","TargetMeasureName":"x"}"#)],
+    ] {
+        let mut violations = Violations::default();
+        with(&mixed(column, &mappings.join(","))).check("m", &mut violations);
+        assert_eq!(violations.finish(), Ok(()));
+    }
+}
+
+#[test]
+fn names_that_a_strict_table_refuses_are_told_of_the_model() {
+    let attribute = |name: &str| {
+        with(&format!(
+            r#""MultiMeasureMappings":{{"TargetMultiMeasureName":"ts_m","MultiMeasureAttributeMappings":[
+            {{"SourceColumn":"{name}","MeasureValueType":"DOUBLE"}}]}}"#
+        ))
+    };
+    let scalar =
+        with(r#""MixedMeasureMappings":[{"SourceColumn":"a:b","MeasureValueType":"DOUBLE"}]"#);
+    for (model, count, told) in [
+        (attribute("v"), 1, "'ts_m' at 'm.multiMeasureMappings.targetMultiMeasureName'"),
+        (attribute("h"), 2, "\"h\" is a dimension too"),
+        (attribute("ts_v"), 2, "begins with \"ts_\", which is reserved"),
+        (scalar, 1, "holds ':'"),
+    ] {
+        let mut violations = Violations::default();
+        model.check("m", &mut violations);
+        assert!(violations.is_empty(), "a relaxed table takes them");
+        model.check_strict("m", &mut violations);
+        let found = violations.finish().unwrap_err();
+        assert!(found.starts_with(&count.to_string()) && found.contains(told), "{found}");
+    }
+}
