@@ -164,7 +164,7 @@ impl DataModel {
         self.check_strict_measures(&mut rule);
     }
 
-    fn check_strict_measures(&self, rule: &mut dyn FnMut(String, &str, Result<(), Broken>)) {
+    fn check_strict_measures(&self, rule: &mut Judge<'_>) {
         let mut measure = |path: String, name: &str| {
             rule(path, name, strict::measure_name("measure name", name));
         };
@@ -180,6 +180,9 @@ impl DataModel {
         }
     }
 }
+
+/// Takes where a name stands, the name, and what a rule says of it.
+type Judge<'j> = dyn FnMut(String, &str, Result<(), Broken>) + 'j;
 
 fn twofold(name: &str) -> Broken {
     let message = format!("{name:?} is a dimension too: a table has one column of a name");
