@@ -53,8 +53,10 @@ fn own_bytes(server: &Gateway, clock: &SystemClock, prefix: &str) -> u64 {
         most = most.max(server.private_bytes().saturating_sub(engine));
         match task["TaskStatus"].as_str() {
             Some("CREATED" | "IN_PROGRESS") => clock.sleep(LOOK),
-            Some("SUCCEEDED") => return most,
-            _ => panic!("{task}"),
+            status => {
+                assert_eq!(status, Some("SUCCEEDED"), "{task}");
+                return most;
+            }
         }
     }
 }
