@@ -15,6 +15,7 @@
 //! | [`timestream`] | the Timestream Write API |
 //! | [`datazone`] | `DataZone`'s time series data points |
 //! | [`export`] | `/api/v1/export` |
+//! | [`rejects`] | `/api/v1/rejects` |
 //! | [`ops`] | ping, health, ready, metrics, the index page |
 
 pub mod params;
@@ -29,6 +30,7 @@ pub mod influx;
 pub mod influxql;
 pub mod native;
 pub mod export;
+pub mod rejects;
 pub mod timestream;
 pub mod datazone;
 pub mod ops;
@@ -85,6 +87,8 @@ pub struct App {
     pub exports: Arc<Semaphore>,
     /// The batch loads.
     pub loads: Arc<Loads>,
+    /// What was refused.
+    pub rejects: rejects::Desk,
 }
 
 /// What a text leaves open and the settings decide.

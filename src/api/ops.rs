@@ -22,6 +22,8 @@ POST /api/v1/write?db=&table=&precision=   JSON, NDJSON or line protocol, by Con
 POST /  X-Amz-Target: Timestream_20181101.*  Amazon Timestream's Write API
 /v2/domains/../time-series-data-points     Amazon DataZone's time series data points
 GET  /api/v1/export?db=&table=&from=&to=&format=   json, line, csv or parquet
+GET  /api/v1/rejects?db=&table=&reason=&from=&to=   what was refused, and why; /api/v1/rejects/ID
+POST /api/v1/rejects/resubmit           what was refused, sent again
 GET  /query?q=                             CREATE, DROP or SHOW databases and measurements
 GET  /ping  /health  /ready  /metrics
 "

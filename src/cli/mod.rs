@@ -11,6 +11,7 @@ pub mod batch_load;
 pub mod client;
 pub mod progress;
 pub mod wal;
+pub mod rejects;
 pub mod selftest;
 pub mod schema;
 pub mod cost;
@@ -45,6 +46,7 @@ const EXAMPLES: &str = "Examples:
   tidegate export --database iot --table weather --format csv
   tidegate explain 'weather,site=a t=21.5 1700000000000000000'
   tidegate wal verify --data /var/lib/tidegate
+  tidegate rejects ls
   tidegate selftest --data /var/lib/tidegate";
 
 #[derive(Debug, Subcommand)]
@@ -78,6 +80,9 @@ enum Command {
     /// Look into the log: its segments, their soundness, the records in them.
     #[command(after_help = wal::EXAMPLES)]
     Wal(wal::WalArgs),
+    /// Look at what was refused and why, and send it again once it is mended.
+    #[command(after_help = rejects::EXAMPLES)]
+    Rejects(rejects::RejectsArgs),
     /// Tell what Timestream would meter of the records in the log, beside what one record a request costs.
     #[command(
         after_help = "Example:\n  tidegate cost --since 24h --price 0.50\n\nReads what the log still has; wal.retain_for keeps more. Safe beside a running server."
@@ -140,6 +145,7 @@ pub fn run() -> ExitCode {
         Some(Command::Load(args)) => load::run(&args),
         Some(Command::BatchLoad(args)) => batch_load::run(&args),
         Some(Command::Wal(args)) => wal::run(&args),
+        Some(Command::Rejects(args)) => rejects::run(&args),
         Some(Command::Cost(args)) => cost::run(&args),
         Some(Command::Selftest(args)) => selftest::run(&args),
         Some(Command::Schema(args)) => schema::run(&args),

@@ -150,7 +150,7 @@ impl Receipt {
 impl From<Verdict> for NamedRefusal {
     fn from(verdict: Verdict) -> Self {
         let Verdict { number, rejection } = verdict;
-        let Rejection { reason, message, existing_version } = rejection;
+        let Rejection { reason, message, existing_version, .. } = rejection;
         Self { number, column: 0, reason, message, text: String::new(), existing_version }
     }
 }
@@ -346,6 +346,18 @@ impl Ingest {
         }
         self.shared.count(ask.protocol, &receipt);
         Ok(receipt)
+    }
+}
+
+impl Ingest {
+    /// What would be refused of a request before it came into the log; writes nothing and makes no table.
+    /// What the engine would say of versions is not known here. Counts in no metric.
+    pub fn judge(&self, ask: &Ask<'_>, decode: impl Fn(&mut dyn RecordSink)) -> Receipt {
+        in_place(ask.body_bytes, || {
+            let mut trial = Trial::new(&self.shared.parts.catalog, &self.shared.options, ask);
+            decode(&mut trial);
+            trial.finish().receipt(ask.durability.unwrap_or(self.shared.durability))
+        })
     }
 }
 

@@ -24,6 +24,7 @@ use tracing::{error, info};
 
 use crate::api::answers::{Answers, KEYED_LIMITS, SDK_LIMITS};
 use crate::api::datazone::DataZone;
+use crate::api::rejects::Desk;
 use crate::api::{App, EXPORTS_MAX, Mapping};
 use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::lsn::Lsn;
@@ -445,6 +446,7 @@ fn app(core: &Core, config: &Config, loads: &Arc<Loads>) -> App {
         datazone: Arc::new(DataZone::new(config.datazone.clone())),
         exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
         loads: Arc::clone(loads),
+        rejects: Desk::new(core.reporter.archive()),
     }
 }
 

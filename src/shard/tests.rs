@@ -283,6 +283,7 @@ fn conflict() -> Outcome {
         reason: Reason::VersionConflict,
         message: "another value stands".to_owned(),
         existing_version: Some(1),
+        stood: Vec::new(),
     }))
 }
 
@@ -359,6 +360,7 @@ fn a_turn_that_is_undone_is_executed_again_from_its_first_frame_and_told_once() 
             reason: Reason::VersionLower,
             message: "as the test wants".to_owned(),
             existing_version: Some(2),
+            stood: Vec::new(),
         };
         if attempts.len() == 2 { Err(undone()) } else { Ok(Outcome::Rejected(Box::new(rejection))) }
     });
