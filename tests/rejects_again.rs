@@ -111,6 +111,26 @@ fn a_crash_before_the_mark_leaves_it_open_and_sending_it_again_is_harmless() {
     server.stop();
 }
 
+/// The frames are executed again by others, who report them under other names.
+#[test]
+fn another_number_of_shards_after_a_crash_shows_each_rejection_once() {
+    let place = Place::new("[shards]\ncount = 1\n");
+    let server = place.start();
+    for site in 0..20 {
+        conflict(&server, &format!("s{site}"));
+    }
+    let before = ids(&listed(&server, "limit=1000"));
+    assert_eq!(before.len(), 20);
+    server.kill();
+    place.configure("[shards]\ncount = 3\n");
+    let server = place.start();
+    server.settle();
+    assert_eq!(ids(&listed(&server, "limit=1000")), before);
+    let objects = place.files("rejects/records", ".json").len();
+    assert!(objects > 1, "the replay reported some again, under other names: {objects}");
+    server.stop();
+}
+
 #[test]
 fn what_is_refused_again_stays_open_once() {
     let place = Place::new("");
