@@ -16,6 +16,8 @@
 //! | [`datazone`] | `DataZone`'s time series data points |
 //! | [`export`] | `/api/v1/export` |
 //! | [`ops`] | ping, health, ready, metrics, the index page |
+//! | [`status`] | `/api/v1/status` |
+//! | [`page`] | the status page at `/`, for browsers |
 
 pub mod params;
 pub mod call;
@@ -32,6 +34,8 @@ pub mod export;
 pub mod timestream;
 pub mod datazone;
 pub mod ops;
+pub mod status;
+pub mod page;
 
 use std::fmt::Debug;
 use std::sync::Arc;
