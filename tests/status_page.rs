@@ -3,6 +3,8 @@
 //!
 //! The pictures stay below the build folder, for whoever wants to look.
 
+#![expect(clippy::panic, reason = "helpers of tests")]
+
 #[path = "status_page/browser.rs"]
 mod browser;
 #[path = "common/mod.rs"]
@@ -73,8 +75,8 @@ impl Load {
             while !is_over.load(Ordering::Relaxed) {
                 let line =
                     |at| format!("cpu,host=h{} usage={at} {}\n", at % 8, round * GOOD + at + 1);
-                let mut body: String = (0..GOOD).map(line).collect();
-                body.push_str(&format!("stand,site=a t={round} 1\ncpu,host=h1\n"));
+                let others = format!("stand,site=a t={round} 1\ncpu,host=h1\n");
+                let body: String = (0..GOOD).map(line).chain([others]).collect();
                 let reply = client.post("/write?db=fleet&precision=ms", &[], body.as_bytes());
                 // The bad line is named.
                 assert_eq!(reply.expect("a write is answered").status, 400);
@@ -171,6 +173,10 @@ fn figures_are_there_are_true_and_move() {
     for reason in ["no_measure", "version_conflict"] {
         assert!(links.contains(&format!("api/v1/rejects?reason={reason}")), "{links}");
     }
+    // Whoever went to a link by keyboard is not thrown off it by the next poll.
+    browser.eval("document.querySelector('#reasons a').focus()");
+    wait_for_polls(&mut browser, 2);
+    assert_eq!(browser.eval("document.activeElement.tagName"), "A");
     assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
     drop(load);
     server.stop();
@@ -215,8 +221,9 @@ fn it_can_be_read_on_a_phone_and_in_the_dark() {
 
 #[test]
 fn who_is_not_known_is_asked_for_a_token_and_sees_nothing() {
-    let settings =
-        "[auth]\ntokens = [{ name = \"ops\", token = \"open-sesame\", read = [], write = [] }]\n";
+    let settings = "[auth]\n\
+        tokens = [{ name = \"ops\", token = \"open-sesame\", read = [], write = [] }]\n\
+        users = [{ name = \"ada\", password = \"of lovelace\", read = [], write = [] }]\n";
     let place = Place::new(settings);
     let server = place.start();
     let status = |token: &str| {
@@ -259,6 +266,10 @@ fn who_is_not_known_is_asked_for_a_token_and_sees_nothing() {
     browser.eval("document.getElementById('forget').click()");
     wait_for("the page to forget", SHOWN_MAX, || is_hidden(&mut browser, "main").then_some(()));
     assert!(browser.eval("sessionStorage.getItem('tidegate-token')").is_null());
+    enter(&mut browser, "ada:of lovelace");
+    wait_for("the figures for a user", SHOWN_MAX, || {
+        (!is_hidden(&mut browser, "main")).then_some(())
+    });
 }
 
 #[test]

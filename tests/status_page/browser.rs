@@ -1,5 +1,5 @@
 //! A headless Chromium, driven over its debugging pipe: messages of JSON, each ended by a zero byte.
-//! Source: the Chrome DevTools Protocol.
+//! Source: the protocol of Chrome's developer tools.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -27,7 +27,7 @@ impl Browser {
     pub(crate) fn start(place: &Place) -> Self {
         let [to, from] = ["browser.in", "browser.out"].map(|name| place.file(name));
         let made = Command::new("mkfifo").args([&to, &from]).status();
-        assert!(made.is_ok_and(|status| status.success()), "mkfifo {to:?} {from:?}");
+        assert!(made.is_ok_and(|status| status.success()), "mkfifo {} fails", to.display());
         let log = File::create(place.file("browser.log")).expect("a log file can be made");
         // The browser wants its pipe as descriptors 3 and 4, which a shell can give it.
         let child = Command::new("bash")

@@ -118,6 +118,18 @@
     text("shown-text", body);
     $("shown").showModal();
   };
+  const reasonRows = new Map();
+  const reasonRow = (reason) => {
+    const link = `api/v1/rejects?reason=${encodeURIComponent(reason)}`;
+    const anchor = make("a", { href: link, textContent: reason });
+    // A link cannot carry the token.
+    anchor.onclick = (event) => {
+      if (!token) return;
+      event.preventDefault();
+      show(link, reason);
+    };
+    return make("tr", {}, make("th", { scope: "row" }, anchor), make("td"), make("td"), make("td", { className: "roomy" }));
+  };
   const drawRejects = (now, minuteAgo) => {
     const { refused, reported } = now.records, all = { ...refused, ...reported };
     const reasons = Object.keys(all).sort((a, b) => (refused[b] || 0) + (reported[b] || 0) - (refused[a] || 0) - (reported[a] || 0));
@@ -125,15 +137,15 @@
     $("no-rejects").hidden = reasons.length > 0;
     // Of both counts the larger: what was kept may have been refused at the door first.
     const times = (s, reason) => Math.max(s.records.refused[reason] || 0, s.records.reported[reason] || 0);
-    $("reasons").replaceChildren(...reasons.map((reason) => {
-      const link = `api/v1/rejects?reason=${encodeURIComponent(reason)}`;
-      const anchor = make("a", { href: link, textContent: reason });
-      // A link cannot carry the token.
-      if (token) anchor.onclick = (event) => { event.preventDefault(); show(link, reason); };
-      return make("tr", {}, make("th", { scope: "row" }, anchor), make("td", { textContent: count(refused[reason] || 0) }),
-        make("td", { textContent: count(reported[reason] || 0) }),
-        make("td", { className: "roomy", textContent: count(times(now, reason) - times(minuteAgo, reason)) }));
-    }));
+    for (const reason of reasons) {
+      if (!reasonRows.has(reason)) reasonRows.set(reason, reasonRow(reason));
+      const cells = reasonRows.get(reason).cells;
+      [refused[reason] || 0, reported[reason] || 0, times(now, reason) - times(minuteAgo, reason)]
+        .forEach((value, at) => { cells[at + 1].textContent = count(value); });
+    }
+    // Rows stay, and move only when they must: whoever is at a link by keyboard stays there.
+    const wanted = reasons.map((reason) => reasonRows.get(reason)), shown = $("reasons").children;
+    if (wanted.length !== shown.length || wanted.some((row, at) => row !== shown[at])) $("reasons").replaceChildren(...wanted);
     const busy = Object.entries(now.requests.busy).map(([cause, times]) => `${count(times)} for ${cause}`);
     text("busy", busy.length ? `Answered 503: ${busy.join(", ")}.` : "");
   };
@@ -214,7 +226,8 @@
   const ask = (url) => fetch(url, {
     // Without the browser's own credentials, and so without its own dialog.
     credentials: "omit", cache: "no-store", signal: AbortSignal.timeout(10_000),
-    headers: token ? { Authorization: `Bearer ${token}` } : {},
+    // As InfluxDB's clients show one: a token, or name:password.
+    headers: token ? { Authorization: `Token ${token}` } : {},
   });
   const askWho = (why) => {
     $("main").hidden = true;
