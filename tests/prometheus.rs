@@ -33,7 +33,7 @@ const RATE_INTERVAL: &str = "10s";
 const LOAD_LASTS: Duration = Duration::from_secs(14);
 
 /// Longest time until a change of the server is seen by Prometheus, on a busy machine.
-const SEEN_MAX: Duration = Duration::from_secs(60);
+const SEEN_MAX: Duration = Duration::from_mins(1);
 
 /// Protocols that the load uses; ratios of the others have nothing to divide.
 const USED: [&str; 3] = ["line", "json", "timestream"];
@@ -100,9 +100,10 @@ fn every_panel_has_data(prometheus: &Prometheus, gateway: &Gateway) {
             for name in metrics_in(expression) {
                 assert!(shown.contains(&format!("# TYPE {name} ")), "{title}: no metric {name}");
             }
-            let variants: &[&str] = match expression.contains("$protocol") {
-                true => &["line", "json", "timestream", "datazone", "batch"],
-                false => &[""],
+            let variants: &[&str] = if expression.contains("$protocol") {
+                &["line", "json", "timestream", "datazone", "batch"]
+            } else {
+                &[""]
             };
             for protocol in variants {
                 let query = expression
