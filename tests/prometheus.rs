@@ -89,6 +89,27 @@ fn every_query_of_dashboard_and_alerts_is_answered_and_right() {
     });
 }
 
+/// Nothing is handed to a shard before the engine says where to begin, so nobody but the log knows the age.
+#[test]
+fn what_waits_for_an_engine_that_never_came_grows_old() {
+    // Nobody listens on port 1.
+    let settings =
+        "[engine]\nkind = \"postgres\"\n[engine.postgres]\nhost = \"127.0.0.1\"\nport = 1\n";
+    let place = Place::new(settings);
+    let gateway = place.start();
+    let age = |gateway: &Gateway| gateway.metric("tidegate_shard_oldest_unapplied_age_seconds");
+    assert!(age(&gateway).abs() < f64::EPSILON, "nothing waits");
+    gateway.write("fleet", "cpu,host=a usage=1 1");
+    let first = wait_for("the age", SEEN_MAX, || Some(age(&gateway)).filter(|age| *age > 0.0));
+    gateway.write("fleet", "cpu,host=a usage=2 2");
+    wait_for("the age to be that of the first", SEEN_MAX, || {
+        (age(&gateway) > first + 1.0).then_some(())
+    });
+    let shown = gateway.client().get("/metrics").unwrap().text();
+    assert!(shown.contains("tidegate_server_component_up{component=\"engine\"} 0\n"), "{shown}");
+    assert!(shown.contains("tidegate_server_component_up{component=\"wal\"} 1\n"), "{shown}");
+}
+
 fn every_panel_has_data(prometheus: &Prometheus, gateway: &Gateway) {
     let instance = gateway.address.to_string();
     let shown = gateway.client().get("/metrics").unwrap().text();
