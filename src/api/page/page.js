@@ -170,13 +170,14 @@
       ["last flush", flush ? `${flush.rows < 1e6 ? count(flush.rows) : rate(flush.rows)} rows in ${seconds(flush.seconds)}, ${seconds(Math.max(0, flush.ago_seconds))} ago` : "none yet"]]);
     const held = share(requests.in_flight_bytes, requests.in_flight_bytes_max);
     bar($("requests"), held, `${percent(held)} of the memory for requests is in use`);
+    const isOneDisk = now.disks.length > 0 && now.disks.every((disk) => disk.free_bytes === now.disks[0].free_bytes);
     const cores = rateOf((s) => s.process.cpu_seconds, before, now);
     drawFigures("process", [
       ["memory for requests", `${bytes(requests.in_flight_bytes)} of ${bytes(requests.in_flight_bytes_max)}`],
-      ["connections", `${count(requests.connections)}, ${count(requests.in_flight)} requests under way`],
+      ["connections", `${count(requests.connections)}, requests under way ${count(requests.in_flight)}`],
       ["own memory", bytes(process.private_bytes)], ["processors in use", cores.toFixed(2)],
       ["open files", `${count(process.open_fds)} of ${count(process.max_fds)}`],
-      ["free disk", now.disks.map((disk) => `${bytes(disk.free_bytes)} (${disk.folder})`).join(", ")]]);
+      ["free disk", isOneDisk ? bytes(now.disks[0].free_bytes) : now.disks.map((disk) => `${bytes(disk.free_bytes)} (${disk.folder})`).join(", ")]]);
   };
 
   const drawState = (now) => {
