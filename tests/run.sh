@@ -43,6 +43,17 @@ if [[ ! -d "$tools/azurite/node_modules/azurite" ]]; then
     npm install --silent --no-save --prefix "$tools/azurite" azurite@3.37.0
 fi
 
+# Unpacked, not installed: the package would start a service.
+if [[ ! -x "$tools/prometheus/usr/bin/promtool" ]]; then
+    echo "unpacking Prometheus into tests/.tools"
+    package="$(mktemp -d)"
+    chmod 755 "$package" # apt downloads as a user of its own
+    apt-get update -qq
+    (cd "$package" && apt-get download -qq prometheus)
+    dpkg-deb -x "$package"/prometheus_*.deb "$tools/prometheus"
+    rm -r "$package"
+fi
+
 # The plainest client of all.
 command -v curl >/dev/null || { apt-get update -qq && apt-get install -qq -y curl >/dev/null; }
 # File systems of the tests' own, which are filled and cut from their power, and a disk that fails.
@@ -50,6 +61,7 @@ command -v curl >/dev/null || { apt-get update -qq && apt-get install -qq -y cur
 declare -A packages=(
     [mkfs.ext4]=e2fsprogs [mkfs.xfs]=xfsprogs [losetup]=mount
     [initdb]=postgresql [openssl]=openssl [nbdkit]=nbdkit [nbdfuse]=libnbd-bin [fusermount3]=fuse3
+    [chromium]=chromium
 )
 missing=()
 # Debian keeps the server's programs out of the path.

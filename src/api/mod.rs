@@ -17,6 +17,8 @@
 //! | [`export`] | `/api/v1/export` |
 //! | [`rejects`] | `/api/v1/rejects` |
 //! | [`ops`] | ping, health, ready, metrics, the index page |
+//! | [`status`] | `/api/v1/status` |
+//! | [`page`] | the status page at `/`, for browsers |
 
 pub mod params;
 pub mod call;
@@ -34,6 +36,8 @@ pub mod rejects;
 pub mod timestream;
 pub mod datazone;
 pub mod ops;
+pub mod status;
+pub mod page;
 
 use std::fmt::Debug;
 use std::sync::Arc;

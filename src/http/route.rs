@@ -32,7 +32,9 @@ pub enum Endpoint {
     Ready,
     /// The metrics.
     Metrics,
-    /// The page that names the endpoints.
+    /// The state of the server.
+    Status,
+    /// The status page, or the list of the endpoints.
     Index,
     /// The Timestream Write API.
     Timestream,
@@ -80,7 +82,7 @@ const ALLOW_GET: &str = "GET, OPTIONS";
 const ALLOW_PROBE: &str = "GET, HEAD, OPTIONS";
 const ALLOW_QUERY: &str = "GET, OPTIONS, POST";
 
-const ROUTES: [Route; 14] = [
+const ROUTES: [Route; 15] = [
     route("/write", POST, ALLOW_POST, Endpoint::WriteV1, Family::V1),
     route("/api/v2/write", POST, ALLOW_POST, Endpoint::WriteV2, Family::V2),
     route("/api/v3/write_lp", POST, ALLOW_POST, Endpoint::WriteV3, Family::V3),
@@ -88,6 +90,7 @@ const ROUTES: [Route; 14] = [
     route("/api/v1/export", GET, ALLOW_GET, Endpoint::Export, Family::Native),
     route(rejects::PATH, GET, ALLOW_GET, Endpoint::Rejects, Family::Native),
     route(rejects::RESUBMIT, POST, ALLOW_POST, Endpoint::Resubmit, Family::Native),
+    route("/api/v1/status", PROBE, ALLOW_PROBE, Endpoint::Status, Family::Native),
     route("/query", QUERY, ALLOW_QUERY, Endpoint::Query, Family::V1),
     route("/ping", PROBE, ALLOW_PROBE, Endpoint::Ping, Family::V1),
     // InfluxDB 1 answers it as it does /ping.
@@ -136,6 +139,7 @@ impl Endpoint {
             Self::Health => "health",
             Self::Ready => "ready",
             Self::Metrics => "metrics",
+            Self::Status => "status",
             Self::Index => "index",
             Self::Timestream => "timestream",
             Self::DataZone => "datazone",
@@ -159,6 +163,7 @@ impl Endpoint {
             | Self::Export
             | Self::Rejects
             | Self::Resubmit
+            | Self::Status
             | Self::Query => Access::Known,
             Self::Timestream | Self::DataZone => Access::Signed,
         }

@@ -24,7 +24,9 @@ use crate::api::params::Params;
 use crate::api::reply::Reply;
 use crate::api::timestream::exception::Exception;
 use crate::api::write::{self, Plan};
-use crate::api::{App, datazone, export, influx, influxql, native, ops, rejects, timestream};
+use crate::api::{
+    App, datazone, export, influx, influxql, native, ops, rejects, status, timestream,
+};
 
 /// When to send a request again that took too long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -255,7 +257,8 @@ impl Service {
             Endpoint::Health => Work::Answered(ops::health(app)),
             Endpoint::Ready => Work::Answered(ops::ready(app)),
             Endpoint::Metrics => Work::Answered(ops::metrics(app)?),
-            Endpoint::Index => Work::Answered(ops::index()),
+            Endpoint::Status => Work::Answered(status::answer(app)),
+            Endpoint::Index => Work::Answered(ops::index(call)),
             Endpoint::Options => {
                 let allow = HeaderValue::from_static(way.allow);
                 Work::Answered(Reply::empty(StatusCode::NO_CONTENT).with(ALLOW, allow))

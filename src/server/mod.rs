@@ -426,7 +426,7 @@ impl Drop for Server {
 fn app(core: &Core, config: &Config, loads: &Arc<Loads>) -> App {
     let options = core.ingest.options();
     let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-    let status = Arc::new(ServerStatus::new(core));
+    let status = Arc::new(ServerStatus::new(core, config));
     let forgotten = || core.metrics.answers_forgotten.clone();
     App {
         ingest: core.ingest.clone(),

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
-use prometheus::{IntCounter, IntGauge};
+use prometheus::{Counter, IntCounter, IntGauge};
 use tracing::{error, warn};
 
 use super::feeder::{Filter, Work};
@@ -68,6 +68,8 @@ pub struct Worker {
 struct Counters {
     queue: IntGauge,
     records: IntCounter,
+    turns: IntCounter,
+    busy_seconds: Counter,
     /// In the order of [`OUTCOMES`].
     outcomes: [IntCounter; 4],
     /// In the order of [`BATCH_CAUSES`].
@@ -91,7 +93,10 @@ pub fn run(mut worker: Worker) {
     let _abandoned = AbandonOnPanic(Arc::clone(&worker.marks));
     let _panic = worker.poison.on_panic("a shard panicked");
     while let Some(work) = worker.receive() {
-        match worker.execute(&work) {
+        let started = worker.clock.monotonic();
+        let executed = worker.execute(&work);
+        worker.counters.turn(worker.clock.monotonic().saturating_sub(started));
+        match executed {
             Ok(()) => {}
             Err(Ended::Stopping | Ended::Unreported(_)) => return,
             Err(cause) => {
@@ -488,9 +493,16 @@ impl Counters {
         Self {
             queue: metrics.shard_queue_frames.with_label_values(&[&shard]),
             records: metrics.shard_records.with_label_values(&[&shard]),
+            turns: metrics.shard_turns.with_label_values(&[&shard]),
+            busy_seconds: metrics.shard_busy_seconds.with_label_values(&[&shard]),
             outcomes: OUTCOMES.map(|label| metrics.engine_outcomes.with_label_values(&[label])),
             batches: BATCH_CAUSES.map(|label| metrics.batch_batches.with_label_values(&[label])),
         }
+    }
+
+    fn turn(&self, took: Duration) {
+        self.turns.inc();
+        self.busy_seconds.inc_by(took.as_secs_f64());
     }
 
     fn count(&self, tally: &Tally) {
