@@ -61,7 +61,7 @@ command -v curl >/dev/null || { apt-get update -qq && apt-get install -qq -y cur
 declare -A packages=(
     [mkfs.ext4]=e2fsprogs [mkfs.xfs]=xfsprogs [losetup]=mount
     [initdb]=postgresql [openssl]=openssl [nbdkit]=nbdkit [nbdfuse]=libnbd-bin [fusermount3]=fuse3
-    [chromium]=chromium
+    [chromium]=chromium [systemd-analyze]=systemd
 )
 missing=()
 # Debian keeps the server's programs out of the path.

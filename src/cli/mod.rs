@@ -23,8 +23,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use crate::base::class::chain;
 use crate::config::load::Override;
-use crate::config::{self, Config};
+use crate::config::{self, Config, ConfigError};
 
 /// A durable ingestion gateway for telemetry.
 #[derive(Debug, Parser)]
@@ -160,18 +161,6 @@ pub fn run() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// An error with everything that caused it.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
 impl SettingsArgs {
     /// These, and where they say nothing, the `other` ones.
     #[must_use]
@@ -187,14 +176,33 @@ impl SettingsArgs {
     /// # Errors
     ///
     /// [`Failure::Usage`] when they cannot be read.
-    pub fn load(&self, mut flags: Vec<Override>) -> Result<Config, Failure> {
+    pub fn load(&self, flags: Vec<Override>) -> Result<Config, Failure> {
+        let flags = self.flags(flags)?;
+        self.load_with(&flags).map_err(Failure::usage)
+    }
+
+    /// `others`, and what the command line says of settings itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Usage`] when the folder's name is no text.
+    pub fn flags(&self, mut others: Vec<Override>) -> Result<Vec<Override>, Failure> {
         if let Some(data) = &self.data {
             let text = data.to_str().ok_or_else(|| {
                 Failure::usage(format!("--data {}: the name is not UTF-8", data.display()))
             })?;
-            flags.push(Override::flag("--data", &["data_dir"], text));
+            others.push(Override::flag("--data", &["data_dir"], text));
         }
-        config::load(self.config.as_deref(), variables(), &flags).map_err(Failure::usage)
+        Ok(others)
+    }
+
+    /// The settings in effect, with [`Self::flags`]; may be read again at any time.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when they cannot be read.
+    pub fn load_with(&self, flags: &[Override]) -> Result<Config, ConfigError> {
+        config::load(self.config.as_deref(), variables(), flags)
     }
 }
 

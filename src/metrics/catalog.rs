@@ -67,6 +67,11 @@ catalog! {
     http_body_bytes: IntCounter = "tidegate_http_request_body_bytes_total", "Bytes of request bodies on the wire";
     http_inflated_bytes: IntCounter = "tidegate_http_inflated_body_bytes_total", "Bytes of request bodies after decompression";
     http_connections: IntGauge = "tidegate_http_connections", "Open connections of clients";
+    http_displaced: IntCounter = "tidegate_http_displaced_connections_total", "Idle connections ended to make room for new ones";
+    http_handshake_failures: IntCounter = "tidegate_http_handshake_failures_total", "TLS handshakes that came to nothing";
+    http_certificate_expiry: IntGauge = "tidegate_http_certificate_expiry_seconds", "When the first certificate of the chain expires, seconds since 1970; 0 without TLS";
+    server_reloads: IntCounter = "tidegate_server_reloads_total", "Times that settings or the certificate were read again and taken";
+    server_reload_failures: IntCounter = "tidegate_server_reload_failures_total", "Times that they could not be used, so that all stayed as it was";
     http_in_flight: IntGauge = "tidegate_http_requests_in_flight", "Requests being answered";
     repeated_writes: IntCounter = "tidegate_api_repeated_writes_total", "Writes and changes of the catalog that were answered as the same request was before";
     answers_forgotten: IntCounter = "tidegate_api_answers_forgotten_total", "Answers to writes given up before their time, for want of room";
