@@ -27,6 +27,7 @@ pub struct Address(String);
 pub struct Client {
     address: Address,
     stream: Option<BufReader<TcpStream>>,
+    silence_max: Duration,
 }
 
 /// An answer, whole.
@@ -82,7 +83,12 @@ impl fmt::Display for Address {
 impl Client {
     /// A client of the server at `address`; it is not connected yet.
     pub const fn new(address: Address) -> Self {
-        Self { address, stream: None }
+        Self { address, stream: None, silence_max: SILENCE_MAX }
+    }
+
+    /// The same for a server that must answer sooner, or may be none at all.
+    pub const fn impatient(address: Address, silence_max: Duration) -> Self {
+        Self { address, stream: None, silence_max }
     }
 
     /// Sends a `GET` and returns the answer.
@@ -120,8 +126,8 @@ impl Client {
     fn connect(&self) -> io::Result<TcpStream> {
         let stream = TcpStream::connect(&self.address.0)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(SILENCE_MAX))?;
-        stream.set_write_timeout(Some(SILENCE_MAX))?;
+        stream.set_read_timeout(Some(self.silence_max))?;
+        stream.set_write_timeout(Some(self.silence_max))?;
         Ok(stream)
     }
 }

@@ -194,6 +194,16 @@ impl Store {
         (at, self.timed("write", key, put).await.map(drop))
     }
 
+    /// Removes an object. That there is none is no error in a cloud, and one in a directory.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError`]; whether the object stands is unknown.
+    pub fn delete(&self, key: &str) -> Result<(), ObjectError> {
+        let path = self.key("delete", key)?;
+        self.call("delete", key, async { self.inner.delete(&path).await })
+    }
+
     /// Reads an object whole.
     ///
     /// # Errors

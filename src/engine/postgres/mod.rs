@@ -58,6 +58,7 @@ mod turn;
 mod marks;
 mod shared;
 mod keeper;
+mod probe;
 mod scan;
 pub mod ddl;
 
@@ -79,6 +80,7 @@ use super::{
 };
 
 pub use self::options::{Options, SslMode};
+pub use self::probe::probe;
 use self::session::{Connector, Counts, Purpose};
 use self::shared::{Shared, lock};
 use self::turn::Shard;
