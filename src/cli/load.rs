@@ -74,6 +74,10 @@ pub struct LoadArgs {
     /// always applied.
     #[arg(long, default_value = "sync")]
     durability: String,
+    /// Path and query to send line protocol to, for a server that has another than `/api/v2/write`;
+    /// times are in nanoseconds.
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
     /// A token, where the server asks for one.
     #[arg(long)]
     token: Option<String>,
@@ -412,10 +416,11 @@ fn head(args: &LoadArgs, address: &Address) -> String {
         .token
         .as_ref()
         .map_or(String::new(), |token| format!("Authorization: Token {token}\r\n"));
+    let usual = || format!("/api/v2/write?bucket={}&precision=ns", args.database);
+    let path = args.path.clone().unwrap_or_else(usual);
     format!(
-        "POST /api/v2/write?bucket={}&precision=ns HTTP/1.1\r\nHost: {address}\r\n{token}\
-         X-Tidegate-Durability: {}\r\n",
-        args.database, args.durability
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\n{token}X-Tidegate-Durability: {}\r\n",
+        args.durability
     )
 }
 
