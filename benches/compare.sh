@@ -8,7 +8,7 @@
 # by `tidegate load`; PostgreSQL gets the same records as upserts, 100 rows a statement at most, by its
 # own pgbench.
 #
-# Takes 18 runs of --seconds and as long again for starts and stops. Needs a release build, curl, and
+# Takes 15 runs of --seconds and half as long again for starts and stops. Needs a release build, curl, and
 # apt-get and dpkg where the peers are not unpacked yet.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,10 +17,12 @@ seconds=6
 tidegate=${CARGO_TARGET_DIR:-target}/release/tidegate
 peers=
 port=9086
-usage="usage: benches/compare.sh [--seconds N] [--tidegate PROGRAM] [--peers FOLDER] [--port N]"
+only=
+usage="usage: benches/compare.sh [--seconds N] [--only NAME] [--tidegate PROGRAM] [--peers FOLDER] [--port N]"
 while (($#)); do
     case $1 in
         --seconds) seconds=${2:?$usage} ;;
+        --only) only=${2:?$usage} ;;
         --tidegate) tidegate=${2:?$usage} ;;
         --peers) peers=${2:?$usage} ;;
         --port) port=${2:?$usage} ;;
@@ -91,7 +93,8 @@ bind-address = "127.0.0.1:$((port + 1))"
 [data]
   dir = "$data/data"
   wal-dir = "$data/wal"
-  wal-fsync-delay = "$1"
+  # Each write is synced by itself. With a delay they wait for a common sync, which a timer begins.
+  wal-fsync-delay = "0s"
 [http]
   bind-address = "127.0.0.1:$port"
   log-enabled = false
@@ -198,9 +201,10 @@ measure_postgresql() {
         END { split(spent, cpu, " "); printf "%d, %.1f\n", rate, (cpu[2] - cpu[1]) / lines * 1e6 }' <<<"$said")
 }
 
-# row NAME SYNCED MEASURE START..: one row of the table.
+# row NAME SYNCED MEASURE START..: one row of the table, unless only others are asked for.
 row() {
     name=$1
+    [[ $name == *"$only"* ]] || return 0
     local synced=$2 measure=$3 cells=() load
     shift 3
     for load in "5000 8 10 10" "100 16 10 10" "1 64 2 3"; do
@@ -224,8 +228,7 @@ echo "|---|---|---:|---:|---:|"
 row "Tidegate" yes measure_line start_tidegate
 if [[ -x $peers/influxdb/usr/bin/influxd ]]; then
     version=$("$peers/influxdb/usr/bin/influxd" version | grep -o '[0-9][0-9.]*' | head -1)
-    row "InfluxDB $version" yes measure_line start_influxdb 0s
-    row "InfluxDB $version" no measure_line start_influxdb 100ms
+    row "InfluxDB $version" yes measure_line start_influxdb
 fi
 if [[ -x $peers/victoria-metrics/usr/bin/victoria-metrics ]]; then
     version=$(dpkg-deb -f "$peers"/victoria-metrics_*.deb Version | grep -o '^[0-9.]*')
