@@ -132,7 +132,8 @@ impl Feeder {
         // The log's checkpoint lags behind the engine's by a second, and that may be a million records:
         // a start after a crash has better to do than to look at each of them twice.
         if frame.lsn() <= self.stored_min {
-            self.marks.fed(frame.lsn(), 0);
+            // Executed already, so nobody asks for its age.
+            self.marks.fed(frame.lsn(), 0, 0);
             return Ok(());
         }
         let payload = Payload::open(frame.payload())?;
