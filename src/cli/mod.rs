@@ -11,16 +11,22 @@ pub mod batch_load;
 pub mod client;
 pub mod progress;
 pub mod wal;
+pub mod rejects;
 pub mod selftest;
 pub mod schema;
 pub mod cost;
+pub mod doctor;
+pub mod demo;
+pub mod health;
+pub mod completions;
+pub mod man;
 
 use std::error::Error;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use crate::base::class::chain;
 use crate::config::load::Override;
@@ -40,12 +46,15 @@ struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
-  tidegate                                   serve on 127.0.0.1:8086, data in ./tidegate-data
+  tidegate demo  # 20 seconds: a fleet writes, the server is killed, every record is counted
+  tidegate       # serve on 127.0.0.1:8086, data in ./tidegate-data
   tidegate serve --listen 127.0.0.1:9000 --data /var/lib/tidegate
   tidegate check --config /etc/tidegate/config.toml
   tidegate export --database iot --table weather --format csv
   tidegate explain 'weather,site=a t=21.5 1700000000000000000'
   tidegate wal verify --data /var/lib/tidegate
+  tidegate rejects ls
+  tidegate doctor --data /var/lib/tidegate
   tidegate selftest --data /var/lib/tidegate";
 
 #[derive(Debug, Subcommand)]
@@ -79,6 +88,9 @@ enum Command {
     /// Look into the log: its segments, their soundness, the records in them.
     #[command(after_help = wal::EXAMPLES)]
     Wal(wal::WalArgs),
+    /// Look at what was refused and why, and send it again once it is mended.
+    #[command(after_help = rejects::EXAMPLES)]
+    Rejects(rejects::RejectsArgs),
     /// Tell what Timestream would meter of the records in the log, beside what one record a request costs.
     #[command(
         after_help = "Example:\n  tidegate cost --since 24h --price 0.50\n\nReads what the log still has; wal.retain_for keeps more. Safe beside a running server."
@@ -95,6 +107,21 @@ enum Command {
         after_help = "Example:\n  tidegate schema postgres --for timescale --database iot --table weather | psql tidegate\n\nOnly PostgreSQL's own is tried by our tests; Citus refuses to lock rows of many shards at once, so\nthere repeated records are retried for ever."
     )]
     Schema(schema::SchemaArgs),
+    /// Look at disk, limits, clock, engine, sink and settings, and say what is not well.
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::DoctorArgs),
+    /// Run a server with a simulated fleet, kill it midway, recover, and count every record.
+    #[command(after_help = demo::EXAMPLES)]
+    Demo(demo::DemoArgs),
+    /// Ask a running server whether it is well; exit code 0 when it is.
+    #[command(after_help = health::EXAMPLES)]
+    Health(health::HealthArgs),
+    /// Print the completions of these commands for a shell.
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write those of all commands.
+    #[command(after_help = man::EXAMPLES)]
+    Man(man::ManArgs),
 }
 
 /// Where settings come from.
@@ -141,9 +168,15 @@ pub fn run() -> ExitCode {
         Some(Command::Load(args)) => load::run(&args),
         Some(Command::BatchLoad(args)) => batch_load::run(&args),
         Some(Command::Wal(args)) => wal::run(&args),
+        Some(Command::Rejects(args)) => rejects::run(&args),
         Some(Command::Cost(args)) => cost::run(&args),
         Some(Command::Selftest(args)) => selftest::run(&args),
         Some(Command::Schema(args)) => schema::run(&args),
+        Some(Command::Doctor(args)) => doctor::run(&args),
+        Some(Command::Demo(args)) => demo::run(&args),
+        Some(Command::Health(args)) => health::run(&args),
+        Some(Command::Completions(args)) => completions::run(&args),
+        Some(Command::Man(args)) => man::run(&args),
     };
     let (code, error) = match done {
         Ok(()) => return ExitCode::SUCCESS,
@@ -153,6 +186,11 @@ pub fn run() -> ExitCode {
     // Standard error may be closed; there is nobody left to tell.
     drop(writeln!(io::stderr(), "tidegate: {}", chain(&*error)));
     ExitCode::from(code)
+}
+
+/// All commands, for what is made of them.
+fn command() -> clap::Command {
+    Cli::command()
 }
 
 impl SettingsArgs {
@@ -216,26 +254,4 @@ fn variables() -> impl Iterator<Item = (String, String)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_before_a_command_are_refused_and_not_passed_over() {
-        for refused in [
-            &["tidegate", "-c", "c.toml", "serve"][..],
-            &["tidegate", "--data", "d", "check"],
-            &["tidegate", "--listen", "127.0.0.1:1", "wal", "ls"],
-        ] {
-            let error = Cli::try_parse_from(refused).unwrap_err().to_string();
-            assert!(error.contains("cannot be used with"), "{refused:?}: {error}");
-        }
-        for taken in [
-            &["tidegate"][..],
-            &["tidegate", "-c", "c.toml", "--data", "d"],
-            &["tidegate", "serve", "-c", "c.toml"],
-            &["tidegate", "check", "--data", "d"],
-        ] {
-            assert!(Cli::try_parse_from(taken).is_ok(), "{taken:?}");
-        }
-    }
-}
+mod tests;

@@ -22,6 +22,13 @@ pub struct ServeArgs {
     listen: Option<SocketAddr>,
 }
 
+impl ServeArgs {
+    /// The flags of a server with these settings at this address.
+    pub(super) const fn new(settings: SettingsArgs, listen: SocketAddr) -> Self {
+        Self { settings, listen: Some(listen) }
+    }
+}
+
 /// Serves until the process is asked to end.
 ///
 /// # Errors

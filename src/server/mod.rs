@@ -31,6 +31,7 @@ use tracing::{error, info, warn};
 
 use crate::api::answers::{Answers, KEYED_LIMITS, SDK_LIMITS};
 use crate::api::datazone::DataZone;
+use crate::api::rejects::Desk;
 use crate::api::{App, EXPORTS_MAX, Mapping};
 use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::lsn::Lsn;
@@ -446,7 +447,7 @@ impl Drop for Server {
 fn app(core: &Core, config: &Config, loads: &Arc<Loads>) -> App {
     let options = core.ingest.options();
     let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-    let status = Arc::new(ServerStatus::new(core));
+    let status = Arc::new(ServerStatus::new(core, config));
     let forgotten = || core.metrics.answers_forgotten.clone();
     App {
         ingest: core.ingest.clone(),
@@ -467,6 +468,7 @@ fn app(core: &Core, config: &Config, loads: &Arc<Loads>) -> App {
         datazone: Arc::new(DataZone::new(config.datazone.clone())),
         exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
         loads: Arc::clone(loads),
+        rejects: Desk::new(core.reporter.archive()),
     }
 }
 
