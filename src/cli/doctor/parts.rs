@@ -12,7 +12,7 @@ use super::super::{Failure, chain, health};
 use super::Finding;
 use crate::base::clock::SystemClock;
 use crate::config::Config;
-use crate::engine::{Kind, postgres, timestream};
+use crate::engine::{EngineError, Kind, postgres, timestream};
 use crate::object::Store;
 
 /// What a file of the settings holds.
@@ -119,7 +119,9 @@ pub(super) fn engine(config: &Config) -> Finding {
     };
     match found {
         Ok(found) => Finding::ok("engine", found),
-        Err(error) => Finding::fault("engine", (chain(&error), remedy)),
+        // What the engine is busy with is why it does not answer.
+        Err(EngineError::Busy { what }) => Finding::fault("engine", (shortened(&what), remedy)),
+        Err(error) => Finding::fault("engine", (shortened(&chain(&error)), remedy)),
     }
 }
 
@@ -142,12 +144,21 @@ pub(super) fn sink(config: &Config) -> Finding {
 
 /// Writes an object and removes it.
 fn try_sink(config: &Config) -> Result<String, String> {
-    let told = |error| chain(&error);
+    let told = |error| shortened(&chain(&error));
     let store = Store::open(&config.rejects.url, &config.object).map_err(told)?;
     let key = format!("tidegate-doctor-{}", std::process::id());
     store.put(&key, b"{}".to_vec()).map_err(told)?;
     store.delete(&key).map_err(told)?;
     Ok(store.place().to_owned())
+}
+
+/// The begin of what a client says, who may repeat each of its layers.
+fn shortened(text: &str) -> String {
+    const CHARS: usize = 300;
+    match text.char_indices().nth(CHARS) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{} …", &text[..end]),
+    }
 }
 
 pub(super) fn port(listen: SocketAddr) -> Finding {

@@ -105,4 +105,8 @@ fn a_finding_is_a_line_with_its_remedy_below() {
     assert_eq!(text, "fault    port         taken\n                      to do: stop it\n");
     assert!(told(&finding, true).starts_with("\x1b[31m✗\x1b[0m port "));
     assert_eq!(size(1536), "1.5 KiB");
+    assert_eq!(
+        [0, 1, 2].map(|count| counted((count, "fault"))),
+        ["0 faults", "1 fault", "2 faults"]
+    );
 }
