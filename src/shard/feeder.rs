@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{SendTimeoutError, Sender};
+use prometheus::IntGauge;
 use tracing::{error, warn};
 
 use super::marks::{AbandonOnPanic, Marks};
@@ -58,6 +59,9 @@ pub struct Feeder {
     /// The engine has stored nothing of later frames, so their buckets need no look.
     stored_max: Lsn,
     checkpoint_due: Duration,
+    /// Frames waiting for each shard. Set here now and then: a worker sets its own between two turns, and
+    /// one that is stuck in a turn has the queue that matters.
+    waiting: Vec<IntGauge>,
 }
 
 impl Feeder {
@@ -68,7 +72,11 @@ impl Feeder {
         queues: Vec<Sender<Work>>,
         marks: Arc<Marks>,
     ) -> Self {
+        let gauge =
+            |at: usize| parts.metrics.shard_queue_frames.with_label_values(&[&at.to_string()]);
+        let waiting = (0..queues.len()).map(gauge).collect();
         Self {
+            waiting,
             reader,
             queues,
             marks,
@@ -122,7 +130,7 @@ impl Feeder {
             (0..self.queues.len()).filter(|at| takes(&payload, *at, filter)).collect();
         let parts = u32::try_from(takers.len()).expect("at most BUCKETS shards");
         // Before the first send: a worker may be done before the second.
-        self.marks.fed(frame.lsn(), parts);
+        self.marks.fed(frame.lsn(), parts, payload.received_ns());
         for at in takers {
             self.send(at, Work { frame: frame.clone(), filter })?;
         }
@@ -161,6 +169,9 @@ impl Feeder {
         if now >= self.checkpoint_due {
             self.checkpoint_due = now + CHECKPOINT_INTERVAL;
             self.checkpoint();
+            for (queue, gauge) in self.queues.iter().zip(&self.waiting) {
+                gauge.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
+            }
             self.check_engine()?;
         }
         Ok(())

@@ -266,7 +266,7 @@ impl Timestream {
         (reason, message): (Reason, String),
         outcomes: &mut Vec<Outcome>,
     ) {
-        let rejection = Rejection { reason, message, existing_version: None };
+        let rejection = Rejection { reason, message, existing_version: None, stood: Vec::new() };
         let all = (0..part.keys.len()).map(|at| (at, rejection.clone()));
         self.answered(shard, part, all.collect(), outcomes);
     }
