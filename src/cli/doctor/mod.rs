@@ -109,7 +109,7 @@ pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
     report.add(parts::files(&config))?;
     report.add([parts::engine(&config)])?;
     report.add([parts::sink(&config)])?;
-    report.add([parts::port(config.server.listen)])?;
+    report.add([parts::port(&config.server)])?;
     match report.end()? {
         0 => Ok(()),
         faults => Err(Failure::failed(format!("{}; see above", counted((faults, "fault"))))),

@@ -72,6 +72,17 @@ fn a_clock_of_another_age_is_a_fault() {
 }
 
 #[test]
+fn a_certificate_is_renewed_in_time() {
+    const NOW_SECONDS: i64 = 1_795_000_000;
+    for (days, mark) in [(-1, Mark::Fault), (0, Mark::Warning), (13, Mark::Warning), (14, Mark::Ok)]
+    {
+        let expires = NOW_SECONDS + days * 86_400;
+        let finding = parts::certificate(expires, NOW_SECONDS * 1_000_000_000);
+        assert_eq!(finding.mark, mark, "{days}: {finding:?}");
+    }
+}
+
+#[test]
 fn the_deepest_mount_is_that_of_a_folder() {
     let table = "1 0 8:1 / / rw,noatime shared:1 - ext4 /dev/sda1 rw\n\
                  2 1 8:2 / /var/lib rw - xfs /dev/sdb1 rw\n\
