@@ -25,6 +25,8 @@ type OnWrite = Box<dyn Fn(&WriteRequest<'_>) -> Result<Outcome, EngineError> + S
 /// An engine that does with every record of a batch what a test says, and remembers what it was given.
 struct Scripted {
     on_write: OnWrite,
+    /// What it has stored before it was started.
+    stored: Lsn,
     committed: Mutex<Vec<Lsn>>,
     /// How many of the next commits undo their turn.
     undone: Mutex<u32>,
@@ -67,7 +69,7 @@ impl TableEngine for Scripted {
     }
 
     fn stored(&self, _bucket: Bucket) -> Lsn {
-        Lsn::ZERO
+        self.stored
     }
 
     fn flush(&self) -> Result<(), EngineError> {
@@ -121,6 +123,14 @@ impl House {
     fn new(
         on_write: impl Fn(&WriteRequest<'_>) -> Result<Outcome, EngineError> + Send + Sync + 'static,
     ) -> Self {
+        Self::over(Lsn::ZERO, on_write)
+    }
+
+    /// The same with an engine that has stored the frames up to `stored` already.
+    fn over(
+        stored: Lsn,
+        on_write: impl Fn(&WriteRequest<'_>) -> Result<Outcome, EngineError> + Send + Sync + 'static,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = SystemClock::shared();
         let (poison, metrics) = (Poison::new(), Metrics::new().unwrap());
@@ -135,7 +145,7 @@ impl House {
         let table = catalog.create("d", "t", &TableSettings::default()).unwrap().id;
         let (committed, undone, relieved) = Default::default();
         let on_write = Box::new(on_write);
-        let engine = Arc::new(Scripted { on_write, committed, undone, relieved });
+        let engine = Arc::new(Scripted { on_write, stored, committed, undone, relieved });
         let stopping = Arc::new(AtomicBool::new(false));
         let store = Arc::new(Store::in_directory(&dir.path().join("rejects")).unwrap());
         let reporter =
@@ -275,6 +285,20 @@ fn a_frame_that_is_no_payload_throws_the_poison() {
     house.shards.marks().when_applied(Lsn(1), told);
     assert_eq!(receiver.recv_timeout(WAIT_MAX), Err(RecvTimeoutError::Disconnected));
     assert!(house.parts.poison.reason().unwrap().contains("cannot be read"));
+}
+
+/// Frames that are no payloads show that nobody looks: whoever did would throw the poison.
+#[test]
+fn a_frame_that_is_stored_whole_is_not_looked_at() {
+    let house = House::over(Lsn(2), |_| Ok(Outcome::Stored));
+    for _ in 1..=2 {
+        let done = Box::new(|_committed| {});
+        house.parts.wal.append(b"no payload", Durability::Sync, done).unwrap();
+    }
+    assert_eq!(house.append(1).recv_timeout(WAIT_MAX), Ok(Lsn(3)));
+    assert!(!house.parts.poison.is_thrown());
+    house.shards.stop();
+    assert_eq!(*house.engine.committed.lock().unwrap(), [Lsn(3)]);
 }
 
 /// To try again would only hold the shard, and with it the log, without a word to anybody.
