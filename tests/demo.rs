@@ -128,6 +128,18 @@ fn a_loss_is_found_and_its_folder_kept() {
 }
 
 #[test]
+fn nothing_of_it_stays_behind_either_when_nobody_reads_to_its_end() {
+    let place = Place::new("");
+    let mut child = demo(&place, &[]).stderr(Stdio::null()).spawn().expect("the binary starts");
+    let mut said = BufReader::new(child.stdout.take().expect("it was asked for")).lines();
+    said.next().expect("a line").expect("it can be read");
+    drop(said);
+    let status = child.wait().expect("it is our child");
+    assert_eq!(status.code(), Some(1));
+    assert!(is_empty(&folder(&place)), "its folder is gone");
+}
+
+#[test]
 fn its_server_does_not_outlive_it() {
     let place = Place::new("");
     let mut child = demo(&place, &[]).spawn().expect("the binary starts");

@@ -36,8 +36,8 @@ pub const EXAMPLES: &str = "Examples:
   tidegate demo
   tidegate demo --seconds 60 --devices 10000 --keep
 
-Needs some hundred MiB in the temporary folder (TMPDIR), which must lie on ext4 or XFS. Exit code 1 when
-anything that was acknowledged is missing.";
+Needs some hundred MiB in the temporary folder (TMPDIR), which must lie on ext4 or XFS; an
+interrupted run leaves its folder there. Exit code 1 when anything that was acknowledged is missing.";
 
 /// Flags of `demo`.
 #[derive(Debug, Args)]
@@ -92,11 +92,15 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
     let result = story(args, &dir, &kind);
     if args.keep || result.is_err() {
         let data = dir.join("data");
-        say(&format!(
+        let kept = format!(
             "\nkept for a look: {}\n  tidegate serve --data {}",
             dir.display(),
             data.display()
-        ))?;
+        );
+        // Nobody reads any more, as in `| head`: nobody would look either.
+        if say(&kept).is_err() && !args.keep {
+            fs::remove_dir_all(&dir).map_err(failed)?;
+        }
     } else {
         fs::remove_dir_all(&dir).map_err(failed)?;
     }
