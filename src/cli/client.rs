@@ -27,6 +27,7 @@ pub struct Address(String);
 pub struct Client {
     address: Address,
     stream: Option<BufReader<TcpStream>>,
+    silence_max: Duration,
 }
 
 /// An answer, whole.
@@ -78,10 +79,14 @@ impl Address {
     ///
     /// When there is no server.
     pub(super) fn connect(&self) -> io::Result<TcpStream> {
+        self.connect_within(SILENCE_MAX)
+    }
+
+    fn connect_within(&self, silence_max: Duration) -> io::Result<TcpStream> {
         let stream = TcpStream::connect(&self.0)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(SILENCE_MAX))?;
-        stream.set_write_timeout(Some(SILENCE_MAX))?;
+        stream.set_read_timeout(Some(silence_max))?;
+        stream.set_write_timeout(Some(silence_max))?;
         Ok(stream)
     }
 }
@@ -95,7 +100,12 @@ impl fmt::Display for Address {
 impl Client {
     /// A client of the server at `address`; it is not connected yet.
     pub const fn new(address: Address) -> Self {
-        Self { address, stream: None }
+        Self { address, stream: None, silence_max: SILENCE_MAX }
+    }
+
+    /// The same for a server that must answer sooner, or may be none at all.
+    pub const fn impatient(address: Address, silence_max: Duration) -> Self {
+        Self { address, stream: None, silence_max }
     }
 
     /// Sends a `GET` and returns the answer.
@@ -117,7 +127,7 @@ impl Client {
     pub fn exchange(&mut self, request: &[u8]) -> io::Result<Reply> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
-            None => BufReader::new(self.address.connect()?),
+            None => BufReader::new(self.address.connect_within(self.silence_max)?),
         };
         // A server that takes no more may answer before it has read all, so a broken pipe is no
         // reason not to read.

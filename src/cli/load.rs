@@ -20,6 +20,7 @@ use hdrhistogram::Histogram;
 
 use super::Failure;
 use super::client::{Address, Client};
+use super::progress::Progress;
 use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::thread::Thread;
 use crate::metrics::catalog::WAL_MARKS;
@@ -215,6 +216,7 @@ pub fn run(args: &LoadArgs) -> Result<(), Failure> {
         threads.push(thread.map_err(Failure::failed)?);
     }
     drop(sender);
+    watch(&shared, &threads);
     for thread in threads {
         thread.join().map_err(Failure::failed)?;
     }
@@ -222,6 +224,18 @@ pub fn run(args: &LoadArgs) -> Result<(), Failure> {
     let settled = settle(&address, &clock).map_err(Failure::failed)?;
     let times = Times { elapsed, settled, cpu_before };
     report(&shared, &tallies.iter().collect::<Vec<_>>(), &times)
+}
+
+/// Tells how many lines are sent, until every connection has ended.
+fn watch(shared: &Shared, threads: &[Thread]) {
+    // The run is measured to its end.
+    const LOOK: Duration = Duration::from_millis(5);
+    let mut progress = Progress::new("sending, lines", shared.args.lines.unwrap_or_default());
+    while !threads.iter().all(Thread::is_finished) {
+        // Relaxed: a count.
+        progress.at(shared.lines.load(Ordering::Relaxed));
+        shared.clock.sleep(LOOK);
+    }
 }
 
 /// How long the run took, and what the server had spent before it.

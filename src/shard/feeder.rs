@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{SendTimeoutError, Sender};
+use prometheus::IntGauge;
 use tracing::{error, warn};
 
 use super::marks::{AbandonOnPanic, Marks};
@@ -60,6 +61,9 @@ pub struct Feeder {
     /// The engine has stored nothing of later frames, so their buckets need no look.
     stored_max: Lsn,
     checkpoint_due: Duration,
+    /// Frames waiting for each shard. Set here now and then: a worker sets its own between two turns, and
+    /// one that is stuck in a turn has the queue that matters.
+    waiting: Vec<IntGauge>,
 }
 
 impl Feeder {
@@ -70,7 +74,11 @@ impl Feeder {
         queues: Vec<Sender<Work>>,
         marks: Arc<Marks>,
     ) -> Self {
+        let gauge =
+            |at: usize| parts.metrics.shard_queue_frames.with_label_values(&[&at.to_string()]);
+        let waiting = (0..queues.len()).map(gauge).collect();
         Self {
+            waiting,
             reader,
             queues,
             marks,
@@ -124,7 +132,8 @@ impl Feeder {
         // The log's checkpoint lags behind the engine's by a second, and that may be a million records:
         // a start after a crash has better to do than to look at each of them twice.
         if frame.lsn() <= self.stored_min {
-            self.marks.fed(frame.lsn(), 0);
+            // Executed already, so nobody asks for its age.
+            self.marks.fed(frame.lsn(), 0, 0);
             return Ok(());
         }
         let payload = Payload::open(frame.payload())?;
@@ -133,7 +142,7 @@ impl Feeder {
             (0..self.queues.len()).filter(|at| takes(&payload, *at, filter)).collect();
         let parts = u32::try_from(takers.len()).expect("at most BUCKETS shards");
         // Before the first send: a worker may be done before the second.
-        self.marks.fed(frame.lsn(), parts);
+        self.marks.fed(frame.lsn(), parts, payload.received_ns());
         for at in takers {
             self.send(at, Work { frame: frame.clone(), filter })?;
         }
@@ -172,6 +181,9 @@ impl Feeder {
         if now >= self.checkpoint_due {
             self.checkpoint_due = now + CHECKPOINT_INTERVAL;
             self.checkpoint();
+            for (queue, gauge) in self.queues.iter().zip(&self.waiting) {
+                gauge.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
+            }
             self.check_engine()?;
         }
         Ok(())
