@@ -192,6 +192,49 @@ fn dump_stops_at_damage_and_says_so() {
 }
 
 #[test]
+fn dump_tells_the_holes_between_the_frames_that_it_writes() {
+    let place = killed(6);
+    let segment = first_segment(&place);
+    damage(&segment, frame_offset(&segment, 2) + FRAME_HEADER_BYTES);
+    let broken = place.file("broken");
+    let salvaged = wal(&place, &["salvage", "--to", broken.to_str().expect("a plain name")]);
+    assert_eq!(code(&salvaged), 0, "{}", err(&salvaged));
+    let dumped = wal(&place, &["dump"]);
+    assert_eq!(out(&dumped).lines().count(), 5);
+    assert_eq!(code(&dumped), 1, "a dump that lacks records is no success");
+    assert!(err(&dumped).contains("LSN 3 to 3: lost before"), "{}", err(&dumped));
+    assert!(err(&dumped).contains("1 LSNs that were asked for"), "{}", err(&dumped));
+    let dumped = wal(&place, &["dump", "--from", "4"]);
+    assert_eq!((code(&dumped), out(&dumped).lines().count()), (0, 3), "{}", err(&dumped));
+}
+
+/// Goal: a stretch whose file is gone is told, before the frames that are there too. Method: a log that
+/// begins behind its first frames, as one does whose files were used again.
+#[test]
+fn dump_tells_frames_before_the_first_that_is_there() {
+    let place = killed(6);
+    fs::remove_dir_all(place.data().join("wal")).expect("the log is there");
+    let begun = wal(&place, &["begin", "--after", "100"]);
+    assert_eq!(code(&begun), 0, "{}", err(&begun));
+    let server = place.start();
+    send(&server, 7, 2);
+    server.kill();
+    let dumped = wal(&place, &["dump"]);
+    assert_eq!((code(&dumped), out(&dumped).lines().count()), (0, 2), "{}", err(&dumped));
+    let dumped = wal(&place, &["dump", "--from", "99"]);
+    assert_eq!((code(&dumped), out(&dumped).lines().count()), (1, 2), "{}", err(&dumped));
+    assert!(err(&dumped).contains("LSN 99 to 100: their file was used again"), "{}", err(&dumped));
+    let dumped = wal(&place, &["dump", "--from", "5", "--to", "9"]);
+    assert_eq!((code(&dumped), out(&dumped).as_str()), (1, ""), "{}", err(&dumped));
+    assert!(err(&dumped).contains("LSN 5 to 9: "), "{}", err(&dumped));
+    for file in place.files("wal", ".wal") {
+        fs::remove_file(file).expect("it is there");
+    }
+    let dumped = wal(&place, &["dump", "--from", "100"]);
+    assert_eq!((code(&dumped), out(&dumped).as_str()), (1, ""), "{}", err(&dumped));
+}
+
+#[test]
 fn commands_without_a_log_or_with_a_wrong_flag_say_so() {
     let place = Place::new("");
     for command in ["ls", "verify", "dump"] {

@@ -2,9 +2,15 @@
 //!
 //! Opens the folder as a server would, replays what the log holds, and writes what the engine then
 //! shows. A folder that a server has open is refused by its lock: ask that server instead.
+//!
+//! Where the records cannot be read to their end the exit code is 2, and the output ends so that no
+//! reader takes the part for the whole: a text in a line that its format does not have, Parquet without
+//! the end that makes it a file.
 
+use std::error::Error;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use clap::Args;
 
@@ -13,6 +19,7 @@ use super::{Failure, SettingsArgs, serve};
 use crate::api::export::format::{Format, Writer};
 use crate::api::export::{parquet, time_ns};
 use crate::engine::TimeRange;
+use crate::engine::catalog::Table;
 use crate::server::Core;
 
 /// Flags of `export`.
@@ -42,11 +49,16 @@ pub struct ExportArgs {
 /// # Errors
 ///
 /// [`Failure::Usage`] for an unknown format or time, [`Failure::Failed`] when the folder does not
-/// open, has no such table, or cannot be read.
+/// open or has no such table: nothing was written. [`Failure::BrokenOff`] when the records cannot be
+/// read to their end: what was written is not all.
 pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     let config = args.settings.load(Vec::new())?;
     serve::log_to_stderr(&config.log);
     let range = range(args)?;
+    let format: Option<Format> = match args.format.as_str() {
+        "parquet" => None,
+        name => Some(name.parse().map_err(Failure::usage)?),
+    };
     let folder = config.data_dir.display();
     if !config.data_dir.is_dir() {
         return Err(Failure::failed(format!("there is no data folder {folder}")));
@@ -58,53 +70,76 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     let table = core.catalog.resolve(&args.database, &args.table).ok_or_else(|| {
         Failure::failed(format!("{folder} has no table {:?} in {:?}", args.table, args.database))
     })?;
-    let out = BufWriter::new(io::stdout());
-    if args.format == "parquet" {
-        let out = parquet::write(&*core.engine, (table.id, range), out).map_err(Failure::failed)?;
-        return out.into_inner().map(drop).map_err(|error| Failure::failed(error.into_error()));
+    let job = Job { core: &core, table: &table, range };
+    let mut out = BufWriter::new(io::stdout());
+    // A panic has told what it is on standard error. Nothing is used afterwards that it may have left
+    // half done, but for the output, whose end says so.
+    let scan = AssertUnwindSafe(|| match format {
+        None => job.parquet(&mut out),
+        Some(format) => job.text(format, &mut out),
+    });
+    let done = catch_unwind(scan).unwrap_or_else(|_panic| Err(Stop::Broken("it panicked".into())));
+    match done.and_then(|()| out.flush().map_err(Stop::Output)) {
+        Ok(()) => Ok(()),
+        // Whoever reads has enough: `| head`.
+        Err(Stop::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(Stop::Output(error)) => Err(Failure::failed(error)),
+        Err(Stop::Broken(error)) => {
+            // A file of Parquet has no end, which is where its readers begin.
+            if format.is_some() {
+                let mut end = Vec::new();
+                Writer::broken_off(&mut end);
+                out.write_all(&end).and_then(|()| out.flush()).map_err(Failure::failed)?;
+            }
+            Err(Failure::broken_off(error))
+        }
     }
-    let format: Format = args.format.parse().map_err(Failure::usage)?;
-    text(&core, &table, (range, format), out)
 }
 
-fn text(
-    core: &Core,
-    table: &crate::engine::catalog::Table,
-    (range, format): (TimeRange, Format),
-    mut out: impl Write,
-) -> Result<(), Failure> {
-    let mut writer = Writer::new(format, &table.name);
-    let mut line = Vec::new();
-    let mut failed = None;
-    // A range is a part of them that nobody knows beforehand.
-    let total = if range == TimeRange::ALL { core.engine.rows(table.id) } else { 0 };
-    let mut progress = Progress::new("exporting, records", total);
-    let mut done = 0;
-    writer.head(&mut line);
-    core.engine
-        .scan(table.id, range, &mut |row| {
+/// What is written.
+struct Job<'a> {
+    core: &'a Core,
+    table: &'a Table,
+    range: TimeRange,
+}
+
+/// Why not all was written.
+enum Stop {
+    /// Standard output takes no more.
+    Output(io::Error),
+    /// The records cannot be read to their end.
+    Broken(Box<dyn Error>),
+}
+
+impl Job<'_> {
+    fn parquet(&self, out: &mut (impl Write + Send)) -> Result<(), Stop> {
+        let written = parquet::write(&*self.core.engine, (self.table.id, self.range), out);
+        written.map(drop).map_err(|error| Stop::Broken(error.into()))
+    }
+
+    fn text(&self, format: Format, out: &mut impl Write) -> Result<(), Stop> {
+        let mut writer = Writer::new(format, &self.table.name);
+        let mut line = Vec::new();
+        let mut full = Ok(());
+        // A range is a part of them that nobody knows beforehand.
+        let is_all = self.range == TimeRange::ALL;
+        let total = if is_all { self.core.engine.rows(self.table.id) } else { 0 };
+        let mut progress = Progress::new("exporting, records", total);
+        let mut done = 0;
+        writer.head(&mut line);
+        let scanned = self.core.engine.scan(self.table.id, self.range, &mut |row| {
             writer.row(row, &mut line);
             done += 1;
             progress.at(done);
-            let written = out.write_all(&line);
+            full = out.write_all(&line);
             line.clear();
-            match written {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    failed = Some(error);
-                    ControlFlow::Break(())
-                }
-            }
-        })
-        .map_err(Failure::failed)?;
-    writer.tail(&mut line);
-    match failed {
-        // Whoever reads has enough: `| head`.
-        Some(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-        Some(error) => return Err(Failure::failed(error)),
-        None => {}
+            if full.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        full.map_err(Stop::Output)?;
+        scanned.map_err(|error| Stop::Broken(error.into()))?;
+        writer.tail(&mut line);
+        out.write_all(&line).map_err(Stop::Output)
     }
-    out.write_all(&line).and_then(|()| out.flush()).map_err(Failure::failed)
 }
 
 fn range(args: &ExportArgs) -> Result<TimeRange, Failure> {

@@ -1,6 +1,6 @@
 //! Floor 10: the commands. One file a command; this one reads the command line, and knows how an
 //! error is shown and which exit code it has: 0 done, 1 what was checked is not well, 2 usage or
-//! settings.
+//! settings, or an output that is not whole.
 
 pub mod serve;
 pub mod check;
@@ -69,7 +69,7 @@ enum Command {
     Check(SettingsArgs),
     /// Write the records of a table in a data folder to standard output.
     #[command(
-        after_help = "Example:\n  tidegate export --database iot --table weather --from 2026-01-01T00:00:00Z --format line"
+        after_help = "Example:\n  tidegate export --database iot --table weather --from 2026-01-01T00:00:00Z --format line\n\nExit code 2 when the records cannot be read to their end; the output then ends in the middle of a text,\nso that no reader takes it for all."
     )]
     Export(export::ExportArgs),
     /// Tell what would become of a line of line protocol, writing nothing.
@@ -142,12 +142,19 @@ pub enum Failure {
     Usage(Box<dyn Error>),
     /// What was asked failed, or what was checked is not well: exit code 1.
     Failed(Box<dyn Error>),
+    /// What was asked failed midway, and what it has written is not all: exit code 2.
+    BrokenOff(Box<dyn Error>),
 }
 
 impl Failure {
     /// A failure of what was asked.
     pub fn failed(error: impl Into<Box<dyn Error>>) -> Self {
         Self::Failed(error.into())
+    }
+
+    /// A failure midway through what is written.
+    pub fn broken_off(error: impl Into<Box<dyn Error>>) -> Self {
+        Self::BrokenOff(error.into())
     }
 
     /// A wrong command line or settings.
@@ -181,7 +188,7 @@ pub fn run() -> ExitCode {
     let (code, error) = match done {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Failed(error)) => (1, error),
-        Err(Failure::Usage(error)) => (2, error),
+        Err(Failure::Usage(error) | Failure::BrokenOff(error)) => (2, error),
     };
     // Standard error may be closed; there is nobody left to tell.
     drop(writeln!(io::stderr(), "tidegate: {}", chain(&*error)));

@@ -105,6 +105,12 @@ impl Writer {
         }
     }
 
+    /// What stands last where not all rows could be read, for a reader whom nothing else tells: a text
+    /// that does not end, which is no line of any of the formats.
+    pub fn broken_off(out: &mut Vec<u8>) {
+        out.extend_from_slice(b"\"broken off: not all records could be read\n");
+    }
+
     /// Rows that the format has no words for so far.
     pub const fn left_out(&self) -> u64 {
         self.left_out

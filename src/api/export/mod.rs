@@ -2,8 +2,9 @@
 //! order, streamed.
 //!
 //! [`format`](mod@format) has the texts, [`parquet`] the file. A thread scans the engine and fills chunks; a bounded channel carries them to the socket. A client
-//! that reads slowly slows the scan; one that hangs up ends it. When the engine fails midway the reply
-//! is broken off, so that nobody takes the part for the whole.
+//! that reads slowly slows the scan; one that hangs up ends it. A reply that was not written to its end,
+//! because the engine failed or panicked midway, is broken off: the connection closes without the last
+//! chunk, so that nobody takes the part for the whole.
 
 pub mod format;
 mod csv;
@@ -19,7 +20,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::{self, OwnedPermit};
 use tracing::error;
 
 use self::format::{Format, Writer};
@@ -35,6 +37,9 @@ pub const CHUNK_BYTES: usize = 64 << 10;
 
 /// Chunks that wait for the socket; the scan waits when there are as many.
 const CHUNKS_WAITING_MAX: usize = 4;
+
+/// Room beside them for what ends the stream, which never waits.
+const END: usize = 1;
 
 /// When a client should ask again while too many exports run.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -161,18 +166,20 @@ fn start(
     job: Job,
     permit: OwnedSemaphorePermit,
 ) -> mpsc::Receiver<Result<Bytes, Broken>> {
-    let (sender, receiver) = mpsc::channel(CHUNKS_WAITING_MAX);
+    let (sender, receiver) = mpsc::channel(CHUNKS_WAITING_MAX + END);
+    // Made here: a pool that shuts down drops the job without running it, and the reply must not end
+    // as an empty table's.
+    let mut out = Chunks::new(sender, &job.table);
     // Detached: it ends with the table or with its receiver, whichever is first, and the runtime's
     // shutdown waits for it.
     drop(tokio::task::spawn_blocking(move || {
-        let mut out = Chunks { sender, chunk: Vec::with_capacity(CHUNK_BYTES) };
         let done = match job.output {
             Output::Rows(format) => rows(&*engine, &job, format, &mut out),
             Output::Parquet => parquet::write(&*engine, (job.id, job.range), &mut out)
                 .map(drop)
                 .map_err(|error| chain(&error)),
         };
-        out.end(done, &job.table);
+        out.end(done);
         drop(permit);
     }));
     receiver
@@ -204,13 +211,24 @@ fn chain(error: &dyn std::error::Error) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// What is written, on its way to the socket.
+/// What is written, on its way to the socket. Dropped before [`Chunks::end`], by a panic of the scan too,
+/// it breaks the reply off: for whoever reads, a channel that merely closes is the end of the table.
 struct Chunks {
     sender: mpsc::Sender<Result<Bytes, Broken>>,
+    /// The room for what ends the stream, until it has ended. Kept from the start, since a drop cannot
+    /// wait for it.
+    end: Option<OwnedPermit<Result<Bytes, Broken>>>,
     chunk: Vec<u8>,
+    table: String,
 }
 
 impl Chunks {
+    fn new(sender: mpsc::Sender<Result<Bytes, Broken>>, table: &str) -> Self {
+        let end = sender.clone().try_reserve_owned().expect("the channel is new and has room");
+        let chunk = Vec::with_capacity(CHUNK_BYTES);
+        Self { sender, end: Some(end), chunk, table: table.to_owned() }
+    }
+
     /// Sends the chunk if it is full, waiting for room.
     ///
     /// # Errors
@@ -226,17 +244,28 @@ impl Chunks {
     }
 
     /// Sends what is left, or breaks the reply off.
-    fn end(self, done: Result<(), String>, table: &str) {
+    fn end(mut self, done: Result<(), String>) {
         // A reader that is gone is why a file could not be written, and needs no log.
         if self.sender.is_closed() {
             return;
         }
-        let last = done.map(|()| Bytes::from(self.chunk)).map_err(|fault| {
-            error!(table, fault, "export broken off");
-            Broken
-        });
-        // It may have gone this moment.
-        drop(self.sender.blocking_send(last));
+        match done {
+            Ok(()) => {
+                let end = self.end.take().expect("a stream ends once");
+                drop(end.send(Ok(std::mem::take(&mut self.chunk).into())));
+            }
+            Err(fault) => error!(table = self.table, fault, "export broken off"),
+        }
+    }
+}
+
+impl Drop for Chunks {
+    fn drop(&mut self) {
+        let Some(end) = self.end.take() else { return };
+        if std::thread::panicking() {
+            error!(table = self.table, "export broken off: its scan panicked");
+        }
+        drop(end.send(Err(Broken)));
     }
 }
 
@@ -253,22 +282,4 @@ impl Write for Chunks {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_nanoseconds_or_rfc_3339() {
-        for (text, ns) in [
-            ("0", Some(0)),
-            ("-5", Some(-5)),
-            ("1700000000123456789", Some(1_700_000_000_123_456_789)),
-            ("1970-01-01T00:00:01Z", Some(1_000_000_000)),
-            ("1970-01-01T01:00:00.000000001+01:00", Some(1)),
-            ("2500-01-01T00:00:00Z", None),
-            ("yesterday", None),
-            ("1970-01-01", None),
-        ] {
-            assert_eq!(time_ns(text), ns, "{text}");
-        }
-    }
-}
+mod tests;

@@ -242,6 +242,12 @@ fn in_words_of(error: &CatalogError) -> String {
     match error {
         CatalogError::NotFound { what, name } => format!("The {what} {name} does not exist."),
         CatalogError::Exists { what, name } => format!("The {what} {name} already exists."),
+        // There may be fewer so far: it is the request that would make them too many.
+        CatalogError::Limit { what: what @ "tags", max } => {
+            format!(
+                "A resource has at most {max} {what}; with those of the request it would have more."
+            )
+        }
         CatalogError::NotEmpty { .. } => {
             format!("Cannot delete the database until all tables in it are deleted: {error}.")
         }
@@ -285,6 +291,19 @@ mod tests {
             shown(&unknown).1["__type"],
             "com.amazon.coral.service#UnknownOperationException"
         );
+    }
+
+    #[test]
+    fn tags_that_would_be_too_many_are_not_said_to_be_there() {
+        let tags = CatalogError::Limit { what: "tags", max: 200 };
+        let (status, body, _) = shown(&tags.into());
+        assert_eq!(
+            (status, body["__type"].as_str().unwrap().ends_with("ExceededException")),
+            (402, true)
+        );
+        let message =
+            "A resource has at most 200 tags; with those of the request it would have more.";
+        assert_eq!(body["Message"], message);
     }
 
     #[test]

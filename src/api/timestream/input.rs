@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use super::exception::{Code, Exception};
 use crate::engine::catalog::Tags;
 use crate::protocol::timestream::coral::{NAME_PATTERN, Violations};
+use crate::protocol::timestream::member;
 use crate::protocol::timestream::object::{List, Object};
 use crate::record::limits::{
     TABLE_NAME_BYTES_MAX, TAG_KEY_CHARS_MAX, TAG_VALUE_CHARS_MAX, TAGS_PER_RESOURCE_MAX,
@@ -58,7 +59,8 @@ pub fn read<T: DeserializeOwned + Default>(body: &Bytes) -> Result<T, Exception>
     }
     let read = serde_json::from_slice::<Object<T>>(body);
     read.map(|Object(input)| input).map_err(|error| {
-        Exception::new(Code::Serialization, format!("the body is not what is expected: {error}"))
+        let told = member::told(body, &error);
+        Exception::new(Code::Serialization, format!("the body is not what is expected: {told}"))
     })
 }
 

@@ -3,18 +3,23 @@
 //! `json` has `lsn` and `database` before what an export's line has; `line` has a comment with both
 //! before the lines of each frame. Lines that were refused when they came stand there too: a frame
 //! keeps them for the reject sink.
+//!
+//! Frames that are asked for and not there are told on standard error, and the exit code is 1. Without
+//! `--from` those are asked for that no table has stored yet, and all behind the first that is there.
 
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::super::progress::Progress;
 use super::super::{Failure, SettingsArgs};
-use super::records::{Held, Names};
+use super::records::{Held, Names, is_filler};
 use crate::api::export::format;
 use crate::base::lsn::Lsn;
 use crate::record::codec::RefusedLine;
+use crate::wal::inspect::{self, Checkpoint};
 use crate::wal::{WalError, scan};
 
 /// Flags of `wal dump`.
@@ -52,30 +57,25 @@ pub(super) fn run(args: &DumpArgs, of_wal: &SettingsArgs) -> Result<(), Failure>
         Some(from) => scan::read_from(&config.wal.dir, Lsn(from)),
     };
     let (from, to) = (Lsn(args.from.unwrap_or(0)), Lsn(args.to.unwrap_or(u64::MAX)));
+    // Looked at after the frames were begun: files that were given free in between are no holes.
+    let (stored, durable) = marks(&config.wal.dir)?;
+    let needed = args.from.map_or_else(|| stored.next(), |from| Lsn(from.max(1)));
+    let mut holes = Holes { needed, told: 0 };
     let mut out = BufWriter::new(io::stdout());
     let mut progress = Progress::new("dumping, LSN", 0);
     for frame in frames.map_err(Failure::failed)? {
         let (lsn, payload) = frame.map_err(|error| broken_off(&error))?;
         progress.at(lsn.0);
         if lsn > to {
+            holes.before(to.next());
             break;
         }
         if lsn < from {
             continue;
         }
-        let mut text = Vec::new();
-        let mut frame = Frame { lsn, format: args.format, database: None, out: &mut text };
-        let mut unknown = None;
-        names.each(lsn, &payload, &mut |held| {
-            if let Held::Unknown(id) = held {
-                unknown.get_or_insert(id);
-            }
-            frame.put(&held);
-            Ok(())
-        })?;
-        if let Some(id) = unknown {
-            return Err(names.no_table(id));
-        }
+        holes.before(lsn);
+        holes.behind(lsn, &payload);
+        let text = text(&mut names, args.format, lsn, &payload)?;
         match out.write_all(&text) {
             Ok(()) => {}
             // Whoever reads has enough: `| head`.
@@ -83,9 +83,78 @@ pub(super) fn run(args: &DumpArgs, of_wal: &SettingsArgs) -> Result<(), Failure>
             Err(error) => return Err(Failure::failed(error)),
         }
     }
+    holes.before(to.min(durable).next());
     match out.flush() {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(error)),
-        _ => Ok(()),
+        _ => holes.end(),
+    }
+}
+
+/// The last frame that is stored outside the log, and the last that is known to be synced. Where the
+/// checkpoint does not say, every frame may be stored, and none need be there.
+fn marks(dir: &Path) -> Result<(Lsn, Lsn), Failure> {
+    let overview = inspect::overview(dir).map_err(Failure::failed)?;
+    Ok(match overview.checkpoint {
+        Checkpoint::Sound { checkpoint, durable, .. } => (checkpoint, durable),
+        Checkpoint::Missing | Checkpoint::Damaged => (Lsn(u64::MAX - 1), Lsn::ZERO),
+    })
+}
+
+/// What a frame holds, as text.
+fn text(names: &mut Names, format: Format, lsn: Lsn, payload: &[u8]) -> Result<Vec<u8>, Failure> {
+    let mut text = Vec::new();
+    let mut frame = Frame { lsn, format, database: None, out: &mut text };
+    let mut unknown = None;
+    names.each(lsn, payload, &mut |held| {
+        if let Held::Unknown(id) = held {
+            unknown.get_or_insert(id);
+        }
+        frame.put(&held);
+        Ok(())
+    })?;
+    match unknown {
+        Some(id) => Err(names.no_table(id)),
+        None => Ok(text),
+    }
+}
+
+/// Tells which frames are not there.
+struct Holes {
+    /// The next frame that must be there.
+    needed: Lsn,
+    /// How many were not.
+    told: u64,
+}
+
+impl Holes {
+    /// Hears that the frames up to the one before `next` do not come any more.
+    fn before(&mut self, next: Lsn) {
+        if self.needed < next {
+            let why = "their file was used again or is missing";
+            self.tell(self.needed, next.previous(), why);
+            self.needed = next;
+        }
+    }
+
+    /// Hears that frame `lsn` came.
+    fn behind(&mut self, lsn: Lsn, payload: &[u8]) {
+        if is_filler(payload) {
+            self.tell(lsn, lsn, "lost before, and left out by `tidegate wal salvage`");
+        }
+        self.needed = lsn.next();
+    }
+
+    fn tell(&mut self, first: Lsn, last: Lsn, why: &str) {
+        self.told += last.0 - first.0 + 1;
+        // Standard error may be closed; the exit code tells.
+        drop(writeln!(io::stderr(), "hole       LSN {first} to {last}: {why}"));
+    }
+
+    fn end(&self) -> Result<(), Failure> {
+        if self.told == 0 {
+            return Ok(());
+        }
+        Err(Failure::failed(format!("{} LSNs that were asked for are not in the log", self.told)))
     }
 }
 

@@ -45,7 +45,8 @@ enum Command {
     /// Check every frame; exit code 1 when one is damaged, or the tables have frames beyond the last.
     #[command(after_help = "Example:\n  tidegate wal verify --data ./tidegate-data")]
     Verify(verify::VerifyArgs),
-    /// Write the records in the frames to standard output.
+    /// Write the records in the frames to standard output; exit code 1 when frames that were asked for
+    /// are not in the log, told on standard error.
     #[command(
         after_help = "Example:\n  tidegate wal dump --from 100 --to 200 --format line > lines.txt"
     )]

@@ -107,6 +107,14 @@ impl Names {
     }
 }
 
+/// Whether a payload holds what `wal salvage` puts in the place of a lost frame: nothing, received at
+/// no time. A request always has a time of receipt.
+pub(super) fn is_filler(payload: &[u8]) -> bool {
+    Payload::open(payload).is_ok_and(|payload| {
+        payload.records() == 0 && payload.refused_count() == 0 && payload.received_ns() == 0
+    })
+}
+
 fn with_row<T>(
     view: &RecordView<'_>,
     with: &mut dyn FnMut(&Row<'_>) -> T,

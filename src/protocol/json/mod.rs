@@ -9,7 +9,7 @@
 //! Shapes may be mixed in one array. Members of other names are skipped; `null` anywhere is as if
 //! the member were absent; of a member named twice the last one counts. A record's own database and
 //! table go before those of the request ([`Options`]), a table named by either before the measurement. In Timestream's
-//! shape a table of both that differs is refused.
+//! shape a database or table of both that differs is refused.
 //!
 //! | JSON value of a field | type |
 //! |---|---|

@@ -214,6 +214,11 @@ fn stream(measure_name: &str) -> Owned {
     Owned { measure_name: measure_name.to_owned(), ..Owned::default() }.within("db", "tb")
 }
 
+/// Options that name the database of those requests, too.
+fn of_stream() -> Options<'static> {
+    Options { database: Some("db"), ..options() }
+}
+
 const DIMENSION: &str = r#""Dimensions":[{"Name":"a","Value":"x"}]"#;
 
 fn scalar_of(members: &str) -> String {
@@ -316,47 +321,48 @@ refuses! { a_document_that_is_text, options(), r#""[]""#, at(0, 1), Reason::Inva
 refuses! { a_document_that_is_a_number, options(), "5", at(0, 1), Reason::InvalidSyntax }
 refuses! { two_shapes_in_one, options(), with(r#""Records":[]"#), at(0, 1), Reason::InvalidSyntax }
 decodes! { telegraf, Options { precision: Precision::S, ..options() }, r#"{"metrics":[{"fields":{"f":null,"v":1},"name":"m","tags":{"a":"x"},"timestamp":1458229140},{"fields":{"v":1},"name":"m","tags":{"a":"x"},"timestamp":1458229140}]}"#, [plain().at_ns(1_458_229_140_000_000_000), plain().at_ns(1_458_229_140_000_000_000)] }
-decodes! { shapes_mixed, options(), format!(r#"[{WEATHER},{{"metrics":[{}]}},{}]"#, with(r#""x":1"#), scalar_of(r#""MeasureValue":"1""#)), [weather(), plain(), scalar_record().scalar(Value::Double(1.0))] }
+decodes! { shapes_mixed, options(), format!(r#"[{WEATHER},{{"metrics":[{}]}},{}]"#, with(r#""x":1"#), scalar_of(r#""MeasureValue":"1""#).replace("db", "d")), [weather(), plain(), scalar_record().within("d", "tb").scalar(Value::Double(1.0))] }
 refuses! { metrics_in_metrics, options(), r#"{"metrics":[{"metrics":[]}]}"#, at(0, 0), Reason::InvalidSyntax }
 
 // Timestream.
-decodes! { a_double_by_default, options(), scalar_of(r#""MeasureValue":"1.5""#), [scalar_record().scalar(Value::Double(1.5))] }
-decodes! { a_bigint, options(), scalar_of(r#""MeasureValue":"-7","MeasureValueType":"BIGINT""#), [scalar_record().scalar(Value::Bigint(-7))] }
-decodes! { a_boolean_in_any_case, options(), scalar_of(r#""MeasureValue":"True","MeasureValueType":"BOOLEAN""#), [scalar_record().scalar(Value::Boolean(true))] }
-decodes! { a_varchar, options(), scalar_of(r#""MeasureValue":"x","MeasureValueType":"VARCHAR""#), [scalar_record().scalar(Value::Varchar("x"))] }
-decodes! { values_as_json_numbers, options(), scalar_of(r#""MeasureValue":1.5,"Time":2,"Version":4"#), [scalar_record().scalar(Value::Double(1.5)).at_ns(2_000_000).version(4)] }
-decodes! { a_multi_measure, options(), multi_of(r#"{"Name":"d","Value":"1e3","Type":"DOUBLE"},{"Name":"t","Value":"5","Type":"TIMESTAMP"},{"Name":"b","Value":"FALSE","Type":"BOOLEAN"}"#), [scalar_record().attribute("d", Value::Double(1e3)).attribute("t", Value::Timestamp(5_000_000)).attribute("b", Value::Boolean(false))] }
-decodes! { timestamps_in_the_record_s_unit, options(), scalar_of(r#""TimeUnit":"SECONDS","MeasureValueType":"MULTI","MeasureValues":[{"Name":"t","Value":"5","Type":"TIMESTAMP"}]"#), [scalar_record().at_ns(1_000_000_000).attribute("t", Value::Timestamp(5_000_000_000))] }
-decodes! { common_attributes_after_the_records, options(), format!(r#"{{"Records":[{{"MeasureName":"m","MeasureValue":"1"}},{{"MeasureName":"n","MeasureValue":"2","Time":"2","Version":9,"Dimensions":[{{"Name":"b","Value":"y"}}]}}],"CommonAttributes":{{{DIMENSION},"Time":"1","Version":3,"MeasureValueType":"BIGINT"}},"TableName":"tb","DatabaseName":"db"}}"#), [scalar_record().scalar(Value::Bigint(1)).version(3), Owned { measure_name: "n".to_owned(), ..scalar_record() }.dimension("b", "y").scalar(Value::Bigint(2)).at_ns(2_000_000).version(9)] }
-decodes! { all_but_the_time_in_common, options(), format!(r#"{{"DatabaseName":"db","TableName":"tb","CommonAttributes":{{{DIMENSION},"MeasureName":"m","MeasureValueType":"MULTI","MeasureValues":[{{"Name":"v","Value":"1","Type":"BIGINT"}}],"TimeUnit":"MILLISECONDS"}},"Records":[{{"Time":"1"}}]}}"#), [scalar_record().attribute("v", Value::Bigint(1))] }
+decodes! { a_double_by_default, of_stream(), scalar_of(r#""MeasureValue":"1.5""#), [scalar_record().scalar(Value::Double(1.5))] }
+decodes! { a_bigint, of_stream(), scalar_of(r#""MeasureValue":"-7","MeasureValueType":"BIGINT""#), [scalar_record().scalar(Value::Bigint(-7))] }
+decodes! { a_boolean_in_any_case, of_stream(), scalar_of(r#""MeasureValue":"True","MeasureValueType":"BOOLEAN""#), [scalar_record().scalar(Value::Boolean(true))] }
+decodes! { a_varchar, of_stream(), scalar_of(r#""MeasureValue":"x","MeasureValueType":"VARCHAR""#), [scalar_record().scalar(Value::Varchar("x"))] }
+decodes! { values_as_json_numbers, of_stream(), scalar_of(r#""MeasureValue":1.5,"Time":2,"Version":4"#), [scalar_record().scalar(Value::Double(1.5)).at_ns(2_000_000).version(4)] }
+decodes! { a_multi_measure, of_stream(), multi_of(r#"{"Name":"d","Value":"1e3","Type":"DOUBLE"},{"Name":"t","Value":"5","Type":"TIMESTAMP"},{"Name":"b","Value":"FALSE","Type":"BOOLEAN"}"#), [scalar_record().attribute("d", Value::Double(1e3)).attribute("t", Value::Timestamp(5_000_000)).attribute("b", Value::Boolean(false))] }
+decodes! { timestamps_in_the_record_s_unit, of_stream(), scalar_of(r#""TimeUnit":"SECONDS","MeasureValueType":"MULTI","MeasureValues":[{"Name":"t","Value":"5","Type":"TIMESTAMP"}]"#), [scalar_record().at_ns(1_000_000_000).attribute("t", Value::Timestamp(5_000_000_000))] }
+decodes! { common_attributes_after_the_records, of_stream(), format!(r#"{{"Records":[{{"MeasureName":"m","MeasureValue":"1"}},{{"MeasureName":"n","MeasureValue":"2","Time":"2","Version":9,"Dimensions":[{{"Name":"b","Value":"y"}}]}}],"CommonAttributes":{{{DIMENSION},"Time":"1","Version":3,"MeasureValueType":"BIGINT"}},"TableName":"tb","DatabaseName":"db"}}"#), [scalar_record().scalar(Value::Bigint(1)).version(3), Owned { measure_name: "n".to_owned(), ..scalar_record() }.dimension("b", "y").scalar(Value::Bigint(2)).at_ns(2_000_000).version(9)] }
+decodes! { all_but_the_time_in_common, of_stream(), format!(r#"{{"DatabaseName":"db","TableName":"tb","CommonAttributes":{{{DIMENSION},"MeasureName":"m","MeasureValueType":"MULTI","MeasureValues":[{{"Name":"v","Value":"1","Type":"BIGINT"}}],"TimeUnit":"MILLISECONDS"}},"Records":[{{"Time":"1"}}]}}"#), [scalar_record().attribute("v", Value::Bigint(1))] }
 decodes! { names_of_the_request, Options { database: Some("db"), table: Some("tb"), measure_name: Some("m"), ..Options::default() }, format!(r#"{{"Records":[{{{DIMENSION},"Time":"1","MeasureValue":"1"}}]}}"#), [scalar_record().scalar(Value::Double(1.0))] }
-decodes! { the_last_of_a_measure_value_counts, options(), multi_of(r#"{"Name":"v","Value":"1","Type":"BIGINT"},{"Name":"v","Value":"2","Type":"BIGINT"}"#), [scalar_record().attribute("v", Value::Bigint(2))] }
-refuses! { a_measure_value_with_two_types, options(), multi_of(r#"{"Name":"v","Value":"1","Type":"BIGINT"},{"Name":"v","Value":"1","Type":"DOUBLE"}"#), at(0, 165), Reason::TypeConflict }
-decodes! { a_table_of_the_request_that_is_the_body_s, Options { table: Some("tb"), ..options() }, scalar_of(r#""MeasureValue":"1""#), [scalar_record().scalar(Value::Double(1.0))] }
-refuses! { a_table_of_the_request_that_contradicts_the_body, Options { table: Some("t"), ..options() }, scalar_of(r#""MeasureValue":"1""#), at(0, 34), Reason::InvalidName }
-refuses! { overlapping_dimensions, options(), format!(r#"{{"DatabaseName":"db","TableName":"tb","CommonAttributes":{{{DIMENSION}}},"Records":[{{{DIMENSION},"MeasureName":"m","MeasureValue":"1","Time":"1"}}]}}"#), at(0, 25), Reason::DuplicateDimension }
-refuses! { nan, options(), scalar_of(r#""MeasureValue":"NaN""#), at(0, 86), Reason::InvalidValue }
-refuses! { infinity, options(), scalar_of(r#""MeasureValue":"-Infinity""#), at(0, 86), Reason::InvalidValue }
-refuses! { a_bigint_with_a_fraction, options(), scalar_of(r#""MeasureValue":"1.0","MeasureValueType":"BIGINT""#), at(0, 86), Reason::InvalidValue }
-refuses! { neither_true_nor_false, options(), scalar_of(r#""MeasureValue":"yes","MeasureValueType":"BOOLEAN""#), at(0, 86), Reason::InvalidValue }
-refuses! { an_unknown_type, options(), scalar_of(r#""MeasureValue":"1","MeasureValueType":"FLOAT""#), at(0, 109), Reason::InvalidValue }
-refuses! { a_scalar_timestamp, options(), scalar_of(r#""MeasureValue":"1","MeasureValueType":"TIMESTAMP""#), at(0, 109), Reason::InvalidValue }
-refuses! { multi_in_multi, options(), multi_of(r#"{"Name":"v","Value":"1","Type":"MULTI"}"#), at(0, 146), Reason::InvalidValue }
-refuses! { measure_values_without_multi, options(), scalar_of(r#""MeasureValue":"1","MeasureValues":[{"Name":"v"}]"#), at(0, 115), Reason::InvalidValue }
-refuses! { a_measure_value_with_multi, options(), scalar_of(r#""MeasureValue":"1","MeasureValueType":"MULTI""#), at(0, 86), Reason::InvalidValue }
-refuses! { a_measure_value_without_type, options(), multi_of(r#"{"Name":"v","Value":"1"}"#), at(0, 0), Reason::InvalidValue }
-refuses! { a_measure_value_without_name, options(), multi_of(r#"{"Value":"1","Type":"BIGINT"}"#), at(0, 124), Reason::InvalidName }
-refuses! { a_measure_value_without_value, options(), multi_of(r#"{"Name":"v","Type":"BIGINT"}"#), at(0, 123), Reason::InvalidValue }
-refuses! { no_measure_value, options(), scalar_of(r#""Version":1"#), at(0, 0), Reason::NoMeasure }
-refuses! { no_measure_values, options(), multi_of(""), at(0, 0), Reason::NoMeasure }
-refuses! { no_measure_name, options(), request(&format!(r#"{DIMENSION},"Time":"1","MeasureValue":"1""#)), at(0, 0), Reason::InvalidName }
-refuses! { no_time, options(), request(&format!(r#"{DIMENSION},"MeasureName":"m","MeasureValue":"1""#)), at(0, 0), Reason::InvalidTime }
-refuses! { a_time_that_is_no_integer, options(), scalar_of(r#""MeasureValue":"1","Time":"1.5""#), at(0, 97), Reason::InvalidTime }
-refuses! { an_unknown_time_unit, options(), scalar_of(r#""MeasureValue":"1","TimeUnit":"HOURS""#), at(0, 101), Reason::InvalidTime }
-refuses! { a_version_below_one, options(), scalar_of(r#""MeasureValue":"1","Version":-1"#), at(0, 100), Reason::InvalidVersion }
-refuses! { no_dimensions, options(), request(r#""MeasureName":"m","MeasureValue":"1","Time":"1""#), at(0, 0), Reason::NoDimension }
-refuses! { a_dimension_of_another_type, options(), request(r#""Dimensions":[{"Name":"a","Value":"x","DimensionValueType":"BIGINT"}]"#), at(0, 61), Reason::InvalidValue }
-refuses! { dimensions_that_are_no_array, options(), request(r#""Dimensions":{}"#), at(0, 15), Reason::InvalidSyntax }
+decodes! { the_last_of_a_measure_value_counts, of_stream(), multi_of(r#"{"Name":"v","Value":"1","Type":"BIGINT"},{"Name":"v","Value":"2","Type":"BIGINT"}"#), [scalar_record().attribute("v", Value::Bigint(2))] }
+refuses! { a_measure_value_with_two_types, of_stream(), multi_of(r#"{"Name":"v","Value":"1","Type":"BIGINT"},{"Name":"v","Value":"1","Type":"DOUBLE"}"#), at(0, 165), Reason::TypeConflict }
+decodes! { a_table_of_the_request_that_is_the_body_s, Options { table: Some("tb"), ..of_stream() }, scalar_of(r#""MeasureValue":"1""#), [scalar_record().scalar(Value::Double(1.0))] }
+refuses! { a_table_of_the_request_that_contradicts_the_body, Options { table: Some("t"), ..of_stream() }, scalar_of(r#""MeasureValue":"1""#), at(0, 34), Reason::InvalidName }
+refuses! { a_database_of_the_request_that_contradicts_the_body, options(), scalar_of(r#""MeasureValue":"1""#), at(0, 17), Reason::InvalidName }
+refuses! { overlapping_dimensions, of_stream(), format!(r#"{{"DatabaseName":"db","TableName":"tb","CommonAttributes":{{{DIMENSION}}},"Records":[{{{DIMENSION},"MeasureName":"m","MeasureValue":"1","Time":"1"}}]}}"#), at(0, 25), Reason::DuplicateDimension }
+refuses! { nan, of_stream(), scalar_of(r#""MeasureValue":"NaN""#), at(0, 86), Reason::InvalidValue }
+refuses! { infinity, of_stream(), scalar_of(r#""MeasureValue":"-Infinity""#), at(0, 86), Reason::InvalidValue }
+refuses! { a_bigint_with_a_fraction, of_stream(), scalar_of(r#""MeasureValue":"1.0","MeasureValueType":"BIGINT""#), at(0, 86), Reason::InvalidValue }
+refuses! { neither_true_nor_false, of_stream(), scalar_of(r#""MeasureValue":"yes","MeasureValueType":"BOOLEAN""#), at(0, 86), Reason::InvalidValue }
+refuses! { an_unknown_type, of_stream(), scalar_of(r#""MeasureValue":"1","MeasureValueType":"FLOAT""#), at(0, 109), Reason::InvalidValue }
+refuses! { a_scalar_timestamp, of_stream(), scalar_of(r#""MeasureValue":"1","MeasureValueType":"TIMESTAMP""#), at(0, 109), Reason::InvalidValue }
+refuses! { multi_in_multi, of_stream(), multi_of(r#"{"Name":"v","Value":"1","Type":"MULTI"}"#), at(0, 146), Reason::InvalidValue }
+refuses! { measure_values_without_multi, of_stream(), scalar_of(r#""MeasureValue":"1","MeasureValues":[{"Name":"v"}]"#), at(0, 115), Reason::InvalidValue }
+refuses! { a_measure_value_with_multi, of_stream(), scalar_of(r#""MeasureValue":"1","MeasureValueType":"MULTI""#), at(0, 86), Reason::InvalidValue }
+refuses! { a_measure_value_without_type, of_stream(), multi_of(r#"{"Name":"v","Value":"1"}"#), at(0, 0), Reason::InvalidValue }
+refuses! { a_measure_value_without_name, of_stream(), multi_of(r#"{"Value":"1","Type":"BIGINT"}"#), at(0, 124), Reason::InvalidName }
+refuses! { a_measure_value_without_value, of_stream(), multi_of(r#"{"Name":"v","Type":"BIGINT"}"#), at(0, 123), Reason::InvalidValue }
+refuses! { no_measure_value, of_stream(), scalar_of(r#""Version":1"#), at(0, 0), Reason::NoMeasure }
+refuses! { no_measure_values, of_stream(), multi_of(""), at(0, 0), Reason::NoMeasure }
+refuses! { no_measure_name, of_stream(), request(&format!(r#"{DIMENSION},"Time":"1","MeasureValue":"1""#)), at(0, 0), Reason::InvalidName }
+refuses! { no_time, of_stream(), request(&format!(r#"{DIMENSION},"MeasureName":"m","MeasureValue":"1""#)), at(0, 0), Reason::InvalidTime }
+refuses! { a_time_that_is_no_integer, of_stream(), scalar_of(r#""MeasureValue":"1","Time":"1.5""#), at(0, 97), Reason::InvalidTime }
+refuses! { an_unknown_time_unit, of_stream(), scalar_of(r#""MeasureValue":"1","TimeUnit":"HOURS""#), at(0, 101), Reason::InvalidTime }
+refuses! { a_version_below_one, of_stream(), scalar_of(r#""MeasureValue":"1","Version":-1"#), at(0, 100), Reason::InvalidVersion }
+refuses! { no_dimensions, of_stream(), request(r#""MeasureName":"m","MeasureValue":"1","Time":"1""#), at(0, 0), Reason::NoDimension }
+refuses! { a_dimension_of_another_type, of_stream(), request(r#""Dimensions":[{"Name":"a","Value":"x","DimensionValueType":"BIGINT"}]"#), at(0, 61), Reason::InvalidValue }
+refuses! { dimensions_that_are_no_array, of_stream(), request(r#""Dimensions":{}"#), at(0, 15), Reason::InvalidSyntax }
 refuses! { records_that_are_no_array, options(), r#"{"Records":{"a":1}}"#, at(0, 12), Reason::InvalidSyntax }
 refuses! { common_attributes_that_are_no_object, options(), r#"{"CommonAttributes":[],"Records":[{}]}"#, at(0, 21), Reason::InvalidSyntax }
 
@@ -395,7 +401,7 @@ fn a_bad_record_of_a_request_costs_itself_only() {
     let good = format!(r#"{{{DIMENSION},"MeasureName":"m","MeasureValue":"1","Time":"1"}}"#);
     let body =
         format!(r#"{{"DatabaseName":"db","TableName":"tb","Records":[{good},{{}},{good}]}}"#);
-    let found = collect(body, &options());
+    let found = collect(body, &of_stream());
     assert_eq!(found.origins, [(0, good.clone()), (2, good.clone())]);
     assert_eq!(refusals(&found), [(1, Reason::InvalidName, "{}")]);
 }
@@ -551,7 +557,7 @@ fn common_attributes_are_not_repeated_without_bound() {
     let body = format!(
         r#"{{"DatabaseName":"db","TableName":"tb","CommonAttributes":{{{DIMENSION},"MeasureName":"m","MeasureValueType":"VARCHAR","MeasureValue":"{padding}"}},"Records":[{records}]}}"#
     );
-    let found = collect(body, &options());
+    let found = collect(body, &of_stream());
     assert_eq!(found.records.len(), 63);
     assert_eq!(found.refused.len(), 7);
     assert!(found.refused.iter().all(|refused| refused.reason == Reason::RecordTooLarge));

@@ -73,11 +73,12 @@ pub(super) fn records<'a>(
     request: &Members<'a>,
 ) -> Result<(), Fault<'a>> {
     let arena = decoder.draft.arena;
+    let database = Asked { parameter: "db", name: decoder.options.database };
+    let table = Asked { parameter: "table", name: decoder.options.table };
     let mut common = Common {
         parts: Parts::default(),
-        database: scalar::name(request.database, "DatabaseName", arena)?
-            .or(decoder.options.database),
-        table: table(request, decoder.options.table, arena)?,
+        database: agreed("DatabaseName", request.database, &database, arena)?,
+        table: agreed("TableName", request.table, &table, arena)?,
         bytes: request.common.len(),
     };
     if !request.common.is_empty() {
@@ -94,24 +95,32 @@ pub(super) fn records<'a>(
     read.map_err(|error| Fault::of(None, request.records, &error))
 }
 
-/// The table that the body or the request names. Where both do and differ, either may be the mistake, and
-/// records in the wrong table are found late.
-fn table<'a>(
-    request: &Members<'a>,
-    asked: Option<&'a str>,
+/// A name that the request has beside its body.
+struct Asked<'a> {
+    parameter: &'static str,
+    name: Option<&'a str>,
+}
+
+/// The name that the body's `member`, which is `raw`, or the request has. Where both do and differ, either
+/// may be the mistake, and records in the wrong place are found late.
+fn agreed<'a>(
+    member: &'static str,
+    raw: &'a str,
+    asked: &Asked<'a>,
     arena: &'a Bump,
 ) -> Result<Option<&'a str>, Fault<'a>> {
-    let named = scalar::name(request.table, "TableName", arena)?;
-    match (named, asked) {
-        (Some(named), Some(asked)) if named != asked => {
+    let named = scalar::name(raw, member, arena)?;
+    match (named, asked.name) {
+        (Some(named), Some(name)) if named != name => {
             let message = format!(
-                "TableName is \"{}\" and the parameter table is \"{}\": leave one of them out",
+                "{member} is \"{}\" and the parameter {} is \"{}\": leave one of them out",
                 Excerpt(named),
-                Excerpt(asked)
+                asked.parameter,
+                Excerpt(name)
             );
-            Err(Fault { at: request.table, reason: Reason::InvalidName, message })
+            Err(Fault { at: raw, reason: Reason::InvalidName, message })
         }
-        _ => Ok(named.or(asked)),
+        _ => Ok(named.or(asked.name)),
     }
 }
 

@@ -7,6 +7,7 @@
 //! | [`usual`] | the same in one pass, for the form that SDKs write |
 //! | [`merge`] | `CommonAttributes` and a record to one [`crate::record::Record`] |
 //! | [`object`] | structures that are objects only |
+//! | [`member`] | which member a reader's error is about |
 //! | [`coral`] | violated constraints in the words that clients of Timestream know |
 //!
 //! Steps, each for the whole request before the next one begins:
@@ -27,6 +28,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod coral;
+pub mod member;
 pub mod object;
 pub mod shape;
 mod usual;

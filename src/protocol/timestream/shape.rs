@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::coral::Violations;
 use super::object::{List, Object};
-use super::{Invalid, Malformed, usual};
+use super::{Invalid, Malformed, member, usual};
 use crate::record::limits::{ATTRIBUTES_MAX, DIMENSIONS_MAX, RECORDS_PER_REQUEST_MAX};
 
 /// Longest measure value in characters. Source: Timestream API, `StringValue2048`.
@@ -155,7 +155,7 @@ pub fn read(body: &[u8]) -> Result<Request<'_>, Problem> {
 /// Reads a body in any form that it may have.
 pub(super) fn general(body: &[u8]) -> Result<Parsed<'_>, Problem> {
     let Object(envelope): Object<Envelope<'_>> =
-        serde_json::from_slice(body).map_err(|error| malformed(&"the body", &error))?;
+        serde_json::from_slice(body).map_err(|error| malformed(&"the body", body, &error))?;
     let common = match envelope.common_attributes {
         None => Attributes::default(),
         Some(raw) => attributes(&"CommonAttributes", raw)?,
@@ -196,11 +196,13 @@ impl<'a> Parsed<'a> {
 
 fn attributes<'a>(what: &dyn Display, raw: &'a RawValue) -> Result<Attributes<'a>, Problem> {
     let read = serde_json::from_str(raw.get());
-    read.map(|Object(members)| members).map_err(|error| malformed(what, &error))
+    read.map(|Object(members)| members)
+        .map_err(|error| malformed(what, raw.get().as_bytes(), &error))
 }
 
-fn malformed(what: &dyn Display, error: &serde_json::Error) -> Problem {
-    Problem::Malformed(Malformed { problem: format!("{what}: {error}") })
+fn malformed(what: &dyn Display, text: &[u8], error: &serde_json::Error) -> Problem {
+    let problem = format!("{what}: {}", member::told(text, error));
+    Problem::Malformed(Malformed { problem })
 }
 
 fn count(records: usize, violations: &mut Violations) {

@@ -256,12 +256,23 @@ fn what_is_no_json_of_a_request_is_malformed_and_the_record_is_named() {
         ("[]", "malformed: the body: "),
         (
             &request("", r#""Dimensions":[["h","1"]]"#),
-            "malformed: record 0: invalid type: sequence",
+            "malformed: record 0: Dimensions.0: invalid type: sequence",
         ),
         (r#"{"Records":{}}"#, "malformed: the body: "),
-        (&request("", r#""MeasureValue":1.5"#), "malformed: record 0: invalid type"),
-        (&request("", r#""Version":9223372036854775808"#), "malformed: record 0: "),
-        (&request(r#""Version":"1""#, FULL), "malformed: CommonAttributes: invalid type"),
+        (
+            &request("", r#""MeasureValue":1.5"#),
+            "malformed: record 0: MeasureValue: invalid type: floating point `1.5`, expected a string",
+        ),
+        (
+            &request("", r#""Dimensions":[{"Name":"a","Value":"b"},{"Name":"c","Value":7}]"#),
+            "malformed: record 0: Dimensions.1.Value: invalid type: integer `7`, expected a string",
+        ),
+        (
+            r#"{"DatabaseName":["d"],"TableName":"t","Records":[]}"#,
+            "malformed: the body: DatabaseName: invalid type: sequence, expected a string",
+        ),
+        (&request("", r#""Version":9223372036854775808"#), "malformed: record 0: Version: "),
+        (&request(r#""Version":"1""#, FULL), "malformed: CommonAttributes: Version: invalid type"),
     ] {
         let found = shown(body).unwrap_err();
         assert!(found.starts_with(expected), "{body}\n{found}");

@@ -12,9 +12,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::super::Failure;
+use super::super::records::is_filler;
 use super::position::Life;
 use crate::base::lsn::Lsn;
-use crate::record::codec::Payload;
 use crate::wal::inspect::{self, Overview, SegmentInfo};
 
 /// A stretch of the log.
@@ -257,12 +257,4 @@ impl Place<'_, '_> {
         }
         (self.each)(Event::Frame(lsn, payload))
     }
-}
-
-/// Whether a payload holds what `wal salvage` puts in the place of a lost frame: nothing, received at
-/// no time. A request always has a time of receipt.
-fn is_filler(payload: &[u8]) -> bool {
-    Payload::open(payload).is_ok_and(|payload| {
-        payload.records() == 0 && payload.refused_count() == 0 && payload.received_ns() == 0
-    })
 }
