@@ -9,7 +9,6 @@ use bytes::Bytes;
 use tracing::warn;
 
 use super::{PAUSE_MAX, PAUSE_MIN, Report, Reporter, Unreported};
-use crate::record::Reason;
 
 /// Reports that wait at most; with the last of them all are written.
 pub const WAITING_REPORTS_MAX: usize = 256;
@@ -29,7 +28,6 @@ pub struct Outbox {
 struct Waiting {
     key: String,
     bytes: Bytes,
-    reasons: Vec<Reason>,
 }
 
 impl Outbox {
@@ -52,7 +50,7 @@ impl Reporter {
     pub fn report(&self, outbox: &mut Outbox, report: &Report<'_>) -> Result<(), Unreported> {
         let bytes = Bytes::from(report.to_json());
         outbox.bytes += bytes.len();
-        outbox.waiting.push(Waiting { key: report.key(), bytes, reasons: report.reasons() });
+        outbox.waiting.push(Waiting { key: report.key(), bytes });
         if outbox.is_full() { self.write_out(outbox) } else { Ok(()) }
     }
 
@@ -93,20 +91,13 @@ impl Reporter {
         let mut is_written = vec![false; objects.len()];
         let result = self.store.put_all(&objects, |at| is_written[at] = true);
         let mut written = is_written.into_iter();
-        outbox.waiting.retain(|one| {
+        outbox.waiting.retain(|_| {
             let is_written = written.next().unwrap_or(false);
             if is_written {
-                self.count(&one.reasons);
+                self.metrics.reject_reports.inc();
             }
             !is_written
         });
         result
-    }
-
-    fn count(&self, reasons: &[Reason]) {
-        self.metrics.reject_reports.inc();
-        for reason in reasons {
-            self.metrics.reject_records.with_label_values(&[reason.code()]).inc();
-        }
     }
 }

@@ -187,14 +187,6 @@ impl Report<'_> {
         };
         serde_json::to_vec_pretty(&report).expect("strings and numbers always serialise")
     }
-
-    /// The reason of each rejection in it.
-    pub fn reasons(&self) -> Vec<Reason> {
-        match &self.content {
-            Content::Records { records, .. } => records.iter().map(|r| r.reason).collect(),
-            Content::Lines(lines) => lines.iter().map(|line| line.reason).collect(),
-        }
-    }
 }
 
 impl ReportedRecord {

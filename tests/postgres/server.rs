@@ -122,6 +122,11 @@ impl Server {
         self.dir.path().join(name).display().to_string()
     }
 
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).expect("a log")
+    }
+
     /// Executes a statement in the database of the tests and returns what it shows, a row a line.
     pub(crate) fn sql(&self, sql: &str) -> String {
         self.sql_in("tidegate", sql)

@@ -4,6 +4,7 @@
 //! A table that is there already is used as it is; its columns are added when records bring them.
 
 use super::names::{self, quoted};
+use super::options::FILLFACTOR_FULL;
 use super::schema::{OWN_TABLES, create_statement};
 
 /// A database that speaks PostgreSQL's protocol.
@@ -36,7 +37,7 @@ impl Flavour {
 pub fn statements(flavour: Flavour, database: &str, name: &str) -> String {
     let (schema, table) = (names::schema(database), names::table(name));
     let relation = format!("{}.{}", quoted(&schema), quoted(&table));
-    let create = create_statement(&schema, &table);
+    let create = create_statement(&schema, &table, FILLFACTOR_FULL);
     let literal = relation.replace('\'', "''");
     let (create, behind) = match flavour {
         // The key begins with a hash: its ranges are spread evenly by themselves.

@@ -43,6 +43,11 @@ impl Array {
         self.bytes.put_i64(value);
     }
 
+    pub(super) fn push_i32(&mut self, value: i32) {
+        self.begin(4);
+        self.bytes.put_i32(value);
+    }
+
     pub(super) fn push_i16(&mut self, value: i16) {
         self.begin(2);
         self.bytes.put_i16(value);
@@ -111,6 +116,19 @@ impl FromSql<'_> for Uuid {
     fn accepts(found: &Type) -> bool {
         *found == Type::UUID
     }
+}
+
+impl ToSql for Uuid {
+    fn to_sql(&self, _type: &Type, out: &mut BytesMut) -> Result<IsNull, Failed> {
+        out.put_slice(&self.0);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(found: &Type) -> bool {
+        *found == Type::UUID
+    }
+
+    to_sql_checked!();
 }
 
 /// A time, in microseconds since 1970.

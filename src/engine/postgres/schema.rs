@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use super::error::SqlError;
 use super::names::{self, Role, quoted};
+use super::options::FILLFACTOR_FULL;
 use super::session::Session;
 use crate::engine::catalog::{ClaimError, Table};
 use crate::record::{TableId, ValueType};
@@ -73,6 +74,13 @@ pub(super) struct Needs {
     /// Of each layout the attributes; all of it is made, or nothing.
     pub(super) layouts: Vec<Vec<(Box<str>, ValueType)>>,
     pub(super) scalars: Vec<ValueType>,
+}
+
+/// Who makes a table, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Maker<'m> {
+    pub(super) gateway: &'m str,
+    pub(super) fillfactor: u8,
 }
 
 /// Why a table cannot have what a record needs.
@@ -184,7 +192,7 @@ pub(super) fn drops(session: &mut Session) -> Result<i64, SqlError> {
 /// an earlier life is dropped before.
 pub(super) fn ensure(
     session: &mut Session,
-    gateway: &str,
+    maker: Maker<'_>,
     table: &Table,
     needs: &Needs,
 ) -> Result<Relation, SqlError> {
@@ -192,7 +200,7 @@ pub(super) fn ensure(
         let mut is_full = false;
         loop {
             let result = in_transaction(session, |session| {
-                let mut relation = enter(session, gateway, table)?;
+                let mut relation = enter(session, maker, table)?;
                 relation.is_full = is_full;
                 grow(session, table, needs, &mut relation)?;
                 Ok(relation)
@@ -256,7 +264,8 @@ fn relation_of(schema: &str, table: &str) -> Box<str> {
 }
 
 /// Takes the lock of the table and reads it; begins it where it is new, or was another life's.
-fn enter(session: &mut Session, gateway: &str, table: &Table) -> Result<Relation, SqlError> {
+fn enter(session: &mut Session, maker: Maker<'_>, table: &Table) -> Result<Relation, SqlError> {
+    let gateway = maker.gateway;
     let (database, name) = (&*table.database, &*table.name);
     let (schema, relation) = (names::schema(database), names::table(name));
     session.execute(
@@ -285,7 +294,7 @@ fn enter(session: &mut Session, gateway: &str, table: &Table) -> Result<Relation
     session.batch(&format!(
         "CREATE SCHEMA IF NOT EXISTS {}; {}",
         quoted(&schema),
-        create_statement(&schema, &relation)
+        create_statement(&schema, &relation, maker.fillfactor)
     ))?;
     let mut known = Relation { quoted: relation_of(&schema, &relation), ..Relation::default() };
     read_columns(session, table, &mut known)?;
@@ -293,12 +302,18 @@ fn enter(session: &mut Session, gateway: &str, table: &Table) -> Result<Relation
 }
 
 /// The statement that makes a table with its fixed columns. The order leaves no gaps in a row.
-pub(super) fn create_statement(schema: &str, table: &str) -> String {
+pub(super) fn create_statement(schema: &str, table: &str, fillfactor: u8) -> String {
+    // Not every server knows it.
+    let storage = if fillfactor == FILLFACTOR_FULL {
+        String::new()
+    } else {
+        format!(" WITH (fillfactor = {fillfactor})")
+    };
     format!(
         "CREATE TABLE IF NOT EXISTS {} (series uuid NOT NULL, time timestamptz NOT NULL, \
          version bigint NOT NULL, ns smallint NOT NULL, kind smallint NOT NULL, \
          writes integer NOT NULL DEFAULT 0, measure_name text NOT NULL, \
-         CONSTRAINT {} PRIMARY KEY (series, time, ns))",
+         CONSTRAINT {} PRIMARY KEY (series, time, ns)){storage}",
         relation_of(schema, table),
         quoted(&names::key_of(schema, table)),
     )

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,6 +47,8 @@ pub(super) struct Connector {
     pub(super) options: Options,
     pub(super) clock: SharedClock,
     pub(super) counts: Arc<Counts>,
+    /// What a session has found out about the server's locks. Relaxed: one that is late finds it out too.
+    pub(super) locks_by_series: AtomicBool,
 }
 
 /// What a session is for.
@@ -64,6 +66,8 @@ pub(super) struct Session {
     client: Client,
     statements: HashMap<Box<str>, Statement>,
     answer_timeout: Option<Duration>,
+    /// Whether the server locks rows of one series at a time only.
+    pub(super) locks_by_series: bool,
     clock: SharedClock,
     counts: Arc<Counts>,
     /// Last: the connection's task ends with it.
@@ -113,6 +117,7 @@ impl Connector {
             client,
             statements: HashMap::new(),
             answer_timeout: (purpose == Purpose::Work).then(|| options.answer_timeout()),
+            locks_by_series: self.locks_by_series.load(Ordering::Relaxed),
             clock: Arc::clone(&self.clock),
             counts: Arc::clone(&self.counts),
             runtime,

@@ -160,21 +160,26 @@ impl Upstream {
         self.sent.0.load(Ordering::Relaxed)
     }
 
-    /// Writes a request.
-    pub(super) fn write(&self, table: &Table, request: Encoded) -> Result<(), Failure> {
-        self.run(async {
-            let client = self.client().await?;
-            let call = client
-                .write_records()
-                .database_name(&*table.database)
-                .table_name(&*table.name)
-                .common_attributes(request.common)
-                .set_records(Some(request.records));
-            match call.send().await {
-                Ok(_counts) => Ok(()),
-                Err(error) => Err(refused(&error).unwrap_or_else(|| failure(&error))),
-            }
-        })
+    /// Writes requests, all at once, and returns what became of each.
+    pub(super) fn write(&self, requests: Vec<(&Table, Encoded)>) -> Vec<Result<(), Failure>> {
+        let count = requests.len();
+        let calls = requests.into_iter().map(|(table, request)| self.call(table, request));
+        let answers = self.run(async { Ok(futures_util::future::join_all(calls).await) });
+        answers.unwrap_or_else(|stopping| vec![Err(stopping); count])
+    }
+
+    async fn call(&self, table: &Table, request: Encoded) -> Result<(), Failure> {
+        let client = self.client().await?;
+        let call = client
+            .write_records()
+            .database_name(&*table.database)
+            .table_name(&*table.name)
+            .common_attributes(request.common)
+            .set_records(Some(request.records));
+        match call.send().await {
+            Ok(_counts) => Ok(()),
+            Err(error) => Err(refused(&error).unwrap_or_else(|| failure(&error))),
+        }
     }
 
     /// Makes the table, and its database where there is none. Two shards may make it at once: the second
