@@ -8,6 +8,8 @@
 mod common;
 #[path = "batch_load/killed.rs"]
 mod killed;
+#[path = "batch_load/memory.rs"]
+mod memory;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -85,14 +87,19 @@ impl S3 {
 
     /// Settings of a gateway whose buckets are there.
     fn configure(&self, place: &Place) {
-        let secret = place.file("secret");
-        fs::write(&secret, "test\n").expect("a file can be written");
-        let (url, secret) = (&self.url, secret.display().to_string());
-        place.configure(&format!(
-            "[batch_load]\nurl = \"s3://\"\nretry_for = \"100ms\"\n\
-             [object]\nendpoint = {url:?}\naccess_key_id = \"test\"\nsecret_access_key_file = {secret:?}\n"
-        ));
+        configure(place, &self.url);
     }
+}
+
+/// Settings of a gateway whose buckets are at `url`.
+fn configure(place: &Place, url: &str) {
+    let secret = place.file("secret");
+    fs::write(&secret, "test\n").expect("a file can be written");
+    let secret = secret.display().to_string();
+    place.configure(&format!(
+        "[batch_load]\nurl = \"s3://\"\nretry_for = \"100ms\"\n\
+         [object]\nendpoint = {url:?}\naccess_key_id = \"test\"\nsecret_access_key_file = {secret:?}\n"
+    ));
 }
 
 impl Drop for S3 {
@@ -128,6 +135,16 @@ fn a_source_that_is_away_stops_a_task_which_is_resumed() {
     run("stopped.py", &server, &s3.url);
 }
 
+/// The kernel takes the connections and the requests; nobody ever reads them.
+#[test]
+fn a_source_that_never_answers_stops_a_task_in_time() {
+    let place = Place::new("");
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let address = silent.local_addr().expect("it is bound");
+    configure(&place, &format!("http://{address}"));
+    run("silent.py", &place.start(), "-");
+}
+
 /// The server checks signatures and policies from the seventh request on; the gateway's key may use the
 /// bucket of the reports alone.
 #[test]
@@ -153,6 +170,45 @@ fn awswrangler_loads_what_it_has_put_into_s3() {
     let (place, s3) = (Place::new(""), S3::start());
     s3.configure(&place);
     run("wrangler.py", &place.start(), &s3.url);
+}
+
+/// Azurite, Microsoft's emulator of Azure Blob Storage. Killed when dropped.
+struct Azurite(Child);
+
+impl Drop for Azurite {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn boto3_loads_from_azure_and_the_report_is_there_too() {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/.tools");
+    let program = tools.join("azurite/node_modules/azurite/dist/src/blob/main.js");
+    assert!(program.exists(), "there is no {}: tests/run.sh installs it", program.display());
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let address = free.expect("there is a free port");
+    let place = Place::new("");
+    let child = Command::new(tools.join("node"))
+        .arg(program)
+        .args(["--silent", "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry"])
+        .args(["--blobHost", "127.0.0.1", "--blobPort", &address.port().to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("node, which tests/run.sh installs");
+    let _azurite = Azurite(child);
+    wait_for("Azurite to answer", S3_START_MAX, || TcpStream::connect(address).ok());
+    let url = format!("http://{address}/devstoreaccount1");
+    configure(&place, &url);
+    let key =
+        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+    fs::write(place.file("secret"), key).expect("a file can be written");
+    let settings = fs::read_to_string(place.file("config.toml")).expect("it was written");
+    let settings = settings.replace("s3://", "az://").replace("\"test\"", "\"devstoreaccount1\"");
+    place.configure(&settings);
+    run("in_azure.py", &place.start(), &format!("azure+{url}"));
 }
 
 #[test]
@@ -212,9 +268,14 @@ fn the_command_loads_into_a_folder_and_its_exit_code_tells_how_it_ended() {
     assert_eq!(failed.status.code(), Some(1));
     let told = String::from_utf8_lossy(&failed.stderr).into_owned();
     assert!(told.contains("rows.csv line 1002: column \"time\" is no time"), "{told}");
+    let misspelt = place.file("misspelt.json");
+    let text =
+        fs::read_to_string(&model).expect("it was written").replace("TimeColumn", "TimeColum");
+    fs::write(&misspelt, text).expect("a file can be written");
     for (source, model, more) in [
         ("none.csv", model.as_str(), &[][..]),
         (&source, "none.json", &[]),
+        (&source, &misspelt.display().to_string(), &[]),
         (&source, &model, &["--separator", "#"]),
     ] {
         assert_eq!(load(&place, source, model, more).status.code(), Some(2), "{source} {more:?}");

@@ -13,6 +13,7 @@ use std::time::Duration;
 use common::client::Reply;
 use common::gateway::{Gateway, Place};
 use common::wait_for;
+use tidegate::base::clock::{Clock, SystemClock};
 
 const KEY: &str = "Idempotency-Key";
 
@@ -197,4 +198,50 @@ fn after_a_restart_a_repetition_is_executed_again_and_makes_no_second_record() {
     let again = send(&server, "/write?db=d", &headers, body);
     assert_eq!((again.status, is_replayed(&again)), (204, false));
     assert_eq!(rows(&server, "t"), 1);
+}
+
+/// `POST /` names operations in a header, and its answers to refused records are 419.
+#[test]
+fn timestreams_writes_with_a_key_are_executed_once_too() {
+    let place = Place::new("");
+    let server = place.start();
+    let ask = |operation: &str, key: &str, body: &str| {
+        let target = format!("Timestream_20181101.{operation}");
+        send(&server, "/", &[("X-Amz-Target", &target), (KEY, key)], body)
+    };
+    let table = r#"{"DatabaseName":"aws","TableName":"once"}"#;
+    assert_eq!(ask("CreateDatabase", "database", r#"{"DatabaseName":"aws"}"#).status, 200);
+    for replayed in [false, true] {
+        let reply = ask("CreateTable", "table", table);
+        assert_eq!((reply.status, is_replayed(&reply)), (200, replayed), "{}", reply.text());
+    }
+    let body = |version: u32, value: u32| {
+        format!(
+            r#"{{"DatabaseName":"aws","TableName":"once","Records":[{{"Dimensions":[{{"Name":"h","Value":"a"}}],"MeasureName":"m","MeasureValue":"{value}","Time":"{}","TimeUnit":"NANOSECONDS","Version":{version}}}]}}"#,
+            SystemClock::new().wall_ns() / 1_000_000_000 * 1_000_000_000
+        )
+    };
+    let (first, lower) = (body(5, 1), body(4, 2));
+    let lower = lower.replace(&time_of(&lower), &time_of(&first));
+    for (key, body, status) in [("first", &first, 200), ("lower", &lower, 419)] {
+        for replayed in [false, true, true] {
+            let reply = ask("WriteRecords", key, body);
+            assert_eq!((reply.status, is_replayed(&reply)), (status, replayed), "{}", reply.text());
+        }
+    }
+    let other = ask("WriteRecords", "first", &lower);
+    assert_eq!(other.status, 400, "{}", other.text());
+    assert!(other.text().contains("ValidationException") && other.text().contains(KEY));
+    for key in ["", &"k".repeat(256)] {
+        assert_eq!(ask("WriteRecords", key, &first).status, 400, "{key:?}");
+    }
+    // What changes nothing is never repeated.
+    for _ in 0..2 {
+        assert!(!is_replayed(&ask("DescribeTable", "first", table)));
+    }
+}
+
+fn time_of(body: &str) -> String {
+    let begin = body.find("\"Time\":").expect("it has one");
+    body[begin..].split(',').next().unwrap_or_default().to_owned()
 }

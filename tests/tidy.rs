@@ -249,9 +249,11 @@ fn sources(dir: &str, is_wanted: &dyn Fn(&Path) -> bool) -> Vec<Source> {
 }
 
 fn rust(dir: &str) -> Vec<Source> {
-    // A package below `tests` may have been built in its own folder.
+    // A package below `tests` may have been built in its own folder, and what tests/run.sh installs is not
+    // ours: a hundred thousand files.
     let is_source = |path: &Path| path.extension().is_some_and(|e| e == "rs");
-    sources(dir, &|path| if path.is_dir() { !path.ends_with("target") } else { is_source(path) })
+    let is_ours = |path: &Path| !path.ends_with("target") && !path.ends_with(".tools");
+    sources(dir, &|path| if path.is_dir() { is_ours(path) } else { is_source(path) })
 }
 
 /// Everything that people wrote: not what is built, installed or copied from other projects.

@@ -9,6 +9,7 @@
 //! | calls | id | age at most | bytes at most |
 //! |---|---|---|---|
 //! | Timestream's, of which SDKs repeat those whose connection broke | `amz-sdk-invocation-id` and the body | [`SDK_LIMITS`] | there |
+//! | Timestream's with a key of the caller's | `Idempotency-Key` | [`KEYED_LIMITS`] | there |
 //! | all other writes ([`super::write`](mod@super::write)) | `Idempotency-Key` | [`KEYED_LIMITS`] | there |
 //!
 //! - A repetition that arrives while the first is still under way waits for that one's answer. The

@@ -14,6 +14,7 @@
 
 use std::sync::Arc;
 
+use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 
 use super::answers::{Answer, Begin, Call as Repeatable};
@@ -31,7 +32,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 pub const KEY_BYTES_MAX: usize = 255;
 
 /// Says that an answer is that of an earlier request.
-const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 impl Answer for Receipt {
     fn bytes(&self) -> usize {
@@ -53,7 +54,17 @@ pub struct Key {
 ///
 /// [`Fault`] 400 when it is empty, too long, no visible ASCII, or there are several.
 pub fn key_asked(call: &Call<'_>) -> Result<Option<Key>, Fault> {
-    let mut all = call.headers.get_all(IDEMPOTENCY_KEY).iter();
+    let text = key_in(call.headers)?;
+    Ok(text.map(|text| Key { text, parameters: call.params.asked() }))
+}
+
+/// The text of the key that a head names, if it names one.
+///
+/// # Errors
+///
+/// As [`key_asked`].
+pub fn key_in(headers: &HeaderMap) -> Result<Option<String>, Fault> {
+    let mut all = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(first) = all.next() else { return Ok(None) };
     let key = first.to_str().unwrap_or_default().trim();
     if key.is_empty() || key.len() > KEY_BYTES_MAX || all.next().is_some() {
@@ -61,7 +72,7 @@ pub fn key_asked(call: &Call<'_>) -> Result<Option<Key>, Fault> {
             format!("Idempotency-Key must be one text of 1 to {KEY_BYTES_MAX} characters");
         return Err(Fault::invalid(message));
     }
-    Ok(Some(Key { text: key.to_owned(), parameters: call.params.asked() }))
+    Ok(Some(key.to_owned()))
 }
 
 /// Takes a write that names a key, or answers it as the first with this key was.

@@ -79,6 +79,8 @@ pub struct App {
     pub answers: Arc<Answers<timestream::once::Outcome>>,
     /// The answers to the last writes with an `Idempotency-Key`.
     pub keyed: Arc<Answers<Receipt>>,
+    /// The answers to the last changes of Timestream's clients with an `Idempotency-Key`.
+    pub keyed_changes: Arc<Answers<timestream::once::Outcome>>,
     /// What `DataZone`'s API remembers.
     pub datazone: Arc<datazone::DataZone>,
     /// A permit an export; see [`EXPORTS_MAX`].

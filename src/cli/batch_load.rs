@@ -139,8 +139,7 @@ impl BatchLoadArgs {
 fn read_model(path: &Path) -> Result<DataModel, Failure> {
     let wrong = |why: String| Failure::usage(format!("--model {}: {why}", path.display()));
     let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    let model: DataModel =
-        serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+    let model = DataModel::from_file(&text).map_err(wrong)?;
     let mut violations = Violations::default();
     model.check("dataModel", &mut violations);
     violations.finish().map_err(wrong)?;
@@ -159,6 +158,10 @@ fn place(source: &str) -> Result<(String, Location, bool), Failure> {
     }
     let path = Path::new(named.strip_prefix("file://").unwrap_or(named));
     let absent = |error: std::io::Error| wrong(&error.to_string());
+    // A file that is named by a link is meant, wherever it lies; what is found in a folder must lie there.
+    let real =
+        (is_one && path.is_file()).then(|| path.canonicalize()).transpose().map_err(absent)?;
+    let path = real.as_deref().unwrap_or(path);
     // A folder of files is the bucket, or the one that a file or the beginning of its name is in.
     let (folder, prefix) = if path.is_dir() {
         (path.to_owned(), String::new())
@@ -361,6 +364,9 @@ mod tests {
             let found = (&*buckets, &*at.bucket, &*at.prefix, is_one);
             assert_eq!(found, expected, "{source}");
         }
+        std::os::unix::fs::symlink("in/a.csv", format!("{root}/link.csv")).unwrap();
+        let (_, at, is_one) = place(&format!("{root}/link.csv")).map_err(|_wrong| "link").unwrap();
+        assert_eq!((&*at.bucket, &*at.prefix, is_one), ("in", "a.csv", true));
         for source in [format!("{root}/in/none.csv"), format!("{root}/none/a.csv"), "/".to_owned()]
         {
             assert!(matches!(place(&source), Err(Failure::Usage(_))), "{source}");

@@ -1,10 +1,11 @@
 //! Some rows of a file on their way through `ingest`, and what became of them.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
 use crate::ingest::{Ask, Durability, Ingest, IngestError, Partial, Pending, Protocol, Receipt};
 use crate::protocol::csv::plan::{Plan, Problem, Row};
 use crate::protocol::csv::rows::Rows;
+use crate::record::metered::bytes_of;
 use crate::record::{Origin, Reason, Record, RecordSink};
 
 use super::findings::Findings;
@@ -39,8 +40,25 @@ struct RowAt {
 pub(super) struct Flight {
     pending: Pending,
     rows: Vec<RowAt>,
-    problems: Vec<(usize, Problem)>,
+    shown: Shown,
     after: (u64, u64),
+}
+
+/// What the rows of a chunk became.
+#[derive(Debug, Default)]
+struct Shown {
+    /// The records, in the order of their numbers: a row may have several, each with its own verdict.
+    records: Vec<Shape>,
+    /// The rows that became none, and why.
+    problems: Vec<(usize, Problem)>,
+}
+
+/// What is kept of a record while it is on its way.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    row: u32,
+    /// What it is metered as. A record has fewer bytes than its frame.
+    bytes: u32,
 }
 
 /// What all chunks of a file share.
@@ -80,11 +98,12 @@ impl Chunk {
     /// [`IngestError`]: nothing was taken.
     pub(super) fn submit(&mut self, road: &Road<'_>) -> Result<Flight, IngestError> {
         assert!(!self.is_empty(), "a chunk has rows");
-        let problems = RefCell::new(Vec::new());
+        let shown = RefCell::new(Shown::default());
         let decode = |sink: &mut dyn RecordSink| {
-            let mut problems = problems.borrow_mut();
-            problems.clear();
-            self.show(road, sink, &mut problems);
+            let mut shown = shown.borrow_mut();
+            shown.records.clear();
+            shown.problems.clear();
+            self.show(road, sink, &mut shown);
         };
         let ask = Ask {
             protocol: Protocol::Batch,
@@ -95,19 +114,14 @@ impl Chunk {
             partial: Partial::Accept,
         };
         let pending = road.ingest.submit(&ask, decode)?;
-        let problems = problems.into_inner();
+        let shown = shown.into_inner();
         let rows = std::mem::take(&mut self.rows);
         self.text.clear();
         self.ends.clear();
-        Ok(Flight { pending, rows, problems, after: self.after })
+        Ok(Flight { pending, rows, shown, after: self.after })
     }
 
-    fn show(
-        &self,
-        road: &Road<'_>,
-        sink: &mut dyn RecordSink,
-        problems: &mut Vec<(usize, Problem)>,
-    ) {
+    fn show(&self, road: &Road<'_>, sink: &mut dyn RecordSink, shown: &mut Shown) {
         let mut record = Record {
             database: &road.spec.database,
             table: &road.spec.table,
@@ -116,13 +130,18 @@ impl Chunk {
         };
         let (mut text_at, mut ends_at) = (0, 0);
         for (number, row) in self.rows.iter().enumerate() {
-            record.origin = Origin { number: number as u64, text: b"" };
             let text = &self.text[text_at..row.text_end];
             let fields = Row { text, ends: &self.ends[ends_at..row.ends_end] };
             (text_at, ends_at) = (row.text_end, row.ends_end);
-            let shown = road.plan.records(fields, &mut record, &mut |record| sink.record(record));
-            if let Err(problem) = shown {
-                problems.push((number, problem));
+            let row = u32::try_from(number).expect("a chunk has few rows");
+            let mut take = |record: &mut Record<'_>| {
+                record.origin = Origin { number: shown.records.len() as u64, text: b"" };
+                let bytes = u32::try_from(bytes_of(record)).unwrap_or(u32::MAX);
+                shown.records.push(Shape { row, bytes });
+                sink.record(record);
+            };
+            if let Err(problem) = road.plan.records(fields, &mut record, &mut take) {
+                shown.problems.push((number, problem));
             }
         }
     }
@@ -162,31 +181,21 @@ impl Flight {
             receipt.named.len() as u64,
             "a batch load hears of every record"
         );
-        let failed = Cell::new(0_u64);
-        let last = Cell::new(usize::MAX);
-        let lines_of = |number: usize| {
-            let row = self.rows[number];
-            let begin = number.checked_sub(1).map_or(0, |before| self.rows[before].text_end);
-            if last.replace(number) != number {
-                failed.set(failed.get() + (row.text_end - begin) as u64);
-            }
-            row.lines
-        };
-        for (number, problem) in &self.problems {
+        let Shown { records, problems } = &self.shown;
+        for (number, problem) in problems {
             let code = format!("parse:{}", problem.code);
-            tally.findings.add((tally.file, &code), lines_of(*number), &problem.message);
+            tally.findings.add((tally.file, &code), self.rows[*number].lines, &problem.message);
         }
+        let mut bytes: u64 = records.iter().map(|record| u64::from(record.bytes)).sum();
         for refusal in &receipt.named {
-            let number = usize::try_from(refusal.number).expect("it is one of the rows");
-            let code = refusal.reason.code();
-            tally.findings.add(
-                (tally.file, code),
-                lines_of(number),
-                words(&refusal.message, refusal.reason),
-            );
+            let number = usize::try_from(refusal.number).expect("it is one of the records");
+            let Shape { row, bytes: refused } = records[number];
+            bytes -= u64::from(refused);
+            let words = words(&refusal.message, refusal.reason);
+            let code = (tally.file, refusal.reason.code());
+            tally.findings.add(code, self.rows[row as usize].lines, words);
         }
-        let bytes = self.rows.last().map_or(0, |row| row.text_end as u64);
-        tally.count(&receipt, self.problems.len() as u64, bytes - failed.get());
+        tally.count(&receipt, problems.len() as u64, bytes);
         Ok(self.after)
     }
 }

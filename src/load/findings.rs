@@ -1,6 +1,7 @@
 //! What was not taken, by file and reason, as ranges of lines: exact, and bounded. A file of which every
 //! row is refused for the same reason is one range; where refused and taken rows alternate for ever,
-//! ranges end at [`RANGES_MAX`] and the rest is counted.
+//! ranges end at [`RANGES_MAX`], and what is behind is counted, and where it begins is told: the report is
+//! one object, and what it takes is kept with the task's state while the task is under way.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -23,6 +24,9 @@ pub struct Findings {
     groups: Vec<Group>,
     /// Rows that are in no range, since there are too many.
     omitted: u64,
+    /// File and line of the first of them: up to there all are named.
+    #[serde(default)]
+    omitted_from: Option<(usize, u64)>,
     ranges: usize,
 }
 
@@ -34,6 +38,9 @@ struct Group {
     code: String,
     /// The reason of the first, in words.
     reason: String,
+    /// Whether another of them has other words: the same rule, with other values.
+    #[serde(default)]
+    differs: bool,
     /// First and last line, from 1, ascending.
     ranges: Vec<(u64, u64)>,
 }
@@ -49,18 +56,19 @@ impl Findings {
     pub fn add(&mut self, (file, code): (usize, &str), lines: (u64, u64), reason: &str) {
         // From the back: rows of one file have few reasons, and its groups are the last.
         let known = self.groups.iter().rposition(|group| group.file == file && group.code == code);
+        let chars = reason.chars().take(REASON_CHARS_MAX);
         let at = match known {
-            Some(at) => at,
+            Some(at) => {
+                let group = &mut self.groups[at];
+                group.differs = group.differs || !group.reason.chars().eq(chars);
+                at
+            }
             None if self.groups.len() < REASONS_MAX => {
-                let reason = reason.chars().take(REASON_CHARS_MAX).collect();
-                let (code, ranges) = (code.to_owned(), Vec::new());
-                self.groups.push(Group { file, code, reason, ranges });
+                let (code, reason, ranges) = (code.to_owned(), chars.collect(), Vec::new());
+                self.groups.push(Group { file, code, reason, differs: false, ranges });
                 self.groups.len() - 1
             }
-            None => {
-                self.omitted += 1;
-                return;
-            }
+            None => return self.omit(file, lines.0),
         };
         let ranges = &mut self.groups[at].ranges;
         match ranges.last_mut() {
@@ -69,15 +77,20 @@ impl Findings {
                 ranges.push(lines);
                 self.ranges += 1;
             }
-            _ => self.omitted += 1,
+            _ => self.omit(file, lines.0),
         }
+    }
+
+    fn omit(&mut self, file: usize, line: u64) {
+        self.omitted += 1;
+        self.omitted_from = self.omitted_from.or(Some((file, line)));
     }
 
     /// The report, as Timestream's are. Source: its developer guide, "Using batch load error reports".
     pub fn report(&self, id: &str, name_of: impl Fn(usize) -> String) -> Value {
         let mut files: Vec<(usize, Vec<Value>)> = Vec::new();
         for group in &self.groups {
-            let error = json!({ "reason": group.reason, "lineRanges": group.ranges });
+            let error = json!({ "reason": group.words(), "lineRanges": group.ranges });
             match files.last_mut() {
                 Some((file, errors)) if *file == group.file => errors.push(error),
                 _ => files.push((group.file, vec![error])),
@@ -87,16 +100,17 @@ impl Findings {
             .into_iter()
             .map(|(file, errors)| json!({ "fileName": name_of(file), "errors": errors }))
             .collect();
-        json!({ "taskId": id, "taskErrors": self.of_task(), "fileErrors": files })
+        json!({ "taskId": id, "taskErrors": self.of_task(&name_of), "fileErrors": files })
     }
 
-    fn of_task(&self) -> Vec<String> {
+    fn of_task(&self, name_of: impl Fn(usize) -> String) -> Vec<String> {
         let mut errors = self.task.clone();
-        if self.omitted > 0 {
+        if let Some((file, line)) = self.omitted_from {
             errors.push(format!(
-                "{} more rows were not taken than the {RANGES_MAX} line ranges and {REASONS_MAX} \
-                 reasons of a report can name; the counts have them all",
-                self.omitted
+                "the report names {RANGES_MAX} line ranges and {REASONS_MAX} reasons at most: {} more rows, \
+                 from line {line} of {} on, were not taken and are in no range; the counts have them all",
+                self.omitted,
+                name_of(file)
             ));
         }
         errors
@@ -114,9 +128,21 @@ impl Findings {
             });
             let ranges: Vec<String> = ranges.collect();
             let more = if group.ranges.len() > most { ", .." } else { "" };
-            format!("{} {}{more}: {}", name_of(group.file), ranges.join(", "), group.reason)
+            format!("{} {}{more}: {}", name_of(group.file), ranges.join(", "), group.words())
         });
-        self.of_task().into_iter().chain(groups).take(most).collect()
+        self.of_task(&name_of).into_iter().chain(groups).take(most).collect()
+    }
+}
+
+impl Group {
+    /// The reason, as it is true of every row of the group.
+    fn words(&self) -> String {
+        let Self { reason, .. } = self;
+        if self.differs {
+            format!("these lines break one rule with different values; the first: {reason}")
+        } else {
+            reason.clone()
+        }
     }
 }
 
@@ -152,14 +178,39 @@ mod tests {
     }
 
     #[test]
+    fn no_value_of_one_line_stands_for_all_lines() {
+        let mut findings = Findings::default();
+        for (line, value) in [(2, "x"), (3, "x"), (4, "y"), (5, "x")] {
+            findings.add((0, "a"), (line, line), &format!("{value:?} is no DOUBLE"));
+            if line <= 3 {
+                assert_eq!(
+                    findings.told(1, |_| "f".to_owned())[0].split(": ").last(),
+                    Some("\"x\" is no DOUBLE")
+                );
+            }
+        }
+        let error = &findings.report("ID", |_| String::new())["fileErrors"][0]["errors"][0];
+        assert_eq!(error["lineRanges"], json!([[2, 5]]));
+        let words =
+            "these lines break one rule with different values; the first: \"x\" is no DOUBLE";
+        assert_eq!(error["reason"], words);
+    }
+
+    #[test]
     fn what_a_report_names_is_bounded_and_the_rest_is_counted() {
         let mut findings = Findings::default();
         for row in 0..(RANGES_MAX as u64 + 5) {
             findings.add((0, "a"), (2 * row, 2 * row), "odd");
         }
         assert_eq!((findings.ranges, findings.omitted), (RANGES_MAX, 5));
-        let text = findings.report("ID", |_| String::new())["taskErrors"][0].to_string();
-        assert!(text.contains("5 more rows"), "{text}");
+        let name_of = |file| format!("f{file}");
+        let text = findings.report("ID", name_of)["taskErrors"][0].to_string();
+        let from = format!("5 more rows, from line {} of f0 on", 2 * RANGES_MAX);
+        assert!(text.contains(&from), "{text}");
+        assert!(
+            findings.told(1, name_of)[0].contains(&from),
+            "the message of the task says so too"
+        );
         for at in 0..=REASONS_MAX {
             findings.add((0, &format!("code {at}")), (1, 1), "x");
         }

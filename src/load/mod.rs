@@ -91,15 +91,17 @@ use tracing::{error, info};
 use crate::base::class::Class;
 use crate::base::clock::SharedClock;
 use crate::base::thread::Thread;
-use crate::engine::catalog::Catalog;
+use crate::engine::catalog::{Catalog, Profile, Table};
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::metrics::catalog::LOAD_OUTCOMES;
 use crate::object::{self, Buckets, ObjectError};
+use crate::protocol::csv::model::DataModel;
+use crate::protocol::timestream::coral::Violations;
 
 use book::Book;
 use source::Patience;
-use task::{Progress, Spec, Status, Task, Token, Work};
+use task::{ModelSource, Progress, Spec, Status, Task, Token, Work};
 
 pub use options::Options;
 
@@ -152,6 +154,9 @@ pub enum LoadError {
         /// Its name.
         id: String,
     },
+    /// The data model names what the table refuses in every row.
+    #[error("{0}")]
+    Model(String),
     /// The client gave the same name to another request.
     #[error("the ClientToken was given to another request, which made the task {id}")]
     OtherRequest {
@@ -166,7 +171,8 @@ pub enum LoadError {
     },
     /// As many of one table are active as may be.
     #[error(
-        "{active} batch load tasks of the table are active, at most {ACTIVE_PER_TABLE_MAX} may be"
+        "{active} batch load tasks of the table are active, at most {ACTIVE_PER_TABLE_MAX} may be: \
+         try again later"
     )]
     TooManyOfTable {
         /// How many are.
@@ -196,7 +202,7 @@ impl LoadError {
     pub const fn class(&self) -> Class {
         match self {
             Self::Fault(_) | Self::Buckets(_) => Class::Fault,
-            Self::TooMany { .. } | Self::Stopping => Class::Busy,
+            Self::TooMany { .. } | Self::TooManyOfTable { .. } | Self::Stopping => Class::Busy,
             _ => Class::Refused,
         }
     }
@@ -300,10 +306,15 @@ impl Loads {
             return if task.spec == spec { Ok(id) } else { Err(LoadError::OtherRequest { id }) };
         }
         let found = shared.parts.catalog.resolve(&spec.database, &spec.table);
-        let table = found.map(|table| table.id).ok_or_else(|| {
+        let table = found.ok_or_else(|| {
             let (database, table) = (spec.database.clone(), spec.table.clone());
             LoadError::NoTable { database, table }
         })?;
+        if let ModelSource::Inline(model) = &spec.model {
+            check_names(model, &table, "dataModelConfiguration.dataModel")
+                .map_err(LoadError::Model)?;
+        }
+        let table = table.id;
         check_active(&tasks, |task| task.table == table)?;
         let task = Task {
             id: new_id(now_ns),
@@ -420,6 +431,15 @@ fn serve(shared: &Shared, queue: &Receiver<String>) {
         }
         worker::run(shared, &id);
     }
+}
+
+/// Checks the names that a model gives against the rules of the table that it is for.
+fn check_names(model: &DataModel, table: &Table, at: &str) -> Result<(), String> {
+    let mut violations = Violations::default();
+    if table.profile() == Profile::Strict {
+        model.check_strict(at, &mut violations);
+    }
+    violations.finish()
 }
 
 fn check_active(

@@ -13,8 +13,8 @@ pub struct Options {
     /// How many tasks are loaded at once, 1 to 10; the others wait. Each takes a thread, and up to 40 MiB
     /// where rows are long. Few: a long task holds up a short one. Many: they share the same disk.
     pub workers: usize,
-    /// How long a source, or the place of a report, may be away before its task stops: 0ms to 7d. It can
-    /// be resumed then. Short: a restart of the object store stops tasks. Long: nobody notices.
+    /// How long a source, or the place of a report, may be away before its task stops: 0ms to 7d, and 3 s
+    /// for the last answer. It can be resumed then. Short: a restart of the object store stops tasks. Long: nobody notices.
     pub retry_for: Span,
 }
 

@@ -1,7 +1,7 @@
 //! The error report of a task: where it goes, and what a task says of it.
 
 use super::Shared;
-use super::source::{GivenUp, Patience, in_words};
+use super::source::{GivenUp, Patience};
 use super::task::{Task, Work};
 use super::worker::Left;
 use crate::object::Buckets;
@@ -38,13 +38,13 @@ pub(super) fn write(
         None => Ok(shared.buckets.clone()),
         Some(url) => Buckets::open(url, &shared.object_options),
     };
-    let buckets = buckets.map_err(|error| Left::Failed(in_words(&error)))?;
+    let buckets = buckets.map_err(|error| Left::Failed(error.plain()))?;
     let report = work.findings.report(&task.id, |file| name_of(work, file));
     let bytes = serde_json::to_vec(&report).expect("a report has text keys and no failing parts");
     let key = key(&location.at.prefix, &task.id);
-    let written = patience.until_done(|| {
+    let written = patience.until_done(|most| {
         let store = buckets.bucket(&location.at.bucket, location.kms_key.as_deref())?;
-        store.put(&key, bytes.clone())?;
+        store.within(most).put(&key, bytes.clone())?;
         Ok(store.place().to_owned())
     });
     match written {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use flate2::read::MultiGzDecoder;
+use tracing::warn;
 
 use crate::base::clock::SharedClock;
 use crate::metrics::Metrics;
@@ -25,6 +26,10 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// First pause after a failed try; doubled up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Shortest time that a call is given, however little of `batch_load.retry_for` is left: a store that is well
+/// answers in it, and one that never does holds its task up no longer than this.
+pub(super) const CALL_MIN: Duration = Duration::from_secs(3);
 
 /// How soon a pause ends when the server stops.
 const STOP_LOOK: Duration = Duration::from_millis(50);
@@ -70,26 +75,30 @@ impl Patience {
         }
     }
 
-    /// Calls until it succeeds, is refused, or was away for too long.
+    /// Calls until it succeeds, is refused, or was away for too long. A call is told how long it may take,
+    /// so that a store which takes a request and never answers is as good as one that is not there.
     pub(super) fn until_done<T>(
         &self,
-        call: impl Fn() -> Result<T, ObjectError>,
+        call: impl Fn(Duration) -> Result<T, ObjectError>,
     ) -> Result<T, GivenUp> {
         let end = self.clock.monotonic() + self.retry_for;
         let mut pause = PAUSE_MIN;
         loop {
-            let error = match call() {
+            let left = end.saturating_sub(self.clock.monotonic());
+            let error = match call(left.max(CALL_MIN)) {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
             if error.trouble() != Trouble::Away {
-                return Err(GivenUp::Refused(in_words(&error)));
+                warn!(error = in_words(&error), "an object store refuses a load");
+                return Err(GivenUp::Refused(error.plain()));
             }
             if self.is_stopping() {
                 return Err(GivenUp::Stopping);
             }
             if self.clock.monotonic() >= end {
-                return Err(GivenUp::Away(in_words(&error)));
+                warn!(error = in_words(&error), "an object store is away for too long for a load");
+                return Err(GivenUp::Away(error.plain()));
             }
             self.metrics.load_source_retries.inc();
             self.rest(pause);
@@ -98,8 +107,8 @@ impl Patience {
     }
 }
 
-/// An error and its causes.
-pub(super) fn in_words(error: &dyn std::error::Error) -> String {
+/// An error and its causes, for the log.
+fn in_words(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -218,7 +227,7 @@ impl Blocks {
             }
             let end = self.object.bytes.min(self.next + BLOCK_BYTES);
             let range = self.next..end;
-            let fetch = || self.store.get_range(&self.object, range.clone());
+            let fetch = |most| self.store.within(most).get_range(&self.object, range.clone());
             self.block = self.patience.until_done(fetch).map_err(io::Error::other)?;
             self.next = end;
         }
@@ -231,5 +240,56 @@ impl Read for Blocks {
         let bytes = self.fill()?.len().min(out.len());
         self.block.copy_to_slice(&mut out[..bytes]);
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::base::clock::SystemClock;
+    use crate::base::thread::Thread;
+    use crate::object::{Buckets, Options};
+
+    /// A server that takes connections and requests, and says nothing for as long as it is asked.
+    #[test]
+    fn a_store_that_never_answers_is_given_up_in_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let held = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&held);
+        let silent = Thread::spawn("silent", move || {
+            let mut open = Vec::new();
+            for stream in listener.incoming() {
+                if is_over.load(Ordering::Relaxed) {
+                    return;
+                }
+                open.push(stream);
+            }
+        });
+        let mut secret = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut secret, b"secret").unwrap();
+        let options = Options {
+            endpoint: endpoint.clone(),
+            access_key_id: "key".to_owned(),
+            secret_access_key_file: secret.path().to_owned(),
+            ..Options::default()
+        };
+        let store = Buckets::open("s3://", &options).unwrap().bucket("mine", None).unwrap();
+        let clock: SharedClock = Arc::new(SystemClock::new());
+        let retry_for = Duration::from_millis(500);
+        let (stopping, metrics) = (Arc::default(), Metrics::new().unwrap());
+        let patience = Patience { clock: Arc::clone(&clock), stopping, retry_for, metrics };
+        let begin = clock.monotonic();
+        let given_up = patience.until_done(|most| store.within(most).objects("a", 1)).unwrap_err();
+        let took = clock.monotonic().saturating_sub(begin);
+        let told = "cannot list s3://mine/a: it did not answer in time";
+        assert_eq!(given_up.to_string(), told);
+        assert!(matches!(given_up, GivenUp::Away(_)));
+        assert!(took >= CALL_MIN && took < retry_for + CALL_MIN * 2, "it took {took:?}");
+        held.store(true, Ordering::Relaxed);
+        drop(std::net::TcpStream::connect(endpoint.trim_start_matches("http://")).unwrap());
+        silent.unwrap().join().unwrap();
     }
 }

@@ -136,7 +136,7 @@ pub struct Progress {
     pub record_ingestion_failures: u64,
     /// Files that could not be read, or not to their end.
     pub file_failures: u64,
-    /// Bytes of the rows that were taken.
+    /// Bytes of the records that were taken, as [`crate::record::metered`] counts them.
     pub bytes_metered: u64,
     /// Bytes of the source that are done; of a compressed file, once it is.
     pub bytes_done: u64,

@@ -8,9 +8,11 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use super::chunk::{Chunk, Flight, Road, Tally};
-use super::source::{GivenUp, Patience, Source, in_words};
+use super::source::{GivenUp, Patience, Source};
 use super::task::{ModelSource, Status, Task, Work};
-use super::{FILE_BYTES_MAX, FILES_MAX, RESUMABLE_FOR_NS, Shared, TASK_BYTES_MAX, report};
+use super::{
+    FILE_BYTES_MAX, FILES_MAX, RESUMABLE_FOR_NS, Shared, TASK_BYTES_MAX, check_names, report,
+};
 use crate::ingest::IngestError;
 use crate::object::{Buckets, Object, Store};
 use crate::protocol::csv::model::{DataModel, Dialect};
@@ -100,10 +102,10 @@ impl Run<'_> {
         let buckets = match &self.task.spec.buckets {
             None => self.shared.buckets.clone(),
             Some(url) => Buckets::open(url, &self.shared.object_options)
-                .map_err(|error| Left::Failed(in_words(&error)))?,
+                .map_err(|error| Left::Failed(error.plain()))?,
         };
         let (bucket, at) = (self.task.spec.source.bucket.clone(), &self.patience);
-        let store = Arc::new(at.until_done(|| buckets.bucket(&bucket, None))?);
+        let store = Arc::new(at.until_done(|_| buckets.bucket(&bucket, None))?);
         self.prepare(&buckets, &store)?;
         let mut violations = Violations::default();
         let csv = self.task.spec.csv.clone().unwrap_or_default();
@@ -136,14 +138,22 @@ impl Run<'_> {
         let model = match &self.task.spec.model {
             ModelSource::Inline(model) => model.clone(),
             ModelSource::Object { bucket, key } => {
-                let store = self.patience.until_done(|| buckets.bucket(bucket, None))?;
-                read_model(&store, key, &self.patience)?
+                let store = self.patience.until_done(|_| buckets.bucket(bucket, None))?;
+                let model = read_model(&store, key, &self.patience)?;
+                let spec = &self.task.spec;
+                let table = self.shared.parts.catalog.resolve(&spec.database, &spec.table);
+                table.map_or(Ok(()), |table| check_names(&model, &table, "dataModel")).map_err(
+                    |why| Left::Failed(format!("the data model {}/{key}: {why}", store.place())),
+                )?;
+                model
             }
         };
         self.work.model = Some(model);
         let prefix = &self.task.spec.source.prefix;
         // Some are no source: a report of an earlier load, and what stands for a folder.
-        let listed = self.patience.until_done(|| store.objects(prefix, OBJECTS_LISTED_MAX))?;
+        let listed = self
+            .patience
+            .until_done(|most| store.within(most).objects(prefix, OBJECTS_LISTED_MAX))?;
         let is_one = self.task.spec.is_one;
         let is_source = |object: &Object| {
             let is_file = !object.key.ends_with('/') && !object.key.ends_with(report::NAME);
@@ -457,7 +467,7 @@ fn next(source: &mut Source, rows: &mut Rows) -> io::Result<Step> {
 fn read_model(store: &Store, key: &str, patience: &Patience) -> Result<DataModel, Left> {
     let wrong =
         |why: String| Left::Failed(format!("the data model {}/{key}: {why}", store.place()));
-    let listed = patience.until_done(|| store.objects(key, 1))?;
+    let listed = patience.until_done(|most| store.within(most).objects(key, 1))?;
     let object = listed.into_iter().find(|object| object.key == key);
     let object = object.ok_or_else(|| wrong("there is no such object".to_owned()))?;
     if object.bytes > MODEL_BYTES_MAX {
@@ -466,9 +476,8 @@ fn read_model(store: &Store, key: &str, patience: &Patience) -> Result<DataModel
             object.bytes
         )));
     }
-    let bytes = patience.until_done(|| store.get(key))?;
-    let model: DataModel =
-        serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
+    let bytes = patience.until_done(|most| store.within(most).get(key))?;
+    let model = DataModel::from_file(&bytes).map_err(wrong)?;
     let mut violations = Violations::default();
     model.check("dataModel", &mut violations);
     violations.finish().map_err(wrong)?;

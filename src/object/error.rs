@@ -2,9 +2,10 @@
 
 use crate::base::class::Class;
 
-/// An object could not be written or read.
+/// An object could not be written or read. Whoever asked over the network is told [`Self::plain`]: the
+/// chain of causes has paths of this machine and the words of a library.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {what} {place}/{key}")]
+#[error("cannot {what} {}", whole(place, key))]
 pub struct ObjectError {
     what: &'static str,
     place: String,
@@ -29,7 +30,58 @@ pub enum Trouble {
     Away,
 }
 
+/// What is done when the settings' own secret is read, which no client knows of.
+pub(super) const READ_SECRET: &str = "read the secret in";
+
+/// Place and key, of which one may be unknown.
+fn whole(place: &str, key: &str) -> String {
+    let separator = if place.is_empty() || key.is_empty() { "" } else { "/" };
+    format!("{place}{separator}{key}")
+}
+
 impl ObjectError {
+    /// What was tried, on which bucket and key, and why it failed, in words that show nothing of the
+    /// machine that tried.
+    pub fn plain(&self) -> String {
+        if self.what == READ_SECRET {
+            return "the server cannot read its own credentials for object stores".to_owned();
+        }
+        format!("{self}: {}", self.cause())
+    }
+
+    fn cause(&self) -> String {
+        let status =
+            status_in(&self.source.to_string()).map(|status| format!(" (status {status})"));
+        let status = status.unwrap_or_default();
+        match self.trouble {
+            Trouble::NotFound if matches!(self.what, "list" | "open") => {
+                "there is no such bucket".to_owned()
+            }
+            Trouble::NotFound => "there is no such object".to_owned(),
+            Trouble::Denied => format!("access is denied{status}"),
+            Trouble::Changed => "it is another object than when it was listed".to_owned(),
+            Trouble::Invalid if self.source.is::<std::io::Error>() => self.source.to_string(),
+            Trouble::Invalid => "no part of a key may be empty, . or ..".to_owned(),
+            Trouble::Away => format!("{}{status}", self.absence()),
+        }
+    }
+
+    /// Why a store is away.
+    fn absence(&self) -> String {
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&*self.source);
+        while let Some(cause) = next {
+            if cause.is::<tokio::time::error::Elapsed>() {
+                return "it did not answer in time".to_owned();
+            }
+            let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+            if let Some(kind) = kind.filter(|kind| *kind != std::io::ErrorKind::Other) {
+                return kind.to_string();
+            }
+            next = cause.source();
+        }
+        "the store is away".to_owned()
+    }
+
     /// Who must act: a store that is away comes back, so the caller tries again.
     pub const fn class(&self) -> Class {
         Class::Busy
@@ -62,15 +114,20 @@ impl ObjectError {
     }
 
     /// There is no such bucket.
-    pub(super) fn no_bucket(place: &str, bucket: &str) -> Self {
+    pub(super) fn no_bucket(bucket: &str) -> Self {
         let source = std::io::Error::other("there is no such bucket");
-        Self { trouble: Trouble::NotFound, ..Self::new("open", place, bucket, source) }
+        Self { trouble: Trouble::NotFound, ..Self::new("open", "", bucket, source) }
     }
 
     /// The object is not the one that was listed.
     pub(super) fn changed(place: &str, key: &str) -> Self {
         let source = std::io::Error::other("the object is not the one that was listed");
         Self { trouble: Trouble::Changed, ..Self::new("read", place, key, source) }
+    }
+
+    /// A name that belongs to a file elsewhere.
+    pub(super) fn outside(what: &'static str, place: &str, key: &str) -> Self {
+        Self::invalid(what, place, key, "a symbolic link leads out of its folder")
     }
 
     /// A name, or a URL, of another form.
@@ -100,12 +157,20 @@ fn trouble_of(error: &object_store::Error) -> Trouble {
 /// What a server said to a listing: the crate has no variant for a bucket that is not there or not ours,
 /// and the type of its error is its own, so the status is looked for in the words.
 fn trouble_in(words: &str) -> Trouble {
-    let status = words.split_once("status code: ").map_or("", |(_, status)| status);
-    match status.split(' ').next() {
+    match status_in(words) {
         Some("404") => Trouble::NotFound,
         Some("401" | "403") => Trouble::Denied,
         _ => Trouble::Away,
     }
+}
+
+/// The status that a server answered with, in what the crate says of it: `.. status code: 404 Not Found`,
+/// `.. error response 500 ..`, `.. with status 403 Forbidden`.
+fn status_in(words: &str) -> Option<&str> {
+    let marks = ["status code: ", "with status ", "error response "];
+    let (_, status) = marks.iter().find_map(|mark| words.split_once(mark))?;
+    let status = status.get(..3)?;
+    status.bytes().all(|byte| byte.is_ascii_digit()).then_some(status)
 }
 
 #[cfg(test)]
@@ -148,8 +213,57 @@ mod tests {
             let object = Object { key: "a".to_owned(), bytes: 1, tag: String::new() };
             assert_eq!(store.objects("a", 1).unwrap_err().trouble(), trouble);
             assert_eq!(store.get_range(&object, 0..1).unwrap_err().trouble(), trouble);
-            assert_eq!(store.put("a", vec![1]).unwrap_err().trouble(), trouble);
+            let error = store.put("a", vec![1]).unwrap_err();
+            assert_eq!(error.trouble(), trouble);
+            let expected = match trouble {
+                Trouble::Denied => "cannot write s3://mine/a: access is denied (status 403)",
+                _ => "cannot write s3://mine/a: there is no such object",
+            };
+            assert_eq!(error.plain(), expected);
             thread.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_a_client_is_told_names_bucket_and_key_and_shows_nothing_of_this_machine() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = dir.path().display().to_string();
+        std::fs::create_dir(dir.path().join("mine")).unwrap();
+        let buckets = Buckets::open(&url, &Options::default()).unwrap();
+        let store = buckets.bucket("mine", None).unwrap();
+        assert_eq!(store.place(), "mine");
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let secret_access_key_file = dir.path().join("secret");
+        std::fs::write(&secret_access_key_file, "secret").unwrap();
+        let (endpoint, access_key_id) = (format!("http://{free}"), "key".to_owned());
+        let away =
+            Options { endpoint, access_key_id, secret_access_key_file, ..Options::default() };
+        let away = Buckets::open("s3://", &away).unwrap().bucket("away", None).unwrap();
+        let no_secret = Options {
+            access_key_id: "key".to_owned(),
+            secret_access_key_file: dir.path().join("none"),
+            ..Options::default()
+        };
+        let no_secret = Buckets::open("s3://", &no_secret).unwrap().bucket("b", None);
+        for (error, told) in [
+            (store.get("a/b").unwrap_err(), "cannot read mine/a/b: there is no such object"),
+            (
+                store.get("../b").unwrap_err(),
+                "cannot read mine/../b: no part of a key may be empty, . or ..",
+            ),
+            (buckets.bucket("no", None).unwrap_err(), "cannot open no: there is no such bucket"),
+            (
+                buckets.bucket("a/b", None).unwrap_err(),
+                "cannot open a/b: a bucket is named by one word",
+            ),
+            (away.objects("x", 1).unwrap_err(), "cannot list s3://away/x: connection refused"),
+            (
+                no_secret.unwrap_err(),
+                "the server cannot read its own credentials for object stores",
+            ),
+        ] {
+            assert_eq!(error.plain(), told);
+            assert!(!error.plain().contains(&url));
         }
     }
 }

@@ -9,10 +9,12 @@
 //!
 //! The `object_store` crate is asynchronous; its runtime is hidden here, and everybody else makes
 //! blocking calls. Keys that are made of [`encode`]d names joined by `/` cannot leave their folder, and
-//! a key that was given from outside is parsed: `..` and empty parts are refused.
+//! a key that was given from outside is parsed: `..` and empty parts are refused, and so is every key of a
+//! directory that a symbolic link leads out of it.
 //!
 //! [`Buckets`] stands for a whole service: buckets by name, which in a directory are its folders.
 
+mod folder;
 mod http;
 mod open;
 mod error;
@@ -31,6 +33,8 @@ use object_store::path::Path as Key;
 use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
 use tokio::runtime::Runtime;
 use xxhash_rust::xxh3::xxh3_64;
+
+use folder::{Folder, Found};
 
 pub use error::{ObjectError, Trouble};
 pub use open::{Buckets, Options};
@@ -53,13 +57,15 @@ const PUTS_MAX: usize = 16;
 const FILE_THREADS_MAX: usize = 32;
 
 /// A store of objects by key.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Store {
     inner: Arc<dyn ObjectStore>,
     runtime: Arc<Runtime>,
     place: String,
-    /// Whether keys are listed in their order, so that a listing may end early.
-    is_sorted: bool,
+    /// The directory, where it is one.
+    folder: Option<Arc<Folder>>,
+    /// Longest time that one call may take.
+    call_max: Duration,
 }
 
 /// An object as a store lists it.
@@ -98,9 +104,15 @@ impl Store {
     ///
     /// When the directory cannot be made or opened.
     pub fn in_directory(dir: &Path) -> Result<Self, ObjectError> {
-        let place = dir.display().to_string();
+        Self::in_directory_as(dir, dir.display().to_string())
+    }
+
+    /// The same, which is called `place`.
+    fn in_directory_as(dir: &Path, place: String) -> Result<Self, ObjectError> {
         crate::base::fs::create_dir_all(dir)
             .map_err(|source| ObjectError::new("make", &place, "", source))?;
+        let folder =
+            Folder::new(dir).map_err(|source| ObjectError::new("open", &place, "", source))?;
         let local = LocalFileSystem::new_with_prefix(dir)
             .map_err(|source| ObjectError::of("open", &place, "", source))?
             .with_automatic_cleanup(false)
@@ -113,7 +125,15 @@ impl Store {
             .enable_all()
             .build()
             .map_err(|source| ObjectError::new("open", &place, "", source))?;
-        Ok(Self { inner: Arc::new(local), runtime: Arc::new(runtime), place, is_sorted: false })
+        let (inner, runtime) = (Arc::new(local), Arc::new(runtime));
+        let (folder, call_max) = (Some(Arc::new(folder)), CALL_MAX);
+        Ok(Self { inner, runtime, place, folder, call_max })
+    }
+
+    /// The same store for a caller that does not wait for longer than `call_max`.
+    #[must_use]
+    pub fn within(&self, call_max: Duration) -> Self {
+        Self { call_max: call_max.min(CALL_MAX), ..self.clone() }
     }
 
     /// Where the store is, for people.
@@ -213,6 +233,14 @@ impl Store {
     /// [`ObjectError`] when the store cannot be listed.
     pub fn list(&self, prefix: &str) -> Result<Vec<String>, ObjectError> {
         let path = self.key("list", prefix)?;
+        if let Some(folder) = &self.folder {
+            let files = files(folder, path.as_ref(), "");
+            let files = self.call("list", prefix, files)?.into_iter();
+            return Ok(files
+                .filter(|(_, what)| *what == Found::File)
+                .map(|(key, _)| key)
+                .collect());
+        }
         let listed = self.inner.list(Some(&path)).map_ok(|object| object.location.to_string());
         let collected = async { listed.try_collect::<Vec<String>>().await };
         let mut keys = self.call("list", prefix, collected)?;
@@ -229,25 +257,30 @@ impl Store {
     pub fn objects(&self, prefix: &str, most: usize) -> Result<Vec<Object>, ObjectError> {
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
         let folder = self.key("list", folder)?;
+        if let Some(root) = &self.folder {
+            return self.call(
+                "list",
+                prefix,
+                self.objects_of(root, (folder.as_ref(), prefix), most),
+            );
+        }
         let folder = Some(&folder).filter(|folder| !folder.as_ref().is_empty());
         let begins = |object: &ObjectMeta| object.location.as_ref().starts_with(prefix);
-        let is_sorted = self.is_sorted;
         let collected = async {
-            // A sorted store begins behind the prefix itself, which may be a whole key.
-            let mut listed = if is_sorted && !prefix.is_empty() {
-                self.inner.list_with_offset(folder, &before(prefix))
-            } else {
+            // A listing begins behind the prefix itself, which may be a whole key.
+            let mut listed = if prefix.is_empty() {
                 self.inner.list(folder)
+            } else {
+                self.inner.list_with_offset(folder, &before(prefix))
             };
             let mut found = Vec::new();
             while let Some(object) = listed.next().await.transpose()? {
                 if begins(&object) {
                     found.push(Object::from(object));
-                } else if is_sorted && object.location.as_ref() > prefix {
+                } else if object.location.as_ref() > prefix {
                     break;
                 }
-                // A directory gives its files in no order: all of them are looked at.
-                if is_sorted && found.len() > most {
+                if found.len() > most {
                     break;
                 }
             }
@@ -256,6 +289,29 @@ impl Store {
         let mut found = self.call("list", prefix, collected)?;
         found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         found.truncate(most.saturating_add(1));
+        Ok(found)
+    }
+
+    async fn objects_of(
+        &self,
+        root: &Arc<Folder>,
+        (folder, prefix): (&str, &str),
+        most: usize,
+    ) -> object_store::Result<Vec<Object>> {
+        let mut found = Vec::new();
+        for (key, what) in files(root, folder, prefix).await? {
+            if found.len() > most {
+                break;
+            }
+            match what {
+                Found::Outside(bytes) => found.push(Object { key, bytes, tag: String::new() }),
+                Found::File => match self.inner.head(&Key::parse(&key)?).await {
+                    // It was there a moment ago.
+                    Err(object_store::Error::NotFound { .. }) => {}
+                    meta => found.push(Object::from(meta?)),
+                },
+            }
+        }
         Ok(found)
     }
 
@@ -274,15 +330,36 @@ impl Store {
         key: &str,
         call: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, ObjectError> {
-        match tokio::time::timeout(CALL_MAX, call).await {
+        match tokio::time::timeout(self.call_max, call).await {
             Ok(result) => result.map_err(|source| ObjectError::of(what, &self.place, key, source)),
             Err(silent) => Err(ObjectError::new(what, &self.place, key, silent)),
         }
     }
 
     fn key(&self, what: &'static str, key: &str) -> Result<Key, ObjectError> {
-        Key::parse(key).map_err(|source| ObjectError::of(what, &self.place, key, source.into()))
+        let path = Key::parse(key)
+            .map_err(|source| ObjectError::of(what, &self.place, key, source.into()))?;
+        match &self.folder {
+            Some(folder) if !folder.holds(path.as_ref()) => {
+                Err(ObjectError::outside(what, &self.place, key))
+            }
+            _ => Ok(path),
+        }
     }
+}
+
+/// The files of a directory, looked up where they may block.
+async fn files(
+    root: &Arc<Folder>,
+    folder: &str,
+    prefix: &str,
+) -> object_store::Result<Vec<(String, Found)>> {
+    let (root, folder, prefix) = (Arc::clone(root), folder.to_owned(), prefix.to_owned());
+    let found = tokio::task::spawn_blocking(move || root.files(&folder, &prefix)).await?;
+    found.map_err(|source| object_store::Error::Generic {
+        store: "directory",
+        source: Box::new(source),
+    })
 }
 
 /// A key before every one that begins with `prefix`, and behind most of the others.

@@ -10,8 +10,10 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, RetryConfig};
 
+use super::error::READ_SECRET;
+use super::folder::Folder;
 use super::http::Connector;
-use super::{Key, ObjectError, Store};
+use super::{CALL_MAX, Key, ObjectError, Store};
 
 /// Settings of the section `object`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -22,9 +24,11 @@ pub struct Options {
     pub endpoint: String,
     /// The region that requests are signed for. Empty: `AWS_REGION`, else `us-east-1`.
     pub region: String,
-    /// The access key. Empty: `AWS_ACCESS_KEY_ID`, else what the machine's role gives.
+    /// The access key; for `az://` the name of the account. Empty: `AWS_ACCESS_KEY_ID`, else what the
+    /// machine's role gives; `AZURE_STORAGE_ACCOUNT_NAME`.
     pub access_key_id: String,
-    /// The file that holds the secret of it, and nothing else. Empty: `AWS_SECRET_ACCESS_KEY`.
+    /// The file that holds the secret of it, and nothing else. Empty: `AWS_SECRET_ACCESS_KEY`;
+    /// `AZURE_STORAGE_ACCOUNT_KEY`.
     pub secret_access_key_file: PathBuf,
 }
 
@@ -137,19 +141,23 @@ impl Buckets {
     pub fn bucket(&self, name: &str, kms_key: Option<&str>) -> Result<Store, ObjectError> {
         match self {
             Self::Directory(dir) => {
-                let place = dir.display().to_string();
                 let is_plain = !name.is_empty()
                     && !matches!(name, "." | "..")
                     && !name.contains(['/', '\\', '\0']);
                 if !is_plain {
                     let right = "a bucket is named by one word";
-                    return Err(ObjectError::invalid("open", &place, name, right));
+                    return Err(ObjectError::invalid("open", "", name, right));
                 }
                 let folder = dir.join(name);
                 if !folder.is_dir() {
-                    return Err(ObjectError::no_bucket(&place, name));
+                    return Err(ObjectError::no_bucket(name));
                 }
-                Store::in_directory(&folder)
+                let above = Folder::new(dir)
+                    .map_err(|source| ObjectError::new("open", "", name, source))?;
+                if !above.holds(name) {
+                    return Err(ObjectError::outside("open", "", name));
+                }
+                Store::in_directory_as(&folder, name.to_owned())
             }
             Self::Cloud(scheme, options) => cloud(*scheme, options, (name, ""), kms_key),
         }
@@ -175,6 +183,12 @@ fn cloud(
         }
         Scheme::Azure => {
             let mut builder = MicrosoftAzureBuilder::from_env().with_container_name(bucket);
+            if !options.access_key_id.is_empty() {
+                builder = builder.with_account(&options.access_key_id);
+            }
+            if let Some(secret) = secret(options)? {
+                builder = builder.with_access_key(secret);
+            }
             if !options.endpoint.is_empty() {
                 builder = builder.with_endpoint(options.endpoint.clone()).with_allow_http(true);
             }
@@ -198,7 +212,7 @@ fn cloud(
         .build()
         .map_err(|source| ObjectError::new("open", &place, "", source))?;
     let place = if prefix.as_ref().is_empty() { place } else { format!("{place}/{prefix}") };
-    Ok(Store { inner, runtime: Arc::new(runtime), place, is_sorted: true })
+    Ok(Store { inner, runtime: Arc::new(runtime), place, folder: None, call_max: CALL_MAX })
 }
 
 fn s3(
@@ -222,18 +236,25 @@ fn s3(
     if !options.access_key_id.is_empty() {
         builder = builder.with_access_key_id(&options.access_key_id);
     }
-    let file = &options.secret_access_key_file;
-    if !file.as_os_str().is_empty() {
-        let secret = std::fs::read_to_string(file).map_err(|source| {
-            ObjectError::new("read the secret in", "", &file.display().to_string(), source)
-        })?;
-        builder = builder.with_secret_access_key(secret.trim());
+    if let Some(secret) = secret(options)? {
+        builder = builder.with_secret_access_key(secret);
     }
     if let Some(key) = kms_key {
         builder = builder.with_sse_kms_encryption(key);
     }
     let built = builder.with_http_connector(connector(&endpoint)).build();
     Ok(Arc::new(built.map_err(|source| ObjectError::of("open", &place, "", source))?))
+}
+
+/// The secret of the access key, where the settings name one.
+fn secret(options: &Options) -> Result<Option<String>, ObjectError> {
+    let file = &options.secret_access_key_file;
+    if file.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let read = std::fs::read_to_string(file);
+    let failed = |source| ObjectError::new(READ_SECRET, "", &file.display().to_string(), source);
+    read.map(|secret| Some(secret.trim().to_owned())).map_err(failed)
 }
 
 fn connector(endpoint: &str) -> Connector {

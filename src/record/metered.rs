@@ -9,7 +9,7 @@
 //! | the name of one of several values | UTF-8 |
 //!
 //! What is said once for all records of a request is metered once. The sum of a request is rounded up
-//! to whole KiB. A version is not metered. Source: Timestream developer guide, "Metering and pricing",
+//! to whole KiB; of a batch load, which is no request of writes, the bytes are told as they are. A version is not metered. Source: Timestream developer guide, "Metering and pricing",
 //! "Writes"; for names of several values, the size model of Amazon's own sink for Flink.
 //!
 //! The guide's example of common attributes says 52 and 27 bytes for parts whose sum it gives as 83
@@ -17,7 +17,7 @@
 
 use super::codec::RecordView;
 use super::request::CommonAttributes;
-use super::{MeasureKind, Value};
+use super::{MeasureKind, Record, Value};
 
 /// What one write is counted in, bytes.
 const UNIT_BYTES: u64 = 1024;
@@ -69,6 +69,17 @@ pub fn record_bytes(record: &RecordView<'_>) -> u64 {
     TIME_BYTES + (dimensions + names + record.family.measure_name.len()) as u64 + values
 }
 
+/// The same for a record that is not packed yet.
+pub fn bytes_of(record: &Record<'_>) -> u64 {
+    let dimensions: usize = record.dimensions.iter().map(|d| d.name.len() + d.value.len()).sum();
+    let names: usize = match record.kind {
+        MeasureKind::Scalar => 0,
+        MeasureKind::Multi => record.attributes.iter().map(|attribute| attribute.name.len()).sum(),
+    };
+    let values: u64 = record.attributes.iter().map(|attribute| value_bytes(&attribute.value)).sum();
+    TIME_BYTES + (dimensions + names + record.measure_name.len()) as u64 + values
+}
+
 /// Bytes of what is said once for all records.
 pub fn common_bytes(common: &CommonAttributes<'_>) -> u64 {
     let dimensions: usize = common.dimensions.iter().map(|(n, v)| n.len() + v.len()).sum();
@@ -88,7 +99,7 @@ const fn value_bytes(value: &Value<'_>) -> u64 {
 mod tests {
     use super::*;
     use crate::record::codec::{Payload, PayloadBuilder};
-    use crate::record::{Attribute, Dimension, Record, TableId};
+    use crate::record::{Attribute, Dimension, TableId};
 
     /// The guide's EC2 instances.
     fn instances(count: usize) -> Vec<u8> {
@@ -139,6 +150,29 @@ mod tests {
         assert_eq!(metered(100, &nothing).0.kib_single, 100);
         // Its own numbers of the third example: 52 bytes once and 36 times 27 are one write.
         assert_eq!((kib(52 + 36 * 27), kib(52 + 37 * 27)), (1, 2));
+    }
+
+    /// The same record, packed and not.
+    #[test]
+    fn a_record_that_is_not_packed_is_metered_alike() {
+        let attributes = vec![
+            Attribute { name: "ok", value: Value::Boolean(true) },
+            Attribute { name: "text", value: Value::Varchar("abc") },
+        ];
+        let dimensions = vec![Dimension { name: "host", value: "a" }];
+        let record = Record { measure_name: "m", dimensions, attributes, ..Record::default() };
+        assert_eq!(bytes_of(&record), 8 + 5 + 1 + (2 + 1) + (4 + 3));
+        let mut builder = PayloadBuilder::new(1);
+        builder.start(0);
+        let ids = (builder.family(TableId(1), &record).0, builder.layout(&record).0);
+        builder.push(ids, &record, 1, 1);
+        let mut bytes = Vec::new();
+        builder.finish(&mut bytes);
+        let payload = Payload::open(&bytes).unwrap();
+        let (mut families, mut layouts) = (Vec::new(), Vec::new());
+        payload.dictionary(&mut families, &mut layouts).unwrap();
+        let packed = payload.section(0, &families, &layouts).next().unwrap().unwrap();
+        assert_eq!(record_bytes(&packed), bytes_of(&record));
     }
 
     #[test]

@@ -442,6 +442,7 @@ fn app(core: &Core, config: &Config, loads: &Arc<Loads>) -> App {
         clock: Arc::clone(&core.clock),
         answers: Arc::new(Answers::new(Arc::clone(&core.clock), SDK_LIMITS, forgotten())),
         keyed: Arc::new(Answers::new(Arc::clone(&core.clock), KEYED_LIMITS, forgotten())),
+        keyed_changes: Arc::new(Answers::new(Arc::clone(&core.clock), KEYED_LIMITS, forgotten())),
         datazone: Arc::new(DataZone::new(config.datazone.clone())),
         exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
         loads: Arc::clone(loads),

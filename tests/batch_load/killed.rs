@@ -21,7 +21,7 @@ const KILLS: u64 = 4;
 
 const END_MAX: Duration = Duration::from_mins(4);
 
-fn call(server: &Gateway, operation: &str, body: &Value) -> Value {
+pub(super) fn call(server: &Gateway, operation: &str, body: &Value) -> Value {
     let target = format!("Timestream_20181101.{operation}");
     let headers =
         [("X-Amz-Target", target.as_str()), ("Content-Type", "application/x-amz-json-1.0")];

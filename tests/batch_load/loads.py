@@ -44,7 +44,29 @@ class S3:
         return self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
 
 
-store = S3() if PLACE.startswith("http") else Directory()
+class Azure:
+    """Containers of a server that speaks Azure Blob Storage's protocol."""
+
+    # What Microsoft's documentation gives every emulator.
+    ACCOUNT = "devstoreaccount1"
+    ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+    def __init__(self):
+        from azure.storage.blob import BlobServiceClient
+        account = {"account_name": self.ACCOUNT, "account_key": self.ACCOUNT_KEY}
+        self.blobs = BlobServiceClient(PLACE.removeprefix("azure+"), credential=account)
+
+    def put(self, bucket, key, body):
+        container = self.blobs.get_container_client(bucket)
+        if not container.exists():
+            container.create_container()
+        container.upload_blob(key, body, overwrite=True)
+
+    def get(self, bucket, key):
+        return self.blobs.get_blob_client(bucket, key).download_blob().readall()
+
+
+store = Azure() if PLACE.startswith("azure+") else S3() if PLACE.startswith("http") else Directory()
 MODEL = {
     "TimeColumn": "time", "TimeUnit": "MILLISECONDS",
     "DimensionMappings": [{"SourceColumn": "host", "DestinationColumn": "host"}],

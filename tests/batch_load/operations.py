@@ -13,6 +13,10 @@ ts.create_table(DatabaseName="loads", TableName="rows")
 store.put("reports", "r/keep.txt", b"")
 
 
+def metered(found):
+    return found["ProgressReport"]["BytesMetered"]
+
+
 def well():
     store.put("source", "a/one.csv", HEADER + rows(300))
     store.put("source", "a/two.csv.gz", gzip.compress((HEADER + rows(200, first=300)).encode()))
@@ -21,12 +25,13 @@ def well():
     same((found["TaskStatus"], counts(found)), ("SUCCEEDED", (500, 500, 0, 0, 0)))
     same((found["RecordVersion"], found["TargetTableName"]), (1, "rows"))
     same(found["DataModelConfiguration"]["DataModel"], MODEL)
-    assert "ErrorMessage" not in found and found["ProgressReport"]["BytesMetered"] > 0, found
+    # Time 8, host=hN 6, cpu 3, the names v and n 2, a DOUBLE and a BIGINT 16.
+    assert "ErrorMessage" not in found and metered(found) == 500 * 35, found
     # The same version and values change nothing, other values are refused, a higher version updates.
     same(counts(load("a/")), (500, 500, 0, 0, 0))
     store.put("source", "b/one.csv", HEADER + rows(300, 2.5))
     found = load("b/")
-    same((found["TaskStatus"], counts(found)), ("FAILED", (300, 0, 0, 300, 0)))
+    same((found["TaskStatus"], counts(found), metered(found)), ("FAILED", (300, 0, 0, 300, 0), 0))
     contains(found["ErrorMessage"], "300 of 300 records were not ingested", "reports/r/" + found["TaskId"])
     (file,) = report(found)["fileErrors"]
     same((file["fileName"], file["errors"][0]["lineRanges"]), ("b/one.csv", [[2, 301]]))
@@ -50,7 +55,56 @@ def forms():
                                       {"MeasureName": "state", "SourceColumn": "s", "MeasureValueType": "VARCHAR"}]}
     store.put("source", "mixed.csv", f"time,host,what,v,s\n{NOW},a,temp,1.5,\n{NOW},a,state,,on\n{NOW},a,none,1,x\n")
     found = load("mixed.csv", model={"DataModel": mixed})
-    same((found["TaskStatus"], counts(found)), ("FAILED", (3, 2, 1, 0, 0)))
+    same((found["TaskStatus"], counts(found), metered(found)), ("FAILED", (3, 2, 1, 0, 0), 25 + 20))
+    # One of a row's two records is refused, and the other metered; columns that nothing maps are not.
+    both = {"TimeColumn": "time", "DimensionMappings": [{"SourceColumn": "host"}], "MixedMeasureMappings": [
+        {"SourceColumn": "v", "MeasureValueType": "DOUBLE"}, {"SourceColumn": "s", "MeasureValueType": "VARCHAR"}]}
+    store.put("source", "both.csv", f"time,host,v,s,more\n{NOW},both,1.5,{'x' * 2049},unmapped\n")
+    found = load("both.csv", model={"DataModel": both})
+    same((counts(found), metered(found)), ((2, 1, 0, 1, 0), 8 + 8 + 1 + 8))
+    # A quoted field behind blanks is quoted, where blanks are trimmed.
+    store.put("source", "trim.csv", f'time, "host" ,v,n\n{NOW}, "trim,med" , 1.5 ,1\n')
+    same(counts(load("trim.csv", csv={"TrimWhiteSpace": True})), (1, 1, 0, 0, 0))
+    same(counts(load("trim.csv")), (0, 0, 0, 0, 1))
+
+
+def models():
+    """Models in objects are read strictly, and a name is a dimension or an attribute."""
+    def told(text):
+        store.put("source", "model.json", text)
+        found = load("models.csv", model={"DataModelS3Configuration": {"BucketName": "source", "ObjectKey": "model.json"}})
+        return found["TaskStatus"], found.get("ErrorMessage", "")
+
+    store.put("source", "models.csv", HEADER + f"{NOW},models,1,1\n")
+    same(told(b"\xef\xbb\xbf" + json.dumps(MODEL).encode()), ("SUCCEEDED", ""))
+    status, message = told(json.dumps({**MODEL, "TimeColum": "time"}))
+    same(status, "FAILED")
+    contains(message, "source/model.json", "unknown key 'TimeColum'", "TimeColumn")
+    attributes = [{"SourceColumn": "v", "TargetMultiMeasureAttributeName": "host", "MeasureValueType": "DOUBLE"}]
+    twofold = {**MODEL, "MultiMeasureMappings": {"TargetMultiMeasureName": "cpu", "MultiMeasureAttributeMappings": attributes}}
+    status, message = told(json.dumps(twofold))
+    same(status, "FAILED")
+    contains(message, "'host' at 'dataModel.multiMeasureMappings", "is a dimension too")
+    contains(invalid(ts.create_batch_load_task, **asked("a/", model={"DataModel": twofold})), "is a dimension too")
+    record = {"Dimensions": [{"Name": "host", "Value": "h"}], "MeasureName": "cpu", "MeasureValueType": "MULTI",
+              "MeasureValues": [{"Name": "host", "Value": "1", "Type": "BIGINT"}], "Time": str(NOW)}
+    ts.create_table(DatabaseName="loads", TableName="twofold")
+    answer = refused("RejectedRecordsException", 419, ts.write_records, DatabaseName="loads", TableName="twofold", Records=[record])
+    contains(str(answer["RejectedRecords"]), "a dimension and an attribute")
+
+
+def links():
+    """A bucket that is a folder holds what lies in it."""
+    if not isinstance(store, Directory):
+        return
+    store.put("source", "links/good.csv", HEADER + rows(1))
+    store.put("elsewhere", "secret.csv", HEADER + rows(1))
+    os.symlink("../../elsewhere/secret.csv", os.path.join(PLACE, "source/links/out.csv"))
+    found = load("links/", RecordVersion=9)
+    same((found["TaskStatus"], counts(found)), ("FAILED", (1, 1, 0, 0, 1)))
+    contains(found["ErrorMessage"], "links/out.csv", "a symbolic link leads out of its folder")
+    os.symlink("/", os.path.join(PLACE, "source/root"))
+    contains(load("root/etc/")["ErrorMessage"], "a symbolic link leads out of its folder")
 
 
 def bad():
@@ -82,6 +136,11 @@ def bad():
         same((file["fileName"], error["lineRanges"]), (key, ranges))
         contains(error["reason"], reason)
         contains(found["ErrorMessage"], reason)
+    # No value of one line stands for all of them.
+    store.put("source", "values.csv", HEADER + f"{NOW},h,abc,1\n{NOW},h,def,1\n")
+    (error,) = report(load("values.csv"))["fileErrors"][0]["errors"]
+    same(error["lineRanges"], [[2, 3]])
+    contains(error["reason"], "with different values; the first: ", '"abc"')
     # One bad file costs the task nothing of the others.
     store.put("source", "some/1.csv", "nonsense\n")
     store.put("source", "some/2.csv", HEADER + good)
@@ -90,6 +149,7 @@ def bad():
         found = load(prefix, bucket=bucket)
         same((found["TaskStatus"], counts(found)), ("FAILED", (0, 0, 0, 0, 0)))
         contains(found["ErrorMessage"], reason)
+        assert PLACE not in found["ErrorMessage"] + str(report(found)), found
         assert report(found)["taskErrors"], bucket
 
 
@@ -118,6 +178,10 @@ def refusals():
         ({"RecordVersion": 0}, "recordVersion"),
         ({"DataSourceConfiguration": {"DataFormat": "CSV", "DataSourceS3Configuration": {"BucketName": "../x"}}}, "bucketName"),
         ({"ClientToken": ""}, "clientToken"),
+        ({"DataModelConfiguration": {"DataModel": {**MODEL, "DimensionMappings": [{"SourceColumn": "time"}]}}},
+         "'time' at 'dataModelConfiguration.dataModel.dimensionMappings.1.member.destinationColumn'"),
+        ({"DataModelConfiguration": {"DataModel": {**MODEL, "DimensionMappings": [{"SourceColumn": "ts_x"}]}}},
+         'begins with "ts_", which is reserved'),
     ]:
         wrong = {name: value for name, value in {**right, **change}.items() if value is not None}
         contains(invalid(loose.create_batch_load_task, **wrong), message)
@@ -148,6 +212,6 @@ def lists():
     same(len(failed), sum(task["TaskStatus"] == "FAILED" for task in everything))
 
 
-for part in (well, forms, bad, window, refusals, lists):
+for part in (well, forms, models, links, bad, window, refusals, lists):
     part()
 print("four operations,", len(ts.list_batch_load_tasks()["BatchLoadTasks"]), "tasks in", type(store).__name__)

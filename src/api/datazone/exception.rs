@@ -10,6 +10,15 @@
 //! | `ConflictException` | 409 | do not try again |
 //! | `ThrottlingException` | 429 | try again |
 //! | `InternalServerException` | 500 | try again |
+//!
+//! Three answers are to requests that no client of the model sends. They have the same shape, and names
+//! that the model does not have:
+//!
+//! | exception | status | to |
+//! |---|---|---|
+//! | `MethodNotAllowedException` | 405, with `Allow` | a method that the path does not have |
+//! | `RequestEntityTooLargeException` | 413 | a body above `server.body_bytes_max` or its inflated bound |
+//! | `ServiceUnavailableException` | 503 | a body that came too slowly |
 
 use hyper::header::{ALLOW, HeaderName, HeaderValue};
 use serde_json::json;

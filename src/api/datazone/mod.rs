@@ -14,6 +14,7 @@
 //! | [`point`] | a point as a record, and its id and time |
 //! | [`store`](mod@store) | the gateway's own database; which entities are known |
 //! | [`write`](mod@write) | Post and Delete |
+//! | [`quota`] | room for points, of which Posts at the same time have their own each |
 //! | [`tokens`] | client tokens, and what they were first used for |
 //! | [`read`](mod@read) | List and Get |
 //! | [`exception`] | errors |
@@ -63,7 +64,9 @@
 //! - An entity is known once something was posted to it, also when that was deleted since; with the
 //!   setting `datazone.entities` those are known that it lists. Any other is `ResourceNotFoundException`.
 //!   A form without points is an empty list.
-//! - A point that is older than `datazone.retention_days` is taken and shown to nobody.
+//! - A Post has at most [`input::FORMS_MAX`] forms.
+//! - A point that is older than `datazone.retention_days` when it is posted is refused, since nobody would
+//!   ever see it. Days are counted behind the hours of the memory store.
 //! - What cannot be taken now is `ThrottlingException`, which every SDK repeats. Without credentials the
 //!   answer is `UnauthorizedException`; what is wrong with a signature has the names that all of
 //!   Amazon's services use, and 403.
@@ -74,6 +77,7 @@ pub mod path;
 pub mod input;
 pub mod point;
 pub mod store;
+pub mod quota;
 pub mod tokens;
 pub mod write;
 pub mod read;
@@ -97,6 +101,7 @@ use crate::ingest::SYSTEM_DATABASE;
 pub use options::Options;
 use path::Shape;
 use point::Ids;
+use quota::Quota;
 use store::Known;
 use tokens::Tokens;
 
@@ -189,6 +194,7 @@ pub struct DataZone {
     options: Options,
     ids: Ids,
     known: Known,
+    quota: Quota,
     /// Made by the first request that needs them, since the log is replayed by then.
     tokens: OnceCell<std::sync::Mutex<Tokens>>,
     /// Held by a request with a token, so that its repetition waits for its answer. Locked before
@@ -206,6 +212,7 @@ impl DataZone {
             options,
             ids: Ids::default(),
             known: Known::default(),
+            quota: Quota::default(),
             tokens: OnceCell::new(),
             in_use: std::array::from_fn(|_| Mutex::new(())),
             entities: std::array::from_fn(|_| RwLock::new(())),
@@ -232,7 +239,8 @@ async fn run(app: &Arc<App>, request: Request) -> Result<Reply, Exception> {
         Exception::new(Code::UnknownOperation, "no operation of this API has this path and method")
     })?;
     if !app.engine.erases() {
-        let message = "this API keeps its points in the embedded engine: start the gateway with \
+        let message = "this API keeps its points in the embedded engine, and the setting engine.kind \
+                       of this gateway names another: send them to a gateway of their own with \
                        engine.kind = \"embedded\"";
         return Err(Exception::new(Code::AccessDenied, message));
     }

@@ -12,11 +12,11 @@ pub struct Options {
     /// The entities that there are, each as `"domain/ASSET/entity"` or `"domain/LISTING/entity"`. Empty:
     /// an entity is known once something was posted to it. Any other is answered by 404.
     pub entities: Vec<String>,
-    /// Most points that are stored, of all entities; 0 is no limit. Beyond it a Post is answered by 402.
-    /// Deleted points count until they have left the files.
+    /// Most points that are stored, of all entities; 0 is no limit. Beyond it a Post is answered by 402,
+    /// also where others are under way. Deleted points count until they have left the files.
     pub points_max: u64,
     /// How long a point is kept, counted from its own timestamp, 1 to 73,000 days; the most is for ever.
-    /// Too low: points that were answered 201 are gone sooner than their readers think.
+    /// A Post of an older one is answered by 400. Too low: points are gone sooner than their readers think.
     pub retention_days: u32,
     /// Most client tokens that are remembered for their 24 h, 1 to 100,000,000, at about 80 bytes each.
     /// Beyond it a Post with a new one is answered by 429. Too low: SDKs, which send one with each Post,

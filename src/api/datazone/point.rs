@@ -7,9 +7,11 @@
 //! bits that the request's seed and the form's place in the request give. Whoever knows the seed can
 //! say all ids of a Post again: that is what a token remembers.
 
+use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde_json::{Map, Value, json};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -55,16 +57,8 @@ impl Time {
         Self::of_seconds(text.parse().ok()?)
     }
 
-    /// Of a member of a JSON body.
-    pub fn of_json(value: &Value) -> Option<Self> {
-        match value {
-            Value::Number(number) => match number.as_i64() {
-                Some(seconds) => Self(seconds.checked_mul(US_PER_SECOND)?).in_range(),
-                None => Self::of_seconds(number.as_f64()?),
-            },
-            Value::String(text) => Self::of_text(text),
-            _ => None,
-        }
+    fn of_whole_seconds(seconds: i64) -> Option<Self> {
+        Self(seconds.checked_mul(US_PER_SECOND)?).in_range()
     }
 
     fn in_range(self) -> Option<Self> {
@@ -83,6 +77,82 @@ impl Time {
             return (self.0 / US_PER_SECOND).into();
         }
         (self.0 as f64 / 1e6).into()
+    }
+}
+
+impl fmt::Display for Time {
+    /// As ISO 8601.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_microsecond(self.0) {
+            Ok(time) => time.fmt(f),
+            // No record has a time that jiff does not know.
+            Err(_unknown) => write!(f, "{} us", self.0),
+        }
+    }
+}
+
+/// A time as a JSON body has it. No list and no object is kept, however large: it is none.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stamp {
+    /// Whole seconds since 1970.
+    Whole(i64),
+    /// Seconds since 1970.
+    Seconds(f64),
+    /// A text.
+    Text(String),
+}
+
+impl Stamp {
+    /// The time; `None` where it is none, or out of range.
+    pub fn time(&self) -> Option<Time> {
+        match self {
+            Self::Whole(seconds) => Time::of_whole_seconds(*seconds),
+            Self::Seconds(seconds) => Time::of_seconds(*seconds),
+            Self::Text(text) => Time::of_text(text),
+        }
+    }
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(seconds) => write!(f, "{seconds}"),
+            Self::Seconds(seconds) => write!(f, "{seconds}"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Stamp {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        reader.deserialize_any(OfStamp)
+    }
+}
+
+struct OfStamp;
+
+impl Visitor<'_> for OfStamp {
+    type Value = Stamp;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a timestamp, which is a number of seconds or a text")
+    }
+
+    fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Stamp, E> {
+        Ok(Stamp::Whole(seconds))
+    }
+
+    fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Stamp, E> {
+        // What is no i64 is out of range in any case.
+        Ok(Stamp::Whole(i64::try_from(seconds).unwrap_or(i64::MAX)))
+    }
+
+    fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<Stamp, E> {
+        Ok(Stamp::Seconds(seconds))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Stamp, E> {
+        Ok(Stamp::Text(text.to_owned()))
     }
 }
 
@@ -182,12 +252,17 @@ mod tests {
             ("\"2024-01-02T03:04:05.678901Z\"", "1704164645.678901"),
             ("\"2024-01-02T03:04:05Z\"", "1704164645"),
         ] {
-            let value: Value = serde_json::from_str(sent).unwrap();
-            assert_eq!(Time::of_json(&value).unwrap().shown().to_string(), shown, "{sent}");
+            let stamp: Stamp = serde_json::from_str(sent).unwrap();
+            assert_eq!(stamp.time().unwrap().shown().to_string(), shown, "{sent}");
         }
-        for odd in ["9223372037", "-9223372037", "1e300", "true", "\"soon\"", "null", "\"NaN\""] {
-            let value: Value = serde_json::from_str(odd).unwrap();
-            assert_eq!(Time::of_json(&value), None, "{odd}");
+        for odd in
+            ["9223372037", "-9223372037", "18446744073709551615", "1e300", "\"soon\"", "\"NaN\""]
+        {
+            let stamp: Stamp = serde_json::from_str(odd).unwrap();
+            assert_eq!(stamp.time(), None, "{odd}");
+        }
+        for odd in ["true", "null", "[]", "[1]", "{}"] {
+            assert!(serde_json::from_str::<Stamp>(odd).is_err(), "{odd}");
         }
     }
 

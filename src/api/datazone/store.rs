@@ -44,6 +44,11 @@ pub fn tables(app: &App) -> Option<Tables> {
     Some(Tables { points: id(POINTS)?, entities: id(ENTITIES)?, tokens: id(TOKENS)? })
 }
 
+/// The retention of a table whose records live for so many days.
+pub fn retention(magnetic_days: u32) -> Retention {
+    Retention { magnetic_days, ..Retention::default() }
+}
+
 /// The tables, made where they are missing, with the retention that is set. Waits for the disk then.
 ///
 /// # Errors
@@ -51,8 +56,8 @@ pub fn tables(app: &App) -> Option<Tables> {
 /// [`Exception`] 500 where one of them is not ours.
 pub fn make_tables(app: &App) -> Result<Tables, Exception> {
     let now_ns = app.clock.wall_ns();
-    let make = |name, magnetic_days| {
-        let retention = Retention { magnetic_days, ..Retention::default() };
+    let make = |name, days| {
+        let retention = retention(days);
         let profile = Profile::Relaxed;
         let settings = TableSettings {
             profile,

@@ -6,7 +6,8 @@ use hyper::StatusCode;
 use serde_json::{Value as Json, json};
 
 use super::exception::{CONTENT_TYPE, invalid};
-use super::input::{Delete, Digest, Form, Post};
+use super::input::{Delete, Digest, FORM_BYTES, Form, Post};
+use super::quota::Room;
 use super::tokens::{self, Tokens, Used};
 use super::{TYPE_REVISION_DEFAULT, blocking, point, store, stripe};
 use crate::api::App;
@@ -15,6 +16,7 @@ use crate::api::reply::Reply;
 use crate::api::timestream::exception::{Code, Exception};
 use crate::engine::catalog::Erasure;
 use crate::ingest::{Ask, Durability, Partial, Protocol, Receipt, SYSTEM_DATABASE};
+use crate::protocol::timestream::coral::Violations;
 use crate::record::{Attribute, Dimension, MeasureKind, Origin, Record, RecordSink, Value};
 
 /// The measure name of points.
@@ -36,7 +38,8 @@ struct Writing<'p> {
 /// # Errors
 ///
 /// [`Exception`]: nothing was taken, except after 500, where it is unknown.
-pub async fn post(app: Arc<App>, post: Post, body: Body) -> Result<Reply, Exception> {
+pub async fn post(app: Arc<App>, post: Post, mut body: Body) -> Result<Reply, Exception> {
+    reserve(&mut body, post.forms.len())?;
     let datazone = &app.datazone;
     let entity = &post.entity;
     if store::is_listed(&app, entity) == Some(false) {
@@ -51,10 +54,11 @@ pub async fn post(app: Arc<App>, post: Post, body: Body) -> Result<Reply, Except
     if let Some(used) = find(&app, key, digest).await? {
         return Ok(posted(&post, &ids_of(&post, used.seed)));
     }
+    let now_ns = app.ingest.received_ns();
+    check_alive(&app, &post, now_ns)?;
     let of_task = Arc::clone(&app);
     let tables = blocking(move || store::make_tables(&of_task)).await?;
-    check_quota(&app, tables.points, post.forms.len())?;
-    let now_ns = app.ingest.received_ns();
+    let _room = room(&app, tables.points, post.forms.len()).await?;
     let seed = datazone.ids.seed(now_ns);
     let ids = ids_of(&post, seed);
     {
@@ -166,13 +170,46 @@ fn version(app: &App) -> Result<i64, Exception> {
     })
 }
 
-fn check_quota(app: &App, table: crate::record::TableId, forms: usize) -> Result<(), Exception> {
-    let max = app.datazone.options.points_max;
-    if max == 0 || app.engine.rows(table).saturating_add(forms as u64) <= max {
-        return Ok(());
+/// Reserves what the forms of a Post take beyond the bytes of its body.
+fn reserve(body: &mut Body, forms: usize) -> Result<(), Exception> {
+    let more = forms.saturating_mul(FORM_BYTES).saturating_sub(body.admission.reserved());
+    if more > 0 {
+        body.admission.grow(more)?;
     }
-    let message = format!("At most {max} data points are stored (datazone.points_max).");
-    Err(Exception::new(Code::ServiceQuotaExceeded, message))
+    Ok(())
+}
+
+/// Refuses points that nobody would ever see.
+fn check_alive(app: &App, post: &Post, now_ns: i64) -> Result<(), Exception> {
+    let days = app.datazone.options.retention_days;
+    let alive_from_ns = store::retention(days).alive_from_ns(now_ns);
+    let mut violations = Violations::default();
+    for (at, form) in post.forms.iter().enumerate() {
+        if form.time.ns() < alive_from_ns {
+            let from = point::Time::of_ns(alive_from_ns);
+            let constraint = format_args!(
+                "Member must be {from} or later, since a point is kept for {days} days \
+                 (datazone.retention_days)"
+            );
+            let path = format_args!("forms.{}.member.timestamp", at + 1);
+            violations.add(path, Some(&form.time.to_string()), constraint);
+        }
+    }
+    violations.finish().map_err(invalid)
+}
+
+/// Room for so many points more.
+async fn room(
+    app: &App,
+    table: crate::record::TableId,
+    forms: usize,
+) -> Result<Room<'_>, Exception> {
+    let (max, quota) = (app.datazone.options.points_max, &app.datazone.quota);
+    let room = quota.room(forms as u64, max, || app.engine.rows(table)).await;
+    room.ok_or_else(|| {
+        let message = format!("At most {max} data points are stored (datazone.points_max).");
+        Exception::new(Code::ServiceQuotaExceeded, message)
+    })
 }
 
 /// Everything was checked before, so a refusal is our fault.

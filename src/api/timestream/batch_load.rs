@@ -4,8 +4,8 @@
 //! others it is not there. Where its files are is for the server to reach, with the credentials of the
 //! section `object`.
 //!
-//! Ten tasks may be active, and five of one table; more of all are throttled, more of one table are a
-//! quota. Source: Timestream developer guide, "Quotas".
+//! Ten tasks may be active, and five of one table; more of either are throttled, since room comes by
+//! itself. Source: Timestream developer guide, "Batch load", "Quotas".
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -30,7 +30,7 @@ const _: () = assert!(TOKEN_FOR_NS == 86_400_000_000_000);
 ///
 /// # Errors
 ///
-/// [`Exception`]: 400, 402 and 429 where too many are active, 403, 404, 409 where the token was given to
+/// [`Exception`]: 400, 403, 404, 429 where too many are active, 409 where the token was given to
 /// another request, 500.
 pub fn create(context: &Context<'_>, body: &Bytes) -> Result<Value, Exception> {
     if body.len() > CREATE_BYTES_MAX {
@@ -101,7 +101,7 @@ pub fn list(context: &Context<'_>, body: &Bytes) -> Result<Value, Exception> {
 ///
 /// # Errors
 ///
-/// [`Exception`]: 400 for one that did not stop, 402, 403, 404, 429, 500.
+/// [`Exception`]: 400 for one that did not stop, 403, 404, 429 where too many are active, 500.
 pub fn resume(context: &Context<'_>, body: &Bytes) -> Result<Value, Exception> {
     let id = read::<Named>(body)?.id()?;
     let task = context.app.loads.get(&id).filter(|task| context.may_see(&task.spec.database));
@@ -123,8 +123,8 @@ impl From<LoadError> for Exception {
             LoadError::NoTask { id } => {
                 (Code::ResourceNotFound, format!("The batch load task {id} does not exist."))
             }
+            LoadError::Model(violations) => (Code::Validation, violations.clone()),
             LoadError::OtherRequest { .. } => (Code::Conflict, message),
-            LoadError::TooManyOfTable { .. } => (Code::ServiceQuotaExceeded, message),
             LoadError::NotResumable { .. } => (Code::Validation, message),
             _ if error.class() == Class::Busy => (Code::Throttling, message),
             _ => (Code::InternalServer, message),

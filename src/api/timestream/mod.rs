@@ -52,6 +52,8 @@ use tracing::error;
 
 use super::App;
 use super::call::{Body, Caller};
+use super::fault::Fault;
+use super::keyed::key_in;
 use super::reply::Reply;
 use crate::ingest::is_system;
 use exception::{Code, Exception};
@@ -196,6 +198,8 @@ pub struct Request {
     pub client: endpoints::Client,
     /// The client's own name for a call and its repetitions.
     pub invocation: Option<String>,
+    /// The caller's own name for a change and its repetitions, or what is wrong with it.
+    pub key: Result<Option<String>, Fault>,
     /// The body.
     pub body: Body,
 }
@@ -214,6 +218,7 @@ impl Request {
             region: region.unwrap_or(arn::REGION_DEFAULT).to_owned(),
             client: endpoints::Client::of(head),
             invocation: text(INVOCATION_ID).map(str::to_owned),
+            key: key_in(head),
             body,
         }
     }
@@ -284,10 +289,7 @@ impl Context<'_> {
     }
 
     fn check_may_write(&self, database: &str) -> Result<(), Exception> {
-        if is_system(database) {
-            let message = "this database is the gateway's own: DataZone's API alone changes it";
-            return Err(Exception::new(Code::AccessDenied, message));
-        }
+        check_not_system(database)?;
         check_access(self.caller.write.covers(database), self.caller, self.operation, || {
             arn::of_database(self.region, database)
         })
@@ -306,6 +308,17 @@ impl Context<'_> {
     fn now_ns(&self) -> i64 {
         self.app.clock.wall_ns()
     }
+}
+
+fn check_not_system(database: &str) -> Result<(), Exception> {
+    if !is_system(database) {
+        return Ok(());
+    }
+    let message = format!(
+        "database {database:?} is the gateway's own: DataZone's API alone changes it, and exports and \
+         Parquet files show it"
+    );
+    Err(Exception::new(Code::AccessDenied, message))
 }
 
 fn check_access(

@@ -23,13 +23,12 @@ use hyper::header::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
 use super::exception::{Code, Exception, ok_with};
-use super::{Request, arn, check_access, tables};
+use super::{Request, arn, check_access, check_not_system, tables};
 use crate::api::App;
 use crate::api::answers::Answer;
 use crate::api::reply::Reply;
 use crate::base::lsn::Lsn;
 use crate::engine::catalog::Table;
-use crate::ingest::is_system;
 use crate::ingest::{Ask, Durability, Partial, Protocol, Receipt, Rules};
 use crate::protocol::timestream::shape::{self, Problem};
 use crate::record::window::Store;
@@ -75,8 +74,8 @@ pub(super) async fn execute(app: &App, request: &Request) -> Result<Written, Exc
     })?;
     let (database, name) = (asked.database.as_str(), asked.table.as_str());
     let caller = &request.caller;
-    let may_write = caller.write.covers(database) && !is_system(database);
-    check_access(may_write, caller, request.operation, || {
+    check_not_system(database)?;
+    check_access(caller.write.covers(database), caller, request.operation, || {
         arn::of_table(&request.region, database, name)
     })?;
     let records = asked.records().map_err(|error| Exception::invalid(error.to_string()))?;

@@ -15,7 +15,7 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
     ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
-use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::metadata::{ColumnChunkMetaData, PageIndexPolicy};
 use parquet::file::statistics::Statistics;
 
 use crate::engine::{EngineError, TimeRange};
@@ -31,8 +31,8 @@ use super::store::{Stamp, TableStore};
 /// Rows that are decoded at a time.
 const BATCH_ROWS: usize = 8192;
 
-/// Bytes of row groups, before compression, that are decoded at a time: rows of long texts.
-const BATCH_BYTES: i64 = 32 << 20;
+/// Bytes of row groups, as they are in memory, that are decoded at a time: rows of long texts.
+const BATCH_BYTES: u64 = 32 << 20;
 
 /// What of the rows is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +89,16 @@ impl Reader {
         (rows, range)
     }
 
+    /// About how many bytes the values of a group take in memory. What they take in the file tells nothing of
+    /// it: texts that are alike are a thousandth of themselves there.
+    pub(super) fn group_bytes(&self, group: usize) -> u64 {
+        let of_column = |column: &ColumnChunkMetaData| {
+            let texts = column.unencoded_byte_array_data_bytes().unwrap_or(0);
+            texts.max(column.uncompressed_size()).unsigned_abs()
+        };
+        self.head.metadata.metadata().row_group(group).columns().iter().map(of_column).sum()
+    }
+
     /// What the columns of the file mean.
     pub(super) fn specs(&self) -> &[ColumnSpec] {
         &self.head.specs
@@ -130,12 +140,11 @@ impl Reader {
     }
 
     /// How many rows of these groups have about [`BATCH_BYTES`]; at least one. No more than a whole group
-    /// has, so that a batch is never of many: their bytes in the file do not tell what texts that repeat
-    /// take in memory, and a group was in memory as a whole when it was written.
+    /// has, so that a batch is never of many: rows may have their texts unevenly, and a group was in memory
+    /// as a whole when it was written.
     fn rows_at_once(&self, groups: &[usize]) -> usize {
         let of_group = |group: &usize| {
-            let group = self.head.metadata.metadata().row_group(*group);
-            let (rows, bytes) = (group.num_rows().max(1), group.total_byte_size().max(1));
+            let (rows, bytes) = (self.group(*group).0.max(1), self.group_bytes(*group).max(1));
             rows.min(rows.saturating_mul(BATCH_BYTES) / bytes).max(1)
         };
         // The last group has what was left over.

@@ -2,10 +2,11 @@
 //!
 //! A snapshot is a list of chunks and files that never change. It is read in **windows** of time, each
 //! small enough that its rows fit in memory: the stretch asked for is halved until a window has at
-//! most [`WINDOW_ROWS`] rows, and files of [`WINDOW_BYTES`], by the bounds of its chunks and files. A window is loaded, sorted and
-//! shown, then forgotten.
+//! most [`WINDOW_ROWS`] rows, and [`WINDOW_BYTES`] of files, by the bounds of its chunks and row groups. A
+//! window is loaded, sorted and shown, then forgotten.
 //!
-//! Cost: memory for a window's rows; each file is decoded once for each window that touches it.
+//! Cost: memory for a window's rows; each file's footer is read once, and the file decoded once for each
+//! window that touches it.
 //! Files hold rows that follow each other in time, so for telemetry that came in order it is one or
 //! two windows a file; for a file that spans much time beside many others it is one a window.
 
@@ -25,7 +26,8 @@ use super::store::{RowRef, TableStore};
 /// About how many rows are in memory at a time.
 const WINDOW_ROWS: u64 = 1 << 20;
 
-/// About how many bytes of files are decoded for a window, for the sake of rows of long texts.
+/// About how many bytes of files, as they are in memory, are decoded for a window, for the sake of rows of
+/// long texts.
 const WINDOW_BYTES: u64 = 64 << 20;
 
 /// Rows of one store as they stood at one moment.
@@ -79,6 +81,16 @@ struct Piece {
 }
 
 impl Piece {
+    /// A file as a whole.
+    fn of(file: &MagneticFile) -> Self {
+        Self {
+            time_ns_min: file.meta.time_ns_min,
+            time_ns_max: file.meta.time_ns_max,
+            rows: file.meta.rows,
+            bytes: file.meta.bytes,
+        }
+    }
+
     /// About how many of the rows are in `range`, if they are spread evenly.
     fn rows_in(&self, range: TimeRange) -> u64 {
         self.part_in(range, self.rows)
@@ -119,7 +131,7 @@ impl Snapshot {
         range: TimeRange,
         each: &mut Each<'_>,
     ) -> Result<(), EngineError> {
-        let pieces = self.pieces();
+        let pieces = self.pieces(range)?;
         let mut windows = vec![range];
         while let Some(window) = windows.pop() {
             let rows: u64 = pieces.iter().map(|piece| piece.rows_in(window)).sum();
@@ -141,34 +153,38 @@ impl Snapshot {
         Ok(())
     }
 
-    fn pieces(&self) -> Vec<Piece> {
+    /// The chunks, and the row groups of the files with rows in `range`.
+    fn pieces(&self, range: TimeRange) -> Result<Vec<Piece>, EngineError> {
         let of_chunk = |chunk: &Arc<Chunk>| Piece {
             time_ns_min: chunk.time_ns_min,
             time_ns_max: chunk.time_ns_max,
             rows: chunk.rows() as u64,
             bytes: 0,
         };
-        let of_file = |file: &Arc<MagneticFile>| Piece {
-            time_ns_min: file.meta.time_ns_min,
-            time_ns_max: file.meta.time_ns_max,
-            rows: file.meta.rows,
-            bytes: file.meta.bytes,
-        };
         let chunks = self.memory.iter().flat_map(|source| &source.chunks).map(of_chunk);
-        chunks.filter(|piece| piece.rows > 0).chain(self.files.iter().map(of_file)).collect()
+        let mut pieces: Vec<Piece> = chunks.filter(|piece| piece.rows > 0).collect();
+        for file in self.files.iter().filter(|file| Piece::of(file).rows_in(range) > 0) {
+            let (reader, whole) = (file.open()?, Piece::of(file));
+            assert!(whole.time_ns_min <= whole.time_ns_max, "it has rows in the range");
+            pieces.extend((0..reader.groups()).map(|group| {
+                let (rows, times) = reader.group(group);
+                Piece {
+                    // A group that does not say its times has them anywhere in the file.
+                    time_ns_min: times.from_ns.max(whole.time_ns_min),
+                    time_ns_max: times.to_ns.saturating_sub(1).min(whole.time_ns_max),
+                    rows,
+                    bytes: reader.group_bytes(group),
+                }
+            }));
+        }
+        Ok(pieces)
     }
 
     /// Loads, sorts and shows one window.
     fn show(&self, window: TimeRange, each: &mut Each<'_>) -> Result<ControlFlow<()>, EngineError> {
         let mut sources: Vec<Source> = Vec::new();
         for file in &self.files {
-            let piece = Piece {
-                time_ns_min: file.meta.time_ns_min,
-                time_ns_max: file.meta.time_ns_max,
-                rows: file.meta.rows,
-                bytes: file.meta.bytes,
-            };
-            if piece.rows_in(window) > 0 {
+            if Piece::of(file).rows_in(window) > 0 {
                 sources.push(load(file, window)?);
             }
         }

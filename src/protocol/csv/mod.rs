@@ -3,7 +3,9 @@
 //! | file | does |
 //! |---|---|
 //! | [`rows`] | bytes to rows: bounded, with the exact lines of each |
-//! | [`model`] | the data model and the form of the file, as they are sent, and what is wrong with them |
+//! | [`model`] | the data model and the form of the file, as they are sent |
+//! | `check` | what is wrong with a model |
+//! | `given` | models in files and objects |
 //! | [`plan`] | a model and a header, compiled once: from a row to its records |
 //!
 //! # What a row becomes
@@ -22,6 +24,8 @@
 
 pub mod rows;
 pub mod model;
+mod check;
+mod given;
 pub mod plan;
 
 #[cfg(test)]

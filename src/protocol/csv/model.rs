@@ -1,7 +1,5 @@
 //! Data models and the form of CSV files, as they are sent and as models lie in objects.
 
-use std::collections::HashSet;
-
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::timestream::coral::Violations;
@@ -127,21 +125,49 @@ pub struct Dialect {
 }
 
 /// Lengths of a column's name. Source: Timestream API, `StringValue256`.
-const NAME_CHARS: std::ops::RangeInclusive<i64> = 1..=256;
+pub(super) const NAME_CHARS: std::ops::RangeInclusive<i64> = 1..=256;
 
 const SEPARATORS: [&str; 5] = [",", "|", ";", "\t", " "];
 const QUOTES: [&str; 2] = ["\"", "'"];
-const UNITS: [(&str, i64); 4] = [
+pub(super) const UNITS: [(&str, i64); 4] = [
     ("MILLISECONDS", 1_000_000),
     ("SECONDS", 1_000_000_000),
     ("MICROSECONDS", 1_000),
     ("NANOSECONDS", 1),
 ];
-const TYPES: [&str; 5] = ["DOUBLE", "BIGINT", "BOOLEAN", "VARCHAR", "TIMESTAMP"];
-const TYPES_OR_MULTI: [&str; 6] = ["BIGINT", "BOOLEAN", "DOUBLE", "MULTI", "TIMESTAMP", "VARCHAR"];
+pub(super) const TYPES: [&str; 5] = ["DOUBLE", "BIGINT", "BOOLEAN", "VARCHAR", "TIMESTAMP"];
+pub(super) const TYPES_OR_MULTI: [&str; 6] =
+    ["BIGINT", "BOOLEAN", "DOUBLE", "MULTI", "TIMESTAMP", "VARCHAR"];
 
 /// What a mixed mapping says that its records have several values.
 pub(super) const MULTI: &str = "MULTI";
+
+impl DimensionMapping {
+    /// The dimension's name.
+    pub(super) fn target(&self) -> Option<&str> {
+        self.destination_column.as_deref().or(self.source_column.as_deref())
+    }
+}
+
+impl AttributeMapping {
+    /// The attribute's name.
+    pub(super) fn target(&self) -> Option<&str> {
+        self.target_multi_measure_attribute_name.as_deref().or(self.source_column.as_deref())
+    }
+}
+
+impl MixedMeasureMapping {
+    /// Whether its records have several values.
+    pub(super) fn is_multi(&self) -> bool {
+        self.measure_value_type.as_deref() == Some(MULTI)
+    }
+
+    /// The record's measure name.
+    pub(super) fn target(&self) -> Option<&str> {
+        let name = self.target_measure_name.as_deref().or(self.measure_name.as_deref());
+        name.or(self.source_column.as_deref().filter(|_| !self.is_multi()))
+    }
+}
 
 impl CsvConfiguration {
     /// The form that this says. What is wrong with it is added to `violations`, in the words of the
@@ -179,148 +205,10 @@ impl CsvConfiguration {
 }
 
 impl DataModel {
-    /// Adds what is wrong with it to `violations`, in the words of the framework.
-    pub fn check(&self, at: &str, violations: &mut Violations) {
-        let mut name = |member: String, text: &Option<String>| {
-            if let Some(text) = text {
-                violations.length(format!("{at}.{member}"), text, &NAME_CHARS);
-            }
-        };
-        name("timeColumn".to_owned(), &self.time_column);
-        name("measureNameColumn".to_owned(), &self.measure_name_column);
-        for (index, mapping) in self.dimension_mappings.iter().enumerate() {
-            let at = format!("dimensionMappings.{}.member", index.saturating_add(1));
-            name(format!("{at}.sourceColumn"), &mapping.source_column);
-            name(format!("{at}.destinationColumn"), &mapping.destination_column);
-        }
-        if self.time_column.is_none() {
-            violations.required(format!("{at}.timeColumn"));
-        }
-        if self.dimension_mappings.is_empty() {
-            violations.range(format!("{at}.dimensionMappings"), 0, &(1..=i64::MAX), Some("[]"));
-        }
-        for (index, mapping) in self.dimension_mappings.iter().enumerate() {
-            if mapping.source_column.is_none() {
-                let index = index.saturating_add(1);
-                violations.required(format!("{at}.dimensionMappings.{index}.member.sourceColumn"));
-            }
-        }
-        let target = |mapping: &DimensionMapping| {
-            mapping.destination_column.clone().or_else(|| mapping.source_column.clone())
-        };
-        let path = |at: &str| format!("{at}.destinationColumn");
-        let names = self.dimension_mappings.iter().map(target);
-        check_unique(names, &format!("{at}.dimensionMappings"), &path, violations);
-        if let Some(unit) = &self.time_unit
-            && !UNITS.iter().any(|(name, _)| name == unit)
-        {
-            violations.not_in(format!("{at}.timeUnit"), unit, &UNITS.map(|(name, _)| name));
-        }
-        self.check_measures(at, violations);
-    }
-
-    fn check_measures(&self, at: &str, violations: &mut Violations) {
-        match &self.multi_measure_mappings {
-            Some(multi) => {
-                let at = format!("{at}.multiMeasureMappings");
-                check_attributes(&multi.multi_measure_attribute_mappings, &at, violations);
-                if multi.target_multi_measure_name.is_none() && self.measure_name_column.is_none() {
-                    violations.required(format!("{at}.targetMultiMeasureName"));
-                }
-                if !self.mixed_measure_mappings.is_empty() {
-                    let right = "Member must be null where mixedMeasureMappings are there";
-                    violations.add(&at, Some(""), right);
-                }
-            }
-            None if self.mixed_measure_mappings.is_empty() => {
-                violations.required(format!("{at}.multiMeasureMappings"));
-            }
-            None => {}
-        }
-        for (index, mapping) in self.mixed_measure_mappings.iter().enumerate() {
-            let index = index.saturating_add(1);
-            let at = format!("{at}.mixedMeasureMappings.{index}.member");
-            self.check_mixed(mapping, &at, violations);
-        }
-    }
-
-    fn check_mixed(&self, mapping: &MixedMeasureMapping, at: &str, violations: &mut Violations) {
-        if self.measure_name_column.is_some() && mapping.measure_name.is_none() {
-            violations.required(format!("{at}.measureName"));
-        }
-        match mapping.measure_value_type.as_deref() {
-            None => violations.required(format!("{at}.measureValueType")),
-            Some(MULTI) => {
-                check_attributes(&mapping.multi_measure_attribute_mappings, at, violations);
-                let names = [&mapping.target_measure_name, &mapping.measure_name];
-                if names.iter().all(|name| name.is_none()) {
-                    violations.required(format!("{at}.targetMeasureName"));
-                }
-            }
-            Some(other) if !TYPES_OR_MULTI.contains(&other) => {
-                violations.not_in(format!("{at}.measureValueType"), other, &TYPES_OR_MULTI);
-            }
-            Some(_) if mapping.source_column.is_none() => {
-                violations.required(format!("{at}.sourceColumn"));
-            }
-            Some(_) => {}
-        }
-    }
-
     /// Nanoseconds of its unit.
     pub(super) fn unit_ns(&self) -> i64 {
         let named = UNITS.iter().find(|(name, _)| Some(*name) == self.time_unit.as_deref());
         named.map_or(UNITS[0].1, |(_, unit_ns)| *unit_ns)
-    }
-}
-
-fn check_attributes(mappings: &[AttributeMapping], at: &str, violations: &mut Violations) {
-    let at = format!("{at}.multiMeasureAttributeMappings");
-    if mappings.is_empty() {
-        violations.range(&at, 0, &(1..=i64::MAX), Some("[]"));
-    }
-    let target = |mapping: &AttributeMapping| {
-        let target = mapping.target_multi_measure_attribute_name.clone();
-        target.or_else(|| mapping.source_column.clone())
-    };
-    let path = |at: &str| format!("{at}.targetMultiMeasureAttributeName");
-    check_unique(mappings.iter().map(target), &at, &path, violations);
-    for (index, mapping) in mappings.iter().enumerate() {
-        let at = format!("{at}.{}.member", index.saturating_add(1));
-        match &mapping.source_column {
-            None => violations.required(format!("{at}.sourceColumn")),
-            Some(name) => violations.length(format!("{at}.sourceColumn"), name, &NAME_CHARS),
-        }
-        if let Some(name) = &mapping.target_multi_measure_attribute_name {
-            let at = format!("{at}.targetMultiMeasureAttributeName");
-            violations.length(at, name, &NAME_CHARS);
-        }
-        match mapping.measure_value_type.as_deref() {
-            // A type that is guessed is a column that the next file does not fit.
-            None => violations.required(format!("{at}.measureValueType")),
-            Some(name) if !TYPES.contains(&name) => {
-                violations.not_in(format!("{at}.measureValueType"), name, &TYPES);
-            }
-            Some(_) => {}
-        }
-    }
-}
-
-/// Checks that no two mappings have one target: all but the last value of a row would be lost.
-fn check_unique(
-    names: impl Iterator<Item = Option<String>>,
-    at: &str,
-    path: &dyn Fn(&str) -> String,
-    violations: &mut Violations,
-) {
-    let mut seen = HashSet::new();
-    for (index, name) in (1_usize..).zip(names) {
-        let Some(name) = name else { continue };
-        if seen.contains(&name) {
-            let right = "Member must not name the target of another mapping";
-            violations.add(path(&format!("{at}.{index}.member")), Some(&name), right);
-        }
-        seen.insert(name);
     }
 }
 

@@ -99,7 +99,7 @@ impl Plan {
     }
 
     /// Shows the records of a row to `take`, each in `record`, whose database, table, version and
-    /// origin are left as they are. None is shown of a row that has a problem.
+    /// origin are left as they are, but `take` may set them. None is shown of a row that has a problem.
     ///
     /// # Errors
     ///
@@ -108,7 +108,7 @@ impl Plan {
         &'r self,
         row: Row<'r>,
         record: &mut Record<'r>,
-        take: &mut dyn FnMut(&Record<'r>),
+        take: &mut dyn FnMut(&mut Record<'r>),
     ) -> Result<(), Problem> {
         let (found, right) = (row.ends.len(), self.columns.len());
         if found != right {

@@ -69,6 +69,37 @@ fn rows_know_their_lines_however_the_bytes_come() {
     }
 }
 
+/// Blanks that are left out, however the bytes come, and rows that hold nothing else.
+#[test]
+fn a_field_behind_blanks_is_quoted_where_white_space_is_trimmed() {
+    let trims = CsvConfiguration { trim_white_space: Some(true), ..CsvConfiguration::default() };
+    let text = b"a, \"b,c\" ,d\n  \n \"x\ny\"\t,\t \"\" , z z \r\n,, \n\"  in\",1, \"open";
+    let expected = [
+        row(&["a", "b,c ", "d"], (1, 1)),
+        row(&["x\ny\t", " ", "z z "], (3, 4)),
+        row(&["", "", ""], (5, 5)),
+        row(&[], (6, 6)),
+    ];
+    for piece in 1..=text.len() {
+        let (found, end) = rows_of(text, &dialect(&trims), piece);
+        assert_eq!((found.as_slice(), end), (&expected[..], Step::Open), "pieces of {piece}");
+    }
+    // What separates fields is no blank.
+    for (separator, text) in [(" ", &b"a \t\"b c\"\td\n"[..]), ("\t", b"a\t \"b c\" d\n")] {
+        let column_separator = Some(separator.to_owned());
+        let form = CsvConfiguration { column_separator, ..trims.clone() };
+        let (found, _) = rows_of(text, &dialect(&form), 1);
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].0.len(), found[0].0[1].starts_with("b c")), (2, true), "{found:?}");
+    }
+    let many = format!("{}\n", " \"x\" ,".repeat(300));
+    assert_eq!(rows_of(many.as_bytes(), &dialect(&trims), 7).0[0].0.len(), 301);
+    let mut long = vec![b'x'; ROW_BYTES_MAX + 1];
+    long.push(b'\n');
+    assert_eq!(rows_of(&long, &dialect(&trims), 1 << 20).1, Step::TooLong);
+    assert_eq!(rows_of(&long[1..], &dialect(&trims), 1 << 20).1, Step::End);
+}
+
 #[test]
 fn reading_goes_on_at_every_position_between_rows() {
     let text = b"a,b\r\n1,\"x\ny\"\r\n2,z\n\n3,w\n";
@@ -237,6 +268,7 @@ fn a_row_becomes_the_records_that_its_model_says() {
         (&multi, HEADER, "7,a,eu,1.5,-3,True,x,9", &plain, "m[host=a,zone=eu] v=1.5,count=-3i,ok=true,s=\"x\",at=@9000000000 7000000000"),
         (&multi, HEADER, "7,a,,1,,,,", &plain, "m[host=a] v=1.0 7000000000"),
         (&multi, " t ,host,dc,v,n,ok,s,at", " 7 , a , NULL,1, NULL ,,,", &nulls, "m[host=a] v=1.0 7000000000"),
+        (&multi, "t, \"host\" ,dc,v,n,ok,s,at", "7, \"b,c\" ,eu,1,,, \"x \"\"y\"\"\" ,", &nulls, "m[host=b,c,zone=eu] v=1.0,s=\"x \\\"y\\\"\" 7000000000"),
         (&mixed, "t,what,host,v,s", "7,temp,a,1,x", &plain, "celsius![host=a] =1.0 7000000"),
         (&mixed, "t,what,host,v,s", "7,state,a,1,x", &plain, "state[host=a] s=\"x\",v=1.0 7000000"),
         (&all, "t,host,v,s", "7,a,1,x", &plain, "v![host=a] =1.0 7000000 + text![host=a] =\"x\" 7000000"),
@@ -310,5 +342,95 @@ fn a_model_that_cannot_work_is_told_with_every_violation() {
         let told = violations.finish().unwrap_err();
         let found: usize = told.split(' ').next().unwrap().parse().unwrap();
         assert_eq!(found, count, "{text}: {told}");
+    }
+}
+
+/// A model of one dimension with these further members.
+fn with(members: &str) -> DataModel {
+    let text =
+        format!(r#"{{"TimeColumn":"t","DimensionMappings":[{{"SourceColumn":"h"}}],{members}}}"#);
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn a_mapping_that_can_never_work_is_told_by_its_place() {
+    let multi = |source: &str| {
+        format!(
+            r#""MultiMeasureMappings":{{"TargetMultiMeasureName":"m","MultiMeasureAttributeMappings":[
+            {{"SourceColumn":"v","MeasureValueType":"DOUBLE"}},{{"SourceColumn":"{source}","MeasureValueType":"DOUBLE"}}]}}"#
+        )
+    };
+    let mixed =
+        |column: &str, mappings: &str| format!(r#"{column}"MixedMeasureMappings":[{mappings}]"#);
+    let column = r#""MeasureNameColumn":"n","#;
+    let temp = |more: &str| {
+        format!(r#"{{"MeasureName":"temp","SourceColumn":"v","MeasureValueType":"DOUBLE"{more}}}"#)
+    };
+    let target = |name: &str| temp(&format!(r#","TargetMeasureName":"{name}""#));
+    let attribute = "m.multiMeasureMappings.multiMeasureAttributeMappings.2.member.targetMultiMeasureAttributeName";
+    let second = "m.mixedMeasureMappings.2.member.targetMeasureName";
+    for (members, told) in [
+        (
+            mixed("", r#"{"MeasureName":"a","SourceColumn":"v","MeasureValueType":"TIMESTAMP"}"#),
+            "Value 'TIMESTAMP' at 'm.mixedMeasureMappings.1.member.measureValueType'".to_owned(),
+        ),
+        (multi("time"), format!("Value 'time' at '{attribute}'")),
+        (multi("measure_name"), format!("Value 'measure_name' at '{attribute}'")),
+        (multi("measure_value::double"), format!("Value 'measure_value::double' at '{attribute}'")),
+        (mixed(column, &[temp(""), temp("")].join(",")), format!("Value 'temp' at '{second}'")),
+        (
+            mixed(column, &[temp(""), target("temp")].join(",")),
+            format!("Value 'temp' at '{second}'"),
+        ),
+        (mixed("", &[target("x"), target("x")].join(",")), format!("Value 'x' at '{second}'")),
+    ] {
+        let mut violations = Violations::default();
+        with(&members).check("m", &mut violations);
+        let found = violations.finish().unwrap_err();
+        assert!(found.starts_with(&format!("1 validation error detected: {told}")), "{found}");
+    }
+    let reserved = r#"{"TimeColumn":"t","DimensionMappings":[{"SourceColumn":"h","DestinationColumn":"time"}],"#;
+    let reserved: DataModel = serde_json::from_str(&format!("{reserved}{}}}", multi("w"))).unwrap();
+    let mut violations = Violations::default();
+    reserved.check("m", &mut violations);
+    let found = violations.finish().unwrap_err();
+    assert!(
+        found.contains("'time' at 'm.dimensionMappings.1.member.destinationColumn'"),
+        "{found}"
+    );
+    // Two kinds of one row, and one kind of two rows.
+    let other = temp("").replace("temp", "hum");
+    for mappings in [
+        [target("x"), target("y")],
+        [target("x"), other.replace('}', r#","TargetMeasureName":"x"}"#)],
+    ] {
+        let mut violations = Violations::default();
+        with(&mixed(column, &mappings.join(","))).check("m", &mut violations);
+        assert_eq!(violations.finish(), Ok(()));
+    }
+}
+
+#[test]
+fn names_that_a_strict_table_refuses_are_told_of_the_model() {
+    let attribute = |name: &str| {
+        with(&format!(
+            r#""MultiMeasureMappings":{{"TargetMultiMeasureName":"ts_m","MultiMeasureAttributeMappings":[
+            {{"SourceColumn":"{name}","MeasureValueType":"DOUBLE"}}]}}"#
+        ))
+    };
+    let scalar =
+        with(r#""MixedMeasureMappings":[{"SourceColumn":"a:b","MeasureValueType":"DOUBLE"}]"#);
+    for (model, count, told) in [
+        (attribute("v"), 1, "'ts_m' at 'm.multiMeasureMappings.targetMultiMeasureName'"),
+        (attribute("h"), 2, "\"h\" is a dimension too"),
+        (attribute("ts_v"), 2, "begins with \"ts_\", which is reserved"),
+        (scalar, 1, "holds ':'"),
+    ] {
+        let mut violations = Violations::default();
+        model.check("m", &mut violations);
+        assert!(violations.is_empty(), "a relaxed table takes them");
+        model.check_strict("m", &mut violations);
+        let found = violations.finish().unwrap_err();
+        assert!(found.starts_with(&count.to_string()) && found.contains(told), "{found}");
     }
 }

@@ -3,7 +3,7 @@
 use super::Invalid;
 use super::coral::Quoted;
 use super::object::Object;
-use super::shape::{Attributes, MeasureValue, Request, Text, text};
+use super::shape::{Attributes, Dimension as NamedDimension, MeasureValue, Request, Text, text};
 use crate::record::limits::TIME_NS_MAX;
 use crate::record::{Attribute, Dimension, MeasureKind, Origin, Record, Value};
 
@@ -18,6 +18,8 @@ struct Wrong {
     /// The rule, in Timestream's words where it has any.
     rule: &'static str,
     member: &'static str,
+    /// Of several, the name of the one.
+    of: Option<String>,
     value: String,
     /// What would be right.
     hint: &'static str,
@@ -103,10 +105,18 @@ impl<'r> Merged<'r, '_> {
         }
         match twice(all.iter().map(|dimension| dimension.name)) {
             None => Ok(all),
-            Some(name) => Err(Wrong {
-                hint: "CommonAttributes and the record may not both name it",
-                ..Wrong::new("Dimension names must be unique in a record.", "Dimensions", name)
-            }),
+            Some(name) => {
+                let named = |list: &[Object<NamedDimension<'_>>]| {
+                    list.iter().filter(|Object(found)| text(found.name.as_ref()) == name).count()
+                };
+                let hint = match lists.map(named) {
+                    [(2..), _] => "CommonAttributes name it twice",
+                    [_, (2..)] => "the record names it twice",
+                    _ => "CommonAttributes and the record may not both name it",
+                };
+                let rule = "Dimension names must be unique in a record.";
+                Err(Wrong { hint, ..Wrong::new(rule, "Dimensions", name) })
+            }
         }
     }
 
@@ -164,8 +174,10 @@ fn several<'r>(
     let mut all = Vec::with_capacity(values.len());
     for Object(named) in values {
         let type_name = text(named.value_type.as_ref());
-        let value = scalar(text(named.value.as_ref()), type_name, unit_ns, "MeasureValues")?;
-        all.push(Attribute { name: text(named.name.as_ref()), value });
+        let name = text(named.name.as_ref());
+        let value = scalar(text(named.value.as_ref()), type_name, unit_ns, "MeasureValues");
+        let value = value.map_err(|wrong| Wrong { of: Some(name.to_owned()), ..wrong })?;
+        all.push(Attribute { name, value });
     }
     if all.iter().map(|named| named.name).eq(before.iter().map(|named| named.name)) {
         return Ok(all);
@@ -269,19 +281,20 @@ fn scalar<'t>(
 
 impl Wrong {
     fn new(rule: &'static str, member: &'static str, value: &str) -> Self {
-        Self { rule, member, value: value.to_owned(), hint: "" }
+        Self { rule, member, of: None, value: value.to_owned(), hint: "" }
     }
 
     /// The rule first: tools look for it at the beginning of the message.
     #[cold]
     fn of(&self, index: usize) -> Invalid {
-        let Self { rule, member, value, hint } = self;
+        let Self { rule, member, of, value, hint } = self;
+        let of = of.as_ref().map_or_else(String::new, |name| format!(" '{}'", Quoted(name)));
         let found = if value.is_empty() {
             "is missing".to_owned()
         } else {
             format!("is '{}'", Quoted(value))
         };
         let hint = if hint.is_empty() { String::new() } else { format!(": {hint}") };
-        Invalid { problem: format!("{rule} RecordIndex {index}: {member} {found}{hint}.") }
+        Invalid { problem: format!("{rule} RecordIndex {index}: {member}{of} {found}{hint}.") }
     }
 }

@@ -135,8 +135,8 @@ pub(super) struct Parsed<'a> {
     pub(super) table: Option<Text<'a>>,
     pub(super) common: Attributes<'a>,
     pub(super) records: Vec<(&'a str, Attributes<'a>)>,
-    /// How many records there are; no more than are taken were kept.
-    pub(super) count: usize,
+    /// How many records there are, if there is a list; no more than are taken were kept.
+    pub(super) count: Option<usize>,
 }
 
 /// Reads a body.
@@ -160,13 +160,14 @@ pub(super) fn general(body: &[u8]) -> Result<Parsed<'_>, Problem> {
         None => Attributes::default(),
         Some(raw) => attributes(&"CommonAttributes", raw)?,
     };
+    let count = envelope.records.as_ref().map(|raws| raws.count);
     let raws = envelope.records.unwrap_or_default();
     let mut records = Vec::with_capacity(raws.items.len());
     for (index, raw) in raws.items.iter().enumerate() {
         records.push((raw.get(), attributes(&format_args!("record {index}"), raw)?));
     }
     let (database, table) = (envelope.database_name, envelope.table_name);
-    Ok(Parsed { database, table, common, records, count: raws.count })
+    Ok(Parsed { database, table, common, records, count })
 }
 
 impl<'a> Parsed<'a> {
@@ -175,7 +176,10 @@ impl<'a> Parsed<'a> {
         let Self { database, table, common, records, count: found } = self;
         let mut violations = Violations::default();
         common.check(&"commonAttributes", &mut violations);
-        count(found, &mut violations);
+        match found {
+            Some(found) => count(found, &mut violations),
+            None => violations.required("records"),
+        }
         for (index, (_, record)) in records.iter().enumerate() {
             record.check(&Member("records", index), &mut violations);
         }

@@ -213,6 +213,40 @@ fn a_request_has_a_hundred_records_at_most_and_one_at_least() {
     assert!(shown(&with(0)).unwrap_err().contains("greater than or equal to 1"));
     let found = shown("{}").unwrap_err();
     assert!(found.starts_with("3 validation errors detected"), "{found}");
+    for missing in ["", r#","Records":null"#] {
+        let found = shown(&format!(r#"{{"DatabaseName":"d","TableName":"t"{missing}}}"#));
+        assert_eq!(
+            found.unwrap_err(),
+            "1 validation error detected: Value null at 'records' failed to satisfy constraint: \
+             Member must not be null"
+        );
+    }
+}
+
+#[test]
+fn a_bad_value_and_a_name_that_stands_twice_are_told_where_they_stand() {
+    let twice = r#""Dimensions":[{"Name":"h","Value":"1"},{"Name":"h","Value":"2"}]"#;
+    for (common, record, expected) in [
+        (FULL, FULL, "CommonAttributes and the record may not both name it"),
+        (
+            "",
+            &*FULL.replacen(r#""Dimensions":[{"Name":"h","Value":"1"}]"#, twice, 1),
+            "the record names it twice",
+        ),
+        (
+            twice,
+            r#""MeasureName":"cpu","MeasureValue":"1","Time":"1""#,
+            "CommonAttributes name it twice",
+        ),
+        (
+            "",
+            r#""Dimensions":[{"Name":"h","Value":"1"}],"MeasureName":"m","MeasureValueType":"MULTI","Time":"1","MeasureValues":[{"Name":"good","Type":"BIGINT","Value":"1"},{"Name":"bad","Type":"BIGINT","Value":"x"}]"#,
+            "MeasureValues 'bad' is 'x': it must be an integer of 64 bits",
+        ),
+    ] {
+        let found = shown(&request(common, record)).unwrap_err();
+        assert!(found.contains("RecordIndex 0: ") && found.contains(expected), "{found}");
+    }
 }
 
 #[test]

@@ -57,8 +57,8 @@ impl<'a> Cursor<'a> {
                 break;
             }
         }
+        let count = records.as_ref().map(Vec::len);
         let records = records.unwrap_or_default();
-        let count = records.len();
         Some(Parsed { database, table, common: common.unwrap_or_default(), records, count })
     }
 

@@ -38,9 +38,25 @@ pub fn layout(record: &Record<'_>) -> Result<(), Broken> {
         MeasureKind::Multi => {
             measures(record)?;
             let mut names = record.attributes.iter().map(|attribute| attribute.name);
-            names.try_for_each(|name| measure_name("attribute name", name))
+            names.try_for_each(|name| measure_name("attribute name", name))?;
+            one_column(record)
         }
     }
+}
+
+/// No attribute has the name of a dimension of its record; that of another record is the table's to
+/// tell, which refuses it for the same reason. Source: Timestream developer guide, "Naming constraints":
+/// "column names can not be duplicated".
+fn one_column(record: &Record<'_>) -> Result<(), Broken> {
+    // Quadratic in at most MEASURES_PER_RECORD_MAX and DIMENSIONS_MAX names, once a family and layout.
+    let is_dimension = |name: &str| record.dimensions.iter().any(|other| other.name == name);
+    let mut names = record.attributes.iter().map(|attribute| attribute.name);
+    let Some(name) = names.find(|name| is_dimension(name)) else { return Ok(()) };
+    let message = format!(
+        "{:?} would be both a dimension and an attribute: a table has one column of a name",
+        quoted(name)
+    );
+    Err((Reason::TableLimit, message))
 }
 
 /// Checks the values of one record.
@@ -122,7 +138,11 @@ pub fn dimension_name(name: &str) -> Result<(), Broken> {
 
 /// The name of a measure. Source: Timestream developer guide, "Quotas", "Measure name length" and
 /// "Naming constraints".
-fn measure_name(what: &str, name: &str) -> Result<(), Broken> {
+///
+/// # Errors
+///
+/// [`Reason::InvalidName`], [`Reason::NameTooLong`].
+pub fn measure_name(what: &str, name: &str) -> Result<(), Broken> {
     if name.len() > MEASURE_NAME_BYTES_MAX {
         return Err(too_long(what, name, MEASURE_NAME_BYTES_MAX));
     }
@@ -275,6 +295,16 @@ mod tests {
         }
         assert_eq!(table(RESOURCE_NAME_BYTES_MIN), None);
         assert_eq!(table(RESOURCE_NAME_BYTES_MIN - 1), Some(Reason::InvalidName));
+    }
+
+    #[test]
+    fn an_attribute_with_the_name_of_a_dimension_is_refused() {
+        let fields = [("v", Value::Bigint(1)), ("host", Value::Bigint(1))];
+        assert_eq!(reason(layout(&record(&[("host", "a")], &fields))), Some(Reason::TableLimit));
+        assert_eq!(reason(layout(&record(&[("Host", "a")], &fields))), None);
+        let scalar = [("host", Value::Bigint(1))];
+        let scalar = Record { kind: MeasureKind::Scalar, ..record(&[("host", "a")], &scalar) };
+        assert_eq!(reason(layout(&scalar)), None, "the one value of a scalar has no column");
     }
 
     /// What the service was seen to take although it is larger than its "record size".

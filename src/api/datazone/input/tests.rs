@@ -64,6 +64,37 @@ fn members_of_a_form_are_held_against_the_model_at_their_bounds() {
     }
 }
 
+/// What serde derives for a structure takes an array of its members in their order, too.
+#[test]
+fn an_array_is_no_structure() {
+    let form = r#"{"formName":"f","typeIdentifier":"t","timestamp":1}"#;
+    assert!(post(&format!(r#"{{"forms":[{form}]}}"#)).is_ok());
+    for body in [
+        format!("[[{form}]]"),
+        format!(r#"[[{form}],"token"]"#),
+        r#"{"forms":[["f","t",null,1,null]]}"#.to_owned(),
+        format!(r#"{{"forms":{form}}}"#),
+        format!(r#"{{"forms":[{form}]}} {{}}"#),
+    ] {
+        let message = post(&body).unwrap_err().message;
+        assert!(message.starts_with("the body is not what is expected: "), "{body}: {message}");
+    }
+}
+
+#[test]
+fn forms_are_held_against_their_bound_and_no_more_are_kept() {
+    let of = |count: usize| {
+        let form = r#"{"formName":"f","typeIdentifier":"t","timestamp":1}"#;
+        post(&format!(r#"{{"forms":[{}]}}"#, vec![form; count].join(",")))
+    };
+    assert_eq!(of(FORMS_MAX).unwrap().forms.len(), FORMS_MAX);
+    let message = of(FORMS_MAX + 1).unwrap_err().message;
+    assert!(message.contains("'[1001 forms]' at 'forms'"), "{message}");
+    assert!(message.ends_with("Member must have length less than or equal to 1000"), "{message}");
+    let message = of(0).unwrap_err().message;
+    assert!(message.ends_with("Member must have length greater than or equal to 1"), "{message}");
+}
+
 #[test]
 fn every_violation_is_told_with_its_path() {
     let error = post(r#"{"forms":[{"formName":"","typeIdentifier":"t"}],"clientToken":"a b"}"#);
@@ -117,6 +148,11 @@ fn query_strings_are_held_against_the_model_at_their_bounds() {
     let delete = |query: &str| Delete::read(entity(), &Params::parse(query).unwrap()).is_ok();
     assert!(delete(&format!("formName=f&clientToken={}", "~".repeat(128))));
     assert!(!delete(&format!("formName=f&clientToken={}", "~".repeat(129))));
+    for name in ["startedAt", "endedAt"] {
+        let error = list(&format!("formName=f&{name}=2300-01-01T00%3A00%3A00Z")).unwrap_err();
+        assert!(error.message.contains("from 1677-09-21"), "{}", error.message);
+        assert!(error.message.contains("to 2262-04-11"), "{}", error.message);
+    }
     assert!(!delete("formName=f&clientToken=") && !delete("formName=f&clientToken=%7F"));
 }
 

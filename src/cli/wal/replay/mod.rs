@@ -13,7 +13,9 @@
 //! that was lost, or by the next run from the last position. What a version higher than its own has
 //! replaced since is refused there and stays replaced; the replay counts it, goes on, and ends with 1.
 //!
-//! Not sent are lines that were refused when they came, since they would be refused again; they are
+//! Not sent are lines that were refused when they came, since they would be refused again, and records
+//! of the gateway's own database, which no write API takes: what `DataZone`'s clients posted stands with
+//! its ids, versions and deletes in the data folder, which is what a copy must be made of. Both are
 //! counted and told. A catalog has every table that ever was, deleted ones too. So without a catalog
 //! nothing is sent, and where it lacks the table of a record it lost its end: what is known is sent, the
 //! position stays before the first such record, and the replay ends with 1.
@@ -38,6 +40,7 @@ use super::super::{Failure, SettingsArgs};
 use super::records::{Held, Names};
 use crate::base::lsn::Lsn;
 use crate::base::units::Span;
+use crate::ingest::{SYSTEM_DATABASE, is_system};
 use past::{Event, Hole, Lives, Past};
 use position::Position;
 use sender::{Credentials, Refused, Sender};
@@ -98,6 +101,8 @@ struct Tally {
     bytes: u64,
     /// Lines that were refused when they came.
     refused: u64,
+    /// Records of the gateway's own database.
+    own: u64,
     /// Records of tables that the catalog does not have.
     unknown: u64,
     /// The LSN of the first of them.
@@ -216,6 +221,7 @@ fn survey(past: &Past, names: &mut Names) -> Result<Tally, Failure> {
 impl Tally {
     fn count(&mut self, lsn: Lsn, held: &Held<'_>) {
         match held {
+            Held::Record(table, _) if is_system(&table.database) => self.own += 1,
             Held::Record(..) => self.records += 1,
             Held::Unknown(_) => {
                 self.unknown += 1;
@@ -239,6 +245,11 @@ impl Tally {
         if self.refused > 0 {
             let line = "lines that were refused when they came, and are not sent";
             writeln!(text, "left out   {} {line}", self.refused).expect("a string takes all");
+        }
+        if self.own > 0 {
+            let line = "records of the gateway's own database, which no write API takes";
+            writeln!(text, "left out   {} {line}: {SYSTEM_DATABASE}", self.own)
+                .expect("a string takes all");
         }
         if self.unknown > 0 {
             let line = "records of tables that the catalog does not have, the first of LSN";
@@ -373,6 +384,9 @@ impl Out {
     fn take(&mut self, lsn: Lsn, held: &Held<'_>) -> Result<(), Failure> {
         self.sent.count(lsn, held);
         let Held::Record(table, row) = held else { return Ok(()) };
+        if is_system(&table.database) {
+            return Ok(());
+        }
         if self.in_body >= self.records_max || self.body.len() >= BODY_BYTES {
             self.flush()?;
         }
