@@ -21,6 +21,9 @@ pub struct Options {
     pub access_key: String,
     /// The file that holds the secret of `access_key` and nothing else.
     pub secret_key_file: PathBuf,
+    /// Certificate authorities, PEM, that the endpoint's certificate must come from; empty: those of the
+    /// system.
+    pub ca_file: PathBuf,
     /// How long a connection may take. 100ms to 1min.
     pub connect_timeout: Span,
     /// How long an answer may take before the request is sent again. 1s to 10min. Too short: a slow
@@ -44,6 +47,7 @@ impl Default for Options {
             region: String::new(),
             access_key: String::new(),
             secret_key_file: PathBuf::new(),
+            ca_file: PathBuf::new(),
             connect_timeout: Span::secs(3),
             request_timeout: Span::secs(20),
             requests_max: 8,
@@ -76,6 +80,9 @@ impl Options {
                 "endpoint: {:?} does not begin with http:// or https://",
                 self.endpoint
             ));
+        }
+        if !self.ca_file.as_os_str().is_empty() && self.endpoint.starts_with("http://") {
+            problems.push("ca_file: endpoint begins with http://, so nobody looks at it".into());
         }
         if self.access_key.is_empty() != self.secret_key_file.as_os_str().is_empty() {
             problems

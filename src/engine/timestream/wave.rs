@@ -32,3 +32,61 @@ pub(super) fn waves(requests: &[WriteRequest<'_>], max: usize) -> Vec<Range<usiz
     }
     waves
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::codec::{Payload, PayloadBuilder, RecordView};
+    use crate::record::request::CommonAttributes;
+    use crate::record::{Attribute, Dimension, Origin, Record, TableId, Value};
+
+    /// Waves of requests whose series are named by letters.
+    fn waves_of(requests: &[&str], max: usize) -> Vec<Range<usize>> {
+        let mut builder = PayloadBuilder::new(1);
+        builder.start(0);
+        for (letter, number) in requests.iter().flat_map(|request| request.chars()).zip(0..) {
+            let host = letter.to_string();
+            let record = Record {
+                origin: Origin { number, text: b"" },
+                measure_name: "m",
+                dimensions: vec![Dimension { name: "host", value: &host }],
+                attributes: vec![Attribute { name: "v", value: Value::Bigint(1) }],
+                ..Record::default()
+            };
+            let ids = (builder.family(TableId(1), &record).0, builder.layout(&record).0);
+            builder.push(ids, &record, 1, 1);
+        }
+        let mut bytes = Vec::new();
+        builder.finish(&mut bytes);
+        let payload = Payload::open(&bytes).unwrap();
+        let (mut families, mut layouts) = (Vec::new(), Vec::new());
+        payload.dictionary(&mut families, &mut layouts).unwrap();
+        let mut views: Vec<RecordView<'_>> =
+            payload.section(0, &families, &layouts).map(Result::unwrap).collect();
+        // As they were pushed.
+        views.sort_by_key(|view| view.number);
+        let common = CommonAttributes::default();
+        let mut rest = &views[..];
+        let requests: Vec<WriteRequest<'_>> = requests
+            .iter()
+            .map(|request| {
+                let (records, after) = rest.split_at(request.len());
+                rest = after;
+                WriteRequest { table: TableId(1), common: &common, records }
+            })
+            .collect();
+        waves(&requests, max)
+    }
+
+    #[test]
+    fn a_request_waits_for_those_of_its_series_and_for_room() {
+        assert!(waves_of(&[], 4).is_empty());
+        assert_eq!(waves_of(&["ab", "cd", "e"], 4), [0..3]);
+        assert_eq!(waves_of(&["ab", "cd", "eb", "f"], 4), [0..2, 2..4]);
+        assert_eq!(waves_of(&["a", "a", "a"], 4), [0..1, 1..2, 2..3]);
+        assert_eq!(waves_of(&["a", "b", "c", "d", "e"], 2), [0..2, 2..4, 4..5]);
+        // Not with one behind one that waits: what follows that may be of its series, too.
+        assert_eq!(waves_of(&["a", "ab", "c"], 8), [0..1, 1..3]);
+        assert_eq!(waves_of(&["aa", "b"], 8), [0..2]);
+    }
+}
