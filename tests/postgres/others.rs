@@ -78,7 +78,7 @@ fn timescale_takes_the_schema_and_every_statement_of_the_engine() {
     pg.engine.tidy().unwrap();
     assert!(!pg.rows(table).is_empty());
 
-    let rows = "SELECT series, time AT TIME ZONE 'UTC', ns, version, kind, host, a, b, \
+    let rows = "SELECT series, (time AT TIME ZONE 'UTC')::text, ns, version, kind, host, a, b, \
                 \"measure_value::double\" FROM d.t ORDER BY series, time, ns";
     let mut script = vec![statements(Flavour::Timescale, "d", "t")];
     script.extend(executed(&server.log()));

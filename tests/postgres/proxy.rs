@@ -164,7 +164,7 @@ fn requests(state: &State, mut from: TcpStream, mut to: TcpStream, is_deaf: &Ato
 }
 
 /// Writes a refusal over a statement that would lock, of the same length, so that no message changes its
-/// own. The statement is whole: it is the first that its session sends of a turn's third kind.
+/// own. So short a message comes in one piece.
 fn refuse_lock(bytes: &mut [u8]) -> bool {
     const REFUSAL: &[u8] = b"SELECT refuse($1, $2, $3)";
     let find = |what: &[u8]| bytes.windows(what.len()).position(|part| part == what);

@@ -2,6 +2,10 @@
 //! a database which is more than PostgreSQL needs: distributed by series, partitioned by time.
 //!
 //! A table that is there already is used as it is; its columns are added when records bring them.
+//!
+//! Our tests execute what is for PostgreSQL and for Timescale. The others are to be had as no package; theirs
+//! is written after their documentation: Citus, "Creating and Modifying Distributed Objects";
+//! YugabyteDB, "Primary keys"; CockroachDB, "INT" and "CREATE TABLE".
 
 use super::names::{self, quoted};
 use super::options::FILLFACTOR_FULL;

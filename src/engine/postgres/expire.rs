@@ -7,16 +7,18 @@
 //! The key begins with the series and the time, so a table's primary key leads to the oldest row of each
 //! series. A pass walks from series to series, [`SERIES_MAX`] in a statement, and deletes where the oldest
 //! has expired, [`ROWS_MAX`] rows in a statement; none holds its locks for long. A series costs the server
-//! 6 us a pass, however many rows it has.
+//! 8 us a pass, however many rows it has, and what is written nothing.
 //!
-//! What else was considered: an index on the time costs each row that is written 1 us and 17 bytes more. A
-//! BRIN index costs next to nothing, and after one retention finds nothing any more: the room of deleted
-//! rows is used again, so that each of its ranges has seen old and new times. Partitions by time would do
+//! What else was considered (figures: 200,000 rows of 4,000 series, PostgreSQL 15): an index on the time costs
+//! each row that is written 0.7 us and 8 bytes. A BRIN index costs 0.3 us, and after one retention finds
+//! nothing any more: the room of deleted rows is used again, so that each of its ranges has seen old and
+//! new times. Partitions by time would do
 //! it for nothing, but cannot be made by a table that also has to work on Citus and CockroachDB; whoever
 //! has Timescale lets that drop its chunks, and there is nothing left to delete here.
 //!
-//! A server that cannot walk so (Citus has no recursive queries over shards) is asked for any rows that
-//! have expired, and reads the table to find them.
+//! A server that cannot walk so is asked for any rows that have expired, and reads the table to find them:
+//! Citus has no recursive queries over shards, and YugabyteDB keeps series by their hash, in no order of
+//! theirs. Source: their documentation, "SQL Support and Workarounds" and "Data sharding".
 
 use std::sync::atomic::Ordering;
 
@@ -66,10 +68,19 @@ fn of_table(
 ) -> Result<(), SqlError> {
     let Some(relation) = schema::look(session, &shared.gateway, table)? else { return Ok(()) };
     let alive_from = split(alive_from_ns);
+    if is_hashed(session)? {
+        return anywhere(shared, session, &relation, alive_from);
+    }
     match walk(shared, session, &relation, alive_from) {
         Err(error) if error.is_unsupported() => anywhere(shared, session, &relation, alive_from),
         result => result,
     }
+}
+
+/// Whether the server is YugabyteDB, whose version names both.
+fn is_hashed(session: &mut Session) -> Result<bool, SqlError> {
+    let rows = session.query("SELECT version()", &[])?;
+    Ok(rows.first().is_some_and(|row| row.get::<_, &str>(0).contains("-YB-")))
 }
 
 /// Goes through the series.

@@ -105,10 +105,11 @@ impl Guess {
     /// The turn is committed.
     pub(super) fn done(&mut self) {
         let turn = std::mem::take(&mut self.turn);
-        if self.left == 0 {
-            self.pause = (self.pause - 1).max(1);
-        } else if turn.new > 0 && turn.new == turn.all() {
-            self.left -= 1;
+        let is_all_new = turn.new > 0 && turn.new == turn.all();
+        match (is_all_new, self.left) {
+            (false, _) => {}
+            (true, 0) => self.pause = (self.pause - 1).max(1),
+            (true, _) => self.left -= 1,
         }
         assert!((1..=COPY_REST_MAX).contains(&self.pause) && self.left <= self.pause);
     }

@@ -29,6 +29,11 @@ impl Array {
         Self { element, bytes: BytesMut::new(), count: 0, has_nulls: false }
     }
 
+    /// Whether a value is missing.
+    pub(super) const fn has_nulls(&self) -> bool {
+        self.has_nulls
+    }
+
     pub(super) fn push_uuid(&mut self, uuid: &[u8; 16]) {
         self.push(uuid);
     }

@@ -28,19 +28,20 @@ use crate::record::{TableId, ValueType};
 /// How often a change is tried while others make the same.
 const TRIES_MAX: u32 = 20;
 
-/// Our own tables.
+/// Our own tables. `int4` by that name: CockroachDB's `int` has eight bytes. Source: its documentation,
+/// "INT".
 pub(super) const OWN_TABLES: &str = "
 CREATE SCHEMA IF NOT EXISTS tidegate;
 CREATE TABLE IF NOT EXISTS tidegate.gateways (
-    gateway text PRIMARY KEY, epoch bigint NOT NULL, shards int NOT NULL, base bigint[] NOT NULL);
+    gateway text PRIMARY KEY, epoch bigint NOT NULL, shards int4 NOT NULL, base bigint[] NOT NULL);
 CREATE TABLE IF NOT EXISTS tidegate.marks (
-    gateway text, shard int, lsn bigint NOT NULL, epoch bigint NOT NULL, PRIMARY KEY (gateway, shard));
+    gateway text, shard int4, lsn bigint NOT NULL, epoch bigint NOT NULL, PRIMARY KEY (gateway, shard));
 CREATE TABLE IF NOT EXISTS tidegate.tables (
     database text, name text, schema_name text NOT NULL, table_name text NOT NULL,
     PRIMARY KEY (database, name));
 CREATE TABLE IF NOT EXISTS tidegate.columns (
     database text, table_name text, column_name text, role text NOT NULL, name text NOT NULL,
-    value_type text NOT NULL, place int NOT NULL, PRIMARY KEY (database, table_name, column_name));
+    value_type text NOT NULL, place int4 NOT NULL, PRIMARY KEY (database, table_name, column_name));
 CREATE TABLE IF NOT EXISTS tidegate.lives (
     gateway text, database text, name text, number bigint NOT NULL,
     PRIMARY KEY (gateway, database, name));
@@ -312,7 +313,7 @@ pub(super) fn create_statement(schema: &str, table: &str, fillfactor: u8) -> Str
     format!(
         "CREATE TABLE IF NOT EXISTS {} (series uuid NOT NULL, time timestamptz NOT NULL, \
          version bigint NOT NULL, ns smallint NOT NULL, kind smallint NOT NULL, \
-         writes integer NOT NULL DEFAULT 0, measure_name text NOT NULL, \
+         writes int4 NOT NULL DEFAULT 0, measure_name text NOT NULL, \
          CONSTRAINT {} PRIMARY KEY (series, time, ns)){storage}",
         relation_of(schema, table),
         quoted(&names::key_of(schema, table)),

@@ -319,7 +319,6 @@ impl Shard {
 
     fn undone(&mut self, shared: &Shared, what: &str, error: Option<&SqlError>) -> EngineError {
         self.abort();
-        self.guess.undone();
         shared.count_undone();
         let what = error.map_or_else(|| what.to_owned(), |error| format!("{what}: {error}"));
         self.undone_in_row += 1;
@@ -335,6 +334,7 @@ impl Shard {
 
     /// Ends the transaction without its rows.
     pub(super) fn abort(&mut self) {
+        self.guess.undone();
         if self.open.take().is_none() {
             return;
         }

@@ -26,6 +26,20 @@ enum Which {
     Older,
 }
 
+/// Whether rows keep attributes that their records do not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    /// Each names all columns of the statement, so there is nothing to keep: a choice less a value.
+    All,
+    Some,
+}
+
+impl Named {
+    fn of(columns: &[Array]) -> Self {
+        if columns.iter().any(Array::has_nulls) { Self::Some } else { Self::All }
+    }
+}
+
 /// Writes those of `firsts` whose row stands with a lower version; `columns` are those that hold values.
 /// Of each that was written the answer is `Some(false)`: it is not new.
 pub(super) fn newer(
@@ -59,7 +73,7 @@ pub(super) fn newer(
             array.push_value(value.as_ref());
         }
     }
-    let sql = statement(relation, columns, Which::Older);
+    let sql = statement(relation, columns, Which::Older, Named::of(&arrays));
     let [series, times, ns] = keys.params();
     let mut params: Vec<Param<'_>> = vec![series, times, ns, &versions, &kinds, &places];
     params.extend(arrays.iter().map(|array| array as Param<'_>));
@@ -84,7 +98,6 @@ pub(super) fn changed(
         is_scalar == (kind == MeasureKind::Scalar)
     };
     let columns: Vec<u16> = columns.iter().copied().filter(of_kind).collect();
-    let sql = statement(relation, &columns, Which::Decided);
     let mut keys = Keys::default();
     let mut versions = Array::new(Type::INT8);
     let mut kinds = Array::new(Type::INT2);
@@ -98,6 +111,7 @@ pub(super) fn changed(
             array.push_value(value_in(standing, &relation.columns[usize::from(*column)].role));
         }
     }
+    let sql = statement(relation, &columns, Which::Decided, Named::of(&arrays));
     let [series, times, ns] = keys.params();
     let mut params: Vec<Param<'_>> = vec![series, times, ns, &versions, &kinds];
     params.extend(arrays.iter().map(|array| array as Param<'_>));
@@ -108,13 +122,13 @@ pub(super) fn changed(
 
 /// A MULTI record keeps the attributes that are not named; a scalar's value replaces what there was. A row
 /// has nothing in the columns of the other kind, so one statement is right for both.
-fn statement(relation: &Relation, columns: &[u16], which: Which) -> String {
+fn statement(relation: &Relation, columns: &[u16], which: Which, given: Named) -> String {
     let (fixed, place, place_type, end) = match which {
         Which::Decided => (5, "", "", ""),
         Which::Older => (
             6,
             ", place",
-            ", $6::int[]",
+            ", $6::int4[]",
             " AND v.version > t.version AND (v.kind = 0) = (t.kind = 0) RETURNING v.place",
         ),
     };
@@ -126,9 +140,11 @@ fn statement(relation: &Relation, columns: &[u16], which: Which) -> String {
         let parts = (
             write!(names, ", c{at}"),
             write!(types, ", ${}::{type_name}[]", at + fixed + 1),
-            match &column.role {
-                Role::Attribute(..) => write!(sets, ", {quoted} = COALESCE(v.c{at}, t.{quoted})"),
-                Role::Dimension(_) | Role::Scalar(_) => write!(sets, ", {quoted} = v.c{at}"),
+            match (&column.role, given) {
+                (Role::Attribute(..), Named::Some) => {
+                    write!(sets, ", {quoted} = COALESCE(v.c{at}, t.{quoted})")
+                }
+                _ => write!(sets, ", {quoted} = v.c{at}"),
             },
         );
         assert!(matches!(parts, (Ok(()), Ok(()), Ok(()))), "a string takes all");
