@@ -407,8 +407,8 @@ impl Turn<'_> {
             return Ok(());
         }
         let settings = worker.catalog.get(table).map(|table| table.settings());
-        for at in 0..count {
-            if let Outcome::Rejected(rejection) = &outcomes[at] {
+        for (at, outcome) in outcomes.iter().enumerate() {
+            if let Outcome::Rejected(rejection) = outcome {
                 let (lsn, record) = (batch.frame(at), &batch.records()[at]);
                 let reported = ReportedRecord::new(record, rejection)?;
                 let settings = settings.as_deref();
