@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 
 use clap::Args;
 
+use super::progress::Progress;
 use super::{Failure, SettingsArgs, serve};
 use crate::api::export::format::{Format, Writer};
 use crate::api::export::{parquet, time_ns};
@@ -75,10 +76,16 @@ fn text(
     let mut writer = Writer::new(format, &table.name);
     let mut line = Vec::new();
     let mut failed = None;
+    // A range is a part of them that nobody knows beforehand.
+    let total = if range == TimeRange::ALL { core.engine.rows(table.id) } else { 0 };
+    let mut progress = Progress::new("exporting, records", total);
+    let mut done = 0;
     writer.head(&mut line);
     core.engine
         .scan(table.id, range, &mut |row| {
             writer.row(row, &mut line);
+            done += 1;
+            progress.at(done);
             let written = out.write_all(&line);
             line.clear();
             match written {

@@ -62,12 +62,13 @@ mod marks;
 mod shared;
 mod keeper;
 mod expire;
+mod probe;
 mod scan;
 pub mod ddl;
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use crate::base::clock::SharedClock;
@@ -83,7 +84,8 @@ use super::{
 };
 
 pub use self::options::{Options, SslMode};
-use self::session::{Connector, Counts, Purpose};
+pub use self::probe::probe;
+use self::session::{Connector, Purpose};
 use self::shared::{Shared, lock};
 use self::turn::Shard;
 
@@ -116,12 +118,7 @@ impl Postgres {
         };
         let gateway = marks::gateway_of(dir, clock.wall_ns()).map_err(io("make"))?;
         let rows_max = options.statement_rows;
-        let connector = Connector {
-            options,
-            clock,
-            counts: Arc::new(Counts::default()),
-            locks_by_series: AtomicBool::new(false),
-        };
+        let connector = Connector::new(options, clock);
         let shared = Arc::new(Shared::new(connector, catalog, (gateway, shards, log)));
         match shared.attach() {
             Err(error @ EngineError::Foreign { .. }) => return Err(error),
@@ -175,6 +172,7 @@ impl TableEngine for Postgres {
                 reason: Reason::TableDeleted,
                 message: format!("there is no table number {}", request.table),
                 existing_version: None,
+                stood: Vec::new(),
             }));
             outcomes.extend(std::iter::repeat_n(outcome, request.records.len()));
             return Ok(());

@@ -75,6 +75,12 @@ pub(super) struct Session {
 }
 
 impl Connector {
+    /// One that has made no session yet.
+    pub(super) fn new(options: Options, clock: SharedClock) -> Self {
+        let counts = Arc::new(Counts::default());
+        Self { options, clock, counts, locks_by_series: AtomicBool::new(false) }
+    }
+
     /// A new session.
     pub(super) fn connect(&self, purpose: Purpose) -> Result<Session, SqlError> {
         let options = &self.options;

@@ -162,6 +162,15 @@ impl Upstream {
         self.sent.0.load(Ordering::Relaxed)
     }
 
+    /// Asks where records would be sent to, which needs a connection, a region and credentials.
+    pub(super) fn probe(&self) -> Result<(), Failure> {
+        self.run(async {
+            let client = self.client().await?;
+            let asked = client.describe_endpoints().send().await;
+            asked.map(drop).map_err(|error| failure(&error))
+        })
+    }
+
     /// Writes requests, all at once, and returns what became of each.
     pub(super) fn write(&self, requests: Vec<(&Table, Encoded)>) -> Vec<Result<(), Failure>> {
         let count = requests.len();
