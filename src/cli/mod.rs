@@ -104,7 +104,7 @@ enum Command {
     /// Print the SQL of a table as the engine `postgres` makes it, distributed and partitioned where the
     /// server can.
     #[command(
-        after_help = "Example:\n  tidegate schema postgres --for timescale --database iot --table weather | psql tidegate\n\nOnly PostgreSQL's own is tried by our tests; Citus refuses to lock rows of many shards at once, so\nthere repeated records are retried for ever."
+        after_help = "Example:\n  tidegate schema postgres --for timescale --database iot --table weather | psql tidegate\n\nTried by our tests: postgresql and timescale. citus, cockroachdb and yugabytedb are written after\ntheir documentation and UNTESTED. Citus needs a replication factor of 1."
     )]
     Schema(schema::SchemaArgs),
     /// Look at disk, limits, clock, engine, sink and settings, and say what is not well.

@@ -55,6 +55,33 @@ pub trait TableEngine: Debug + Send + Sync {
         outcomes: &mut Vec<Outcome>,
     ) -> Result<(), EngineError>;
 
+    /// How many batches the engine takes at once ([`Self::write_all`]).
+    fn batches_max(&self) -> usize {
+        1
+    }
+
+    /// Writes batches as [`Self::write`] does, in an order in which each series keeps its own; appends the
+    /// outcomes of each to its list. What a list holds already was written before.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::write`], for all of them: records with an outcome were written, the others not.
+    fn write_all(
+        &self,
+        shard: ShardId,
+        requests: &[WriteRequest<'_>],
+        outcomes: &mut [Vec<Outcome>],
+    ) -> Result<(), EngineError> {
+        assert_eq!(requests.len(), outcomes.len(), "a list a batch");
+        for (request, outcomes) in requests.iter().zip(outcomes) {
+            let records = &request.records[outcomes.len()..];
+            if !records.is_empty() {
+                self.write(shard, &WriteRequest { records, ..*request }, outcomes)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Hears that `shard` has written everything of its own up to frame `lsn`, and that what was
     /// rejected is in the reject sink. The engine may begin a flush here.
     ///

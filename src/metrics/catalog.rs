@@ -152,7 +152,7 @@ catalog! {
     upstream_saved_bytes: IntCounter = "tidegate_engine_upstream_saved_bytes_total", "Bytes not sent to the server behind the engine because they were common to all records of a request";
     upstream_metered_bytes: IntCounter = "tidegate_engine_upstream_metered_bytes_total", "Bytes that Timestream would meter of what was sent, whole KiB a request";
     upstream_single_bytes: IntCounter = "tidegate_engine_upstream_single_metered_bytes_total", "The same if each request carried one record";
-    reject_records: IntCounterVec("reason") = "tidegate_reject_records_total", "Records and lines reported to the reject sink, by reason";
+    reject_records: IntCounterVec("reason") = "tidegate_reject_records_total", "Records and lines that were refused for good, each of them reported, by reason";
     reject_reports: IntCounter = "tidegate_reject_reports_total", "Reports written to the reject sink";
     reject_retries: IntCounter = "tidegate_reject_retries_total", "Reports that had to be tried again";
 }

@@ -14,7 +14,6 @@ use tracing::warn;
 use super::shared::{Key, Shared};
 use super::{PAUSE_MAX, PAUSE_MIN, Report, Reporter, Unreported};
 use crate::object::ObjectError;
-use crate::record::Reason;
 
 /// Objects that wait at most; with the last of them all are written.
 pub const WAITING_REPORTS_MAX: usize = 256;
@@ -33,7 +32,8 @@ pub const SHARED_REPORT_BYTES_MAX: usize = 8 << 10;
 #[derive(Debug, Default)]
 pub struct Outbox {
     own: Vec<Own>,
-    shared: BTreeMap<Key, Waiting>,
+    /// What waits for objects of many.
+    shared: BTreeMap<Key, Shared>,
     bytes: usize,
 }
 
@@ -42,14 +42,6 @@ pub struct Outbox {
 struct Own {
     key: String,
     bytes: Bytes,
-    reasons: Vec<Reason>,
-}
-
-/// What waits for an object of many.
-#[derive(Debug)]
-struct Waiting {
-    added: Shared,
-    reasons: Vec<Reason>,
 }
 
 impl Outbox {
@@ -73,23 +65,21 @@ impl Outbox {
 
     fn add(&mut self, report: &Report<'_>) {
         let entries = report.entries();
-        let bytes: usize = entries.iter().map(|(_, _, json)| json.len()).sum();
+        let bytes: usize = entries.iter().map(|(_, json)| json.len()).sum();
         self.bytes += bytes;
-        let reasons = entries.iter().map(|(_, reason, _)| *reason);
         if report.is_late() || bytes > SHARED_REPORT_BYTES_MAX {
             let bytes = Bytes::from(report.to_json());
-            self.own.push(Own { key: report.own_key(), bytes, reasons: reasons.collect() });
+            self.own.push(Own { key: report.own_key(), bytes });
             return;
         }
         let waiting = match self.shared.entry(Key::of(report)) {
             Entry::Occupied(waiting) => waiting.into_mut(),
             Entry::Vacant(place) => {
                 let added = Shared::new(place.key());
-                place.insert(Waiting { added, reasons: Vec::new() })
+                place.insert(added)
             }
         };
-        waiting.reasons.extend(reasons);
-        waiting.added.extend(entries.into_iter().map(|(id, _, json)| (id, json)));
+        waiting.extend(entries.into_iter());
     }
 }
 
@@ -138,7 +128,7 @@ impl Reporter {
         let mut grown = Vec::with_capacity(outbox.shared.len());
         for (key, waiting) in &outbox.shared {
             let mut shared = self.shared.take(&self.store, key)?;
-            shared.merge(&waiting.added);
+            shared.merge(waiting);
             grown.push((key.clone(), shared));
         }
         let texts: Vec<(String, Bytes)> =
@@ -150,28 +140,21 @@ impl Reporter {
         let result = self.store.put_all(&objects, |at| is_written[at] = true);
         let (of_own, of_shared) = is_written.split_at(outbox.own.len());
         let mut of_own = of_own.iter();
-        outbox.own.retain(|own| {
+        outbox.own.retain(|_| {
             let is_written = of_own.next().copied().unwrap_or(false);
             if is_written {
-                self.count(&own.reasons);
+                self.metrics.reject_reports.inc();
             }
             !is_written
         });
         for ((key, shared), _) in grown.into_iter().zip(of_shared).filter(|(_, written)| **written)
         {
-            if let Some(waiting) = outbox.shared.remove(&key) {
-                self.count(&waiting.reasons);
+            if outbox.shared.remove(&key).is_some() {
+                self.metrics.reject_reports.inc();
             }
             // Only what is durable: what is in here is taken for what the object says.
             self.shared.put_back(key, shared);
         }
         result
-    }
-
-    fn count(&self, reasons: &[Reason]) {
-        self.metrics.reject_reports.inc();
-        for reason in reasons {
-            self.metrics.reject_records.with_label_values(&[reason.code()]).inc();
-        }
     }
 }

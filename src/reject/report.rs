@@ -118,11 +118,11 @@ impl Report<'_> {
         }
     }
 
-    /// Each rejection with its number and reason, as JSON.
-    pub(super) fn entries(&self) -> Vec<(Id, Reason, Vec<u8>)> {
+    /// Each rejection with its number, as JSON.
+    pub(super) fn entries(&self) -> Vec<(Id, Vec<u8>)> {
         let written = |entry: Entry| {
             let json = serde_json::to_vec(&entry).expect("strings and numbers always serialise");
-            (entry.id, entry.reason, json)
+            (entry.id, json)
         };
         match &self.content {
             Content::Records { records, .. } => {
@@ -140,7 +140,7 @@ impl Report<'_> {
             return late::to_json(self, records);
         }
         let entries = self.entries();
-        sheet(self.database, self.table(), entries.iter().map(|(_, _, json)| &json[..]))
+        sheet(self.database, self.table(), entries.iter().map(|(_, json)| &json[..]))
     }
 
     fn entry(&self, (place, number): (u64, u64), (reason, message): (Reason, &str)) -> Entry {

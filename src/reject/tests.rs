@@ -185,7 +185,7 @@ fn a_report_is_written_and_counted_and_a_stop_gives_up() {
     reporter.report(&mut outbox, &report).unwrap();
     reporter.write_out(&mut outbox).unwrap();
     assert_eq!(store.list("records").unwrap(), [report.shared_key() + ".json"]);
-    assert_eq!(metrics.reject_records.with_label_values(&["version_conflict"]).get(), 1);
+    assert_eq!(metrics.reject_reports.get(), 1);
 
     // A sink that is away: its directory became a file.
     std::fs::remove_dir_all(dir.path().join("sink")).unwrap();

@@ -442,6 +442,8 @@ fn a_turn_that_is_undone_is_executed_again_from_its_first_frame_and_told_once() 
     assert_eq!(*attempts.lock().unwrap(), [[1, 2], [1, 2], [1, 2]], "written, undone, and again");
     let rejected = house.parts.metrics.engine_outcomes.with_label_values(&["rejected"]);
     assert_eq!(rejected.get(), 2);
+    let reported = house.parts.metrics.reject_records.with_label_values(&["version_lower"]);
+    assert_eq!(reported.get(), 2, "once each, though their report was written twice");
     let reports = house.reports();
     let store = Store::in_directory(&house.dir.path().join("rejects")).unwrap();
     let sheet = crate::reject::entry::Sheet::parse(&store.get(&reports[0]).unwrap()).unwrap();

@@ -200,7 +200,8 @@ impl Worker {
         for (at, one) in work.iter().enumerate() {
             turn.frame(one, &payloads[at], &dictionaries[at], &mut batches)?;
         }
-        batches.drain(|batch| turn.write(batch, Cause::Drained))?;
+        let many = self.engine.batches_max();
+        batches.drain_many(many, |batches| turn.write(batches, Cause::Drained))?;
         turn.report_rejected()?;
         let last = work.last().expect("a turn has a frame").frame.lsn();
         self.until_done("commit", || self.engine.commit(self.id, last))?;
@@ -217,6 +218,10 @@ impl Worker {
     fn finish(&self, work: &[Work], payloads: &[Payload<'_>], tally: &Tally) {
         self.counters.count(tally);
         self.metrics.shard_dropped_records.inc_by(tally.dropped);
+        let of_records = tally.verdicts.iter().map(|told| told.rejection.reason);
+        for reason in of_records.chain(tally.lines.iter().copied()) {
+            self.metrics.reject_records.with_label_values(&[reason.code()]).inc();
+        }
         for Told { lsn, number, rejection, is_late } in &tally.verdicts {
             if *is_late {
                 self.marks.rejected_late(*lsn, *number, rejection);
@@ -267,7 +272,8 @@ struct Turn<'w> {
     worker: &'w Worker,
     /// Its frames, in the order of the log.
     work: &'w [Work],
-    outcomes: Vec<Outcome>,
+    /// Of the batches that are being written, a list each.
+    outcomes: Vec<Vec<Outcome>>,
     rejected: Rejected,
     /// Reports that are not written yet; all are before the marks move.
     outbox: Outbox,
@@ -283,6 +289,8 @@ struct Tally {
     dropped: u64,
     /// What whoever waits for a frame is told.
     verdicts: Vec<Told>,
+    /// Why lines were refused.
+    lines: Vec<Reason>,
 }
 
 /// A rejection on its way to whoever waits for its frame.
@@ -338,7 +346,10 @@ impl Turn<'_> {
             for record in payload.section(section, families, layouts) {
                 let record = record?;
                 if work.filter == Filter::None || self.is_mine(&record, lsn) {
-                    batches.push(record, lsn, |batch| self.write(batch, Cause::Full))?;
+                    let full = |batch: &mut Batch<'a>| {
+                        self.write(std::slice::from_mut(batch), Cause::Full)
+                    };
+                    batches.push(record, lsn, full)?;
                 }
             }
         }
@@ -356,41 +367,61 @@ impl Turn<'_> {
             && self.worker.engine.stored(bucket) < lsn
     }
 
-    fn write(&mut self, batch: &mut Batch<'_>, cause: Cause) -> Result<(), Ended> {
+    /// Writes batches of one table, and gathers what was rejected.
+    fn write(&mut self, batches: &mut [Batch<'_>], cause: Cause) -> Result<(), Ended> {
         let worker = self.worker;
-        let request = batch.request();
-        let (table, count) = (request.table, request.records.len());
-        worker.metrics.batch_saved_bytes.inc_by(request.common.saved_bytes);
-        worker.metrics.batch_records.inc_by(count as u64);
-        worker.counters.batches[cause as usize].inc();
-        let outcomes = &mut self.outcomes;
-        outcomes.clear();
+        let mut outcomes = std::mem::take(&mut self.outcomes);
+        outcomes.iter_mut().for_each(Vec::clear);
+        outcomes.resize_with(batches.len(), Vec::new);
+        let first = batches[0].frame(0);
+        let requests: Vec<WriteRequest<'_>> = batches.iter_mut().map(Batch::request).collect();
+        for request in &requests {
+            worker.metrics.batch_saved_bytes.inc_by(request.common.saved_bytes);
+            worker.metrics.batch_records.inc_by(request.records.len() as u64);
+            worker.counters.batches[cause as usize].inc();
+        }
+        let table = requests[0].table;
         // A start looks for this, and a way in resolves what it appends: no catalog lost it but while
         // the server ran. Whatever was done with the records, a table made later would get the number.
         if !worker.catalog.has_numbered(table) {
-            return Err(Ended::NeverNumbered { lsn: batch.frame(0), table });
+            return Err(Ended::NeverNumbered { lsn: first, table });
         }
-        worker.until_done("write", || {
-            // What was written before a failure has its outcome; giving it again would find its
-            // own versions, and reject them.
-            let records = &request.records[outcomes.len()..];
-            worker.engine.write(worker.id, &WriteRequest { records, ..request }, outcomes)
-        })?;
-        assert_eq!(self.outcomes.len(), count, "an engine answers for every record");
+        // What was written before a failure has its outcome; giving it again would find its own versions,
+        // and reject them.
+        worker
+            .until_done("write", || worker.engine.write_all(worker.id, &requests, &mut outcomes))?;
+        drop(requests);
+        for (batch, outcomes) in batches.iter().zip(&outcomes) {
+            self.written(table, batch, outcomes)?;
+        }
+        self.outcomes = outcomes;
+        Ok(())
+    }
+
+    /// Counts what became of a batch's records, and gathers those that were rejected.
+    fn written(
+        &mut self,
+        table: TableId,
+        batch: &Batch<'_>,
+        outcomes: &[Outcome],
+    ) -> Result<(), Ended> {
+        let worker = self.worker;
+        let count = batch.records().len();
+        assert_eq!(outcomes.len(), count, "an engine answers for every record");
         // Deleted, at the latest while the engine wrote: its records were deleted with it, as those
         // were that came before. There is nothing to report, and nobody whom it would concern.
         if worker.catalog.is_deleted(table) {
             self.tally.dropped += count as u64;
             return Ok(());
         }
-        self.tally.count(&self.outcomes);
+        self.tally.count(outcomes);
         let is_rejected = |outcome: &Outcome| matches!(outcome, Outcome::Rejected(_));
-        if !self.outcomes.iter().any(is_rejected) {
+        if !outcomes.iter().any(is_rejected) {
             return Ok(());
         }
         let settings = worker.catalog.get(table).map(|table| table.settings());
-        for at in 0..count {
-            if let Outcome::Rejected(rejection) = &self.outcomes[at] {
+        for (at, outcome) in outcomes.iter().enumerate() {
+            if let Outcome::Rejected(rejection) = outcome {
                 let (lsn, record) = (batch.frame(at), &batch.records()[at]);
                 let place = self.place(lsn, record.values);
                 let reported = ReportedRecord::new(record, place, rejection)?;
@@ -474,6 +505,7 @@ impl Turn<'_> {
             let line: RefusedLine<'_> = line?;
             let database = line.database;
             bytes += line.text.len() + line.message.len();
+            self.tally.lines.push(line.reason);
             lines.push((self.place(lsn, line.text), line));
             let is_full = lines.len() >= REPORTED_RECORDS_MAX || bytes >= REPORTED_BYTES_MAX;
             if is_full || rest.peek().is_none() {

@@ -43,6 +43,9 @@ struct State {
     upstream: Mutex<SocketAddr>,
     is_over: AtomicBool,
     requests: AtomicU64,
+    /// Requests that wait for their answer, and the most that ever did.
+    open: AtomicU64,
+    most_open: AtomicU64,
     /// Bytes of what the upstream answered.
     bytes: AtomicU64,
     head_bytes: AtomicU64,
@@ -57,6 +60,8 @@ impl Proxy {
             upstream: Mutex::new(upstream),
             is_over: AtomicBool::new(false),
             requests: AtomicU64::new(0),
+            open: AtomicU64::new(0),
+            most_open: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             head_bytes: AtomicU64::new(0),
         });
@@ -88,6 +93,11 @@ impl Proxy {
         self.state.requests.load(Ordering::SeqCst)
     }
 
+    /// The most requests that were under way at once.
+    pub(crate) fn most_open(&self) -> u64 {
+        self.state.most_open.load(Ordering::SeqCst)
+    }
+
     /// Bytes of bodies that the upstream answered.
     pub(crate) fn bytes(&self) -> u32 {
         u32::try_from(self.state.bytes.load(Ordering::SeqCst)).expect("a test sends less")
@@ -106,6 +116,15 @@ impl Drop for Proxy {
         if let Some(listener) = self.listener.take() {
             drop(listener.join());
         }
+    }
+}
+
+/// Counts a request that was answered, or never will be.
+struct Ended<'s>(&'s AtomicU64);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -130,6 +149,9 @@ fn serve(client: &TcpStream, state: &State) -> io::Result<()> {
                     _ => BufReader::new(TcpStream::connect(address)?),
                 };
                 let mut stream = stream;
+                let open = state.open.fetch_add(1, Ordering::SeqCst) + 1;
+                state.most_open.fetch_max(open, Ordering::SeqCst);
+                let _ended = Ended(&state.open);
                 stream.get_mut().write_all(&head)?;
                 stream.get_mut().write_all(&body)?;
                 let Some((reply, content)) = message(&mut stream)? else {

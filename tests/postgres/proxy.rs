@@ -28,6 +28,9 @@ struct State {
     /// COMMITs that were cut.
     cut: AtomicU32,
     delay_ms: AtomicU64,
+    /// Whether locks of many series are refused, and how many were.
+    refuses_locks: AtomicBool,
+    locks_refused: AtomicU32,
     is_open: AtomicBool,
     is_over: AtomicBool,
     streams: Mutex<Vec<TcpStream>>,
@@ -50,6 +53,8 @@ impl Proxy {
             commits_left: AtomicU32::new(0),
             cut: AtomicU32::new(0),
             delay_ms: AtomicU64::new(0),
+            refuses_locks: AtomicBool::new(false),
+            locks_refused: AtomicU32::new(0),
             is_open: AtomicBool::new(true),
             is_over: AtomicBool::new(false),
             streams: Mutex::default(),
@@ -93,6 +98,16 @@ impl Proxy {
         self.state.commits_left.store(count, Ordering::SeqCst);
     }
 
+    /// From now on a statement that locks rows of many series gets the error of the function `refuse`.
+    pub(crate) fn refuse_wide_locks(&self) {
+        self.state.refuses_locks.store(true, Ordering::SeqCst);
+    }
+
+    /// How many such statements there were.
+    pub(crate) fn locks_refused(&self) -> u32 {
+        self.state.locks_refused.load(Ordering::SeqCst)
+    }
+
     /// How many COMMITs were cut.
     pub(crate) fn commits_cut(&self) -> u32 {
         self.state.cut.load(Ordering::SeqCst)
@@ -130,7 +145,10 @@ fn connect(state: &Arc<State>, client: TcpStream) {
 fn requests(state: &State, mut from: TcpStream, mut to: TcpStream, is_deaf: &AtomicBool) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
-        let bytes = &buffer[..count];
+        let bytes = &mut buffer[..count];
+        if state.refuses_locks.load(Ordering::SeqCst) && refuse_lock(bytes) {
+            state.locks_refused.fetch_add(1, Ordering::SeqCst);
+        }
         if bytes.windows(7).any(|part| part == b"COMMIT\0") && takes_one(state) {
             state.cut.fetch_add(1, Ordering::SeqCst);
             if state.commits.load(Ordering::SeqCst) == Commits::CutBefore as u32 {
@@ -143,6 +161,21 @@ fn requests(state: &State, mut from: TcpStream, mut to: TcpStream, is_deaf: &Ato
         }
     }
     drop((from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both)));
+}
+
+/// Writes a refusal over a statement that would lock, of the same length, so that no message changes its
+/// own. So short a message comes in one piece.
+fn refuse_lock(bytes: &mut [u8]) -> bool {
+    const REFUSAL: &[u8] = b"SELECT refuse($1, $2, $3)";
+    let find = |what: &[u8]| bytes.windows(what.len()).position(|part| part == what);
+    let (Some(begin), Some(end)) = (find(b"SELECT t.series, t.time"), find(b"FOR UPDATE OF t\0"))
+    else {
+        return false;
+    };
+    let statement = &mut bytes[begin..end + b"FOR UPDATE OF t".len()];
+    statement.fill(b' ');
+    statement[..REFUSAL.len()].copy_from_slice(REFUSAL);
+    true
 }
 
 fn takes_one(state: &State) -> bool {

@@ -44,6 +44,10 @@ impl Server {
             .output()
             .expect("initdb starts");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // Not on the command line, which a bench could not change.
+        let file = data.join("postgresql.conf");
+        let before = fs::read_to_string(&file).expect("settings");
+        fs::write(&file, before + "max_wal_size = 256MB\n").expect("settings can be written");
         server.start();
         server.sql_in("postgres", "CREATE DATABASE tidegate");
         server
@@ -72,7 +76,7 @@ impl Server {
             // A crash of the process leaves the page cache; power cuts are other tests'.
             .args(["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1"])
             .args(["-c", "max_connections=60", "-c", "deadlock_timeout=200ms"])
-            .args(["-c", "shared_buffers=64MB", "-c", "max_wal_size=256MB"])
+            .args(["-c", "shared_buffers=64MB"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -120,6 +124,11 @@ impl Server {
     /// The path of a file that [`Self::encrypt`] has made.
     pub(crate) fn certificate(&self, name: &str) -> String {
         self.dir.path().join(name).display().to_string()
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).expect("a log")
     }
 
     /// Executes a statement in the database of the tests and returns what it shows, a row a line.

@@ -2,8 +2,13 @@
 //! a database which is more than PostgreSQL needs: distributed by series, partitioned by time.
 //!
 //! A table that is there already is used as it is; its columns are added when records bring them.
+//!
+//! Our tests execute what is for PostgreSQL and for Timescale. The others are to be had as no package; theirs
+//! is written after their documentation: Citus, "Creating and Modifying Distributed Objects";
+//! YugabyteDB, "Primary keys"; CockroachDB, "INT" and "CREATE TABLE".
 
 use super::names::{self, quoted};
+use super::options::FILLFACTOR_FULL;
 use super::schema::{OWN_TABLES, create_statement};
 
 /// A database that speaks PostgreSQL's protocol.
@@ -36,7 +41,7 @@ impl Flavour {
 pub fn statements(flavour: Flavour, database: &str, name: &str) -> String {
     let (schema, table) = (names::schema(database), names::table(name));
     let relation = format!("{}.{}", quoted(&schema), quoted(&table));
-    let create = create_statement(&schema, &table);
+    let create = create_statement(&schema, &table, FILLFACTOR_FULL);
     let literal = relation.replace('\'', "''");
     let (create, behind) = match flavour {
         // The key begins with a hash: its ranges are spread evenly by themselves.

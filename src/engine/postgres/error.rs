@@ -31,6 +31,8 @@ pub(super) enum Cure {
     Smaller,
     /// The turn again, once it is known anew which tables and columns there are.
     Reload,
+    /// The turn again, locking the rows of one series at a time.
+    BySeries,
     /// A row of the statement is to blame.
     Row(Reason),
 }
@@ -46,13 +48,15 @@ impl SqlError {
 
     /// Classes of codes. Source: PostgreSQL documentation, appendix A.
     pub(super) fn cure(&self) -> Cure {
-        let Self::Server { code, .. } = self else { return Cure::Reconnect };
+        let Self::Server { code, message } = self else { return Cure::Reconnect };
         match (&code[..2.min(code.len())], code.as_str()) {
             // "Statement completion unknown".
             (_, "40003") => Cure::Reconnect,
             // A lock that is not to be had, a deadlock, a failed serialization.
             ("40", _) | (_, "55P03") => Cure::Again,
             (_, "57014") => Cure::Smaller,
+            // Citus, of a lock that more than one of its shards would have to give.
+            (_, "0A000") if message.contains("FOR UPDATE") => Cure::BySeries,
             // No such table, column, schema; a cached plan or a type that does not fit any more.
             ("3F", _) | (_, "42P01" | "42703" | "42P10" | "42804" | "42809" | "0A000") => {
                 Cure::Reload
@@ -72,6 +76,11 @@ impl SqlError {
     /// Whether a row stands already.
     pub(super) fn is_duplicate(&self) -> bool {
         matches!(self, Self::Server { code, .. } if code == "23505")
+    }
+
+    /// Whether the server cannot do this at all.
+    pub(super) fn is_unsupported(&self) -> bool {
+        matches!(self, Self::Server { code, .. } if code == "0A000")
     }
 
     /// Whether a table has no room for a column more.
@@ -132,5 +141,11 @@ mod tests {
             assert_eq!(cure(code), expected, "{code}");
         }
         assert_eq!(SqlError::silent(Duration::ZERO).cure(), Cure::Reconnect);
+        let unsupported = |message: &str| {
+            SqlError::Server { code: "0A000".to_owned(), message: message.to_owned() }.cure()
+        };
+        let locks = "could not run distributed query with FOR UPDATE/SHARE commands";
+        assert_eq!(unsupported(locks), Cure::BySeries);
+        assert_eq!(unsupported("cached plan must not change result type"), Cure::Reload);
     }
 }

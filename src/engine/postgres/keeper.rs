@@ -1,17 +1,13 @@
 //! The thread `engine-pg`: reaches the database when it was away at the start, drops deleted tables,
-//! and deletes what is older than a table's retention.
+//! and deletes what is older than a table's retention ([`super::expire`]).
 //!
 //! A deleted table goes from the database with its rows, those of other gateways too: it is one table.
-//! Rows that have expired are seen by no scan from that moment on, as with the embedded engine; they are
-//! deleted in statements of [`EXPIRED_ROWS_MAX`] rows, so that none holds its locks for long.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::error::SqlError;
-use super::param::{Time, split};
+use super::expire::expire;
 use super::schema;
-use super::session::{Purpose, Session};
 use super::shared::Shared;
 use crate::engine::EngineError;
 
@@ -21,10 +17,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const ATTACH_EVERY: Duration = Duration::from_secs(1);
 /// How often it tidies.
 const TIDY_EVERY: Duration = Duration::from_secs(5);
-/// How often it looks for expired rows: it reads whole tables where they have no index on the time.
+/// How often it looks for expired rows.
 const EXPIRE_EVERY: Duration = Duration::from_mins(10);
-/// Rows of one deleting statement.
-const EXPIRED_ROWS_MAX: i64 = 5_000;
 
 /// The loop of the thread.
 pub(super) fn run(shared: &Shared) {
@@ -78,49 +72,6 @@ pub(super) fn drop_deleted(shared: &Shared) -> Result<(), EngineError> {
                 tracing::info!(database, table = name, "a deleted table is dropped");
             }
             shared.forget_relations();
-        }
-    }
-    Ok(())
-}
-
-/// Deletes the rows that do not live any more.
-pub(super) fn expire(shared: &Shared) -> Result<(), EngineError> {
-    let mut session = None;
-    for table in shared.catalog.tables() {
-        let alive_from_ns = table.retention().alive_from_ns(shared.clock.wall_ns());
-        if alive_from_ns == i64::MIN {
-            continue;
-        }
-        let session = match &mut session {
-            Some(session) => session,
-            none => {
-                let connected = shared.connector.connect(Purpose::Scan);
-                none.insert(connected.map_err(|error| shared.away("connect", &error))?)
-            }
-        };
-        let deleted = expire_table(shared, session, &table, alive_from_ns);
-        deleted.map_err(|error| shared.away("delete expired rows", &error))?;
-    }
-    Ok(())
-}
-
-fn expire_table(
-    shared: &Shared,
-    session: &mut Session,
-    table: &crate::engine::catalog::Table,
-    alive_from_ns: i64,
-) -> Result<(), SqlError> {
-    let Some(relation) = schema::look(session, &shared.gateway, table)? else { return Ok(()) };
-    let (time_us, ns) = split(alive_from_ns);
-    let sql = format!(
-        "DELETE FROM {0} WHERE (series, time, ns) IN (SELECT series, time, ns FROM {0} \
-         WHERE (time, ns) < ($1, $2) LIMIT {EXPIRED_ROWS_MAX})",
-        relation.quoted
-    );
-    while !shared.is_ending.load(Ordering::Acquire) {
-        let deleted = session.execute(&sql, &[&Time(time_us), &ns])?;
-        if deleted < EXPIRED_ROWS_MAX.cast_unsigned() {
-            return Ok(());
         }
     }
     Ok(())

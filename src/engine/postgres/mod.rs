@@ -6,11 +6,11 @@
 //! | [`options`] | the settings |
 //! | [`session`] [`tls`] [`error`] [`param`] | one connection behind blocking calls; what its errors mean; arrays on the wire |
 //! | [`names`] [`schema`] | what tables and columns are called; making and dropping them |
-//! | [`plan`] [`write`](mod@write) | the records of a batch, and the statements that write them |
-//! | [`copy`] | rows that are all new |
+//! | [`plan`] [`write`](mod@write) [`locked`] [`update`] | the records of a batch, and the statements that write them |
+//! | [`copy`] [`guess`] | rows that are all new, and when to expect that |
 //! | [`turn`] [`marks`] | a shard's transaction; how far each shard got |
 //! | [`shared`] | what all of them know |
-//! | [`keeper`] | the thread `engine-pg`: a database that is away at the start, deleted tables, retention |
+//! | [`keeper`] [`expire`] | the thread `engine-pg`: a database that is away at the start, deleted tables, retention |
 //! | [`scan`] | reading a table |
 //! | [`ddl`] | the same tables as SQL, to be made by hand |
 //!
@@ -52,12 +52,16 @@ mod param;
 mod names;
 mod schema;
 mod plan;
+mod guess;
 mod write;
+mod locked;
+mod update;
 mod copy;
 mod turn;
 mod marks;
 mod shared;
 mod keeper;
+mod expire;
 mod probe;
 mod scan;
 pub mod ddl;
@@ -81,7 +85,7 @@ use super::{
 
 pub use self::options::{Options, SslMode};
 pub use self::probe::probe;
-use self::session::{Connector, Counts, Purpose};
+use self::session::{Connector, Purpose};
 use self::shared::{Shared, lock};
 use self::turn::Shard;
 
@@ -114,7 +118,7 @@ impl Postgres {
         };
         let gateway = marks::gateway_of(dir, clock.wall_ns()).map_err(io("make"))?;
         let rows_max = options.statement_rows;
-        let connector = Connector { options, clock, counts: Arc::new(Counts::default()) };
+        let connector = Connector::new(options, clock);
         let shared = Arc::new(Shared::new(connector, catalog, (gateway, shards, log)));
         match shared.attach() {
             Err(error @ EngineError::Foreign { .. }) => return Err(error),
@@ -137,7 +141,7 @@ impl Postgres {
     /// [`EngineError::Busy`]: the database is away; the rest is done another time.
     pub fn tidy(&self) -> Result<(), EngineError> {
         keeper::drop_deleted(&self.shared)?;
-        keeper::expire(&self.shared)
+        expire::expire(&self.shared)
     }
 
     fn stop(&self) {

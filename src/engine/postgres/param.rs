@@ -29,6 +29,11 @@ impl Array {
         Self { element, bytes: BytesMut::new(), count: 0, has_nulls: false }
     }
 
+    /// Whether a value is missing.
+    pub(super) const fn has_nulls(&self) -> bool {
+        self.has_nulls
+    }
+
     pub(super) fn push_uuid(&mut self, uuid: &[u8; 16]) {
         self.push(uuid);
     }
@@ -41,6 +46,11 @@ impl Array {
     pub(super) fn push_i64(&mut self, value: i64) {
         self.begin(8);
         self.bytes.put_i64(value);
+    }
+
+    pub(super) fn push_i32(&mut self, value: i32) {
+        self.begin(4);
+        self.bytes.put_i32(value);
     }
 
     pub(super) fn push_i16(&mut self, value: i16) {
@@ -111,6 +121,19 @@ impl FromSql<'_> for Uuid {
     fn accepts(found: &Type) -> bool {
         *found == Type::UUID
     }
+}
+
+impl ToSql for Uuid {
+    fn to_sql(&self, _type: &Type, out: &mut BytesMut) -> Result<IsNull, Failed> {
+        out.put_slice(&self.0);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(found: &Type) -> bool {
+        *found == Type::UUID
+    }
+
+    to_sql_checked!();
 }
 
 /// A time, in microseconds since 1970.

@@ -1,9 +1,7 @@
 //! Whether the database could hold our tables, asked by somebody who holds none: `tidegate doctor`.
 
-use std::sync::Arc;
-
 use super::options::Options;
-use super::session::{Connector, Counts, Purpose};
+use super::session::{Connector, Purpose};
 use crate::base::clock::SharedClock;
 use crate::engine::EngineError;
 
@@ -15,8 +13,7 @@ use crate::engine::EngineError;
 /// [`EngineError::Busy`]: the server is away, or refuses us. [`EngineError::Foreign`]: it is there, and
 /// the user may not make schemas in the database.
 pub fn probe(options: &Options, clock: SharedClock) -> Result<String, EngineError> {
-    let connector =
-        Connector { options: options.clone(), clock, counts: Arc::new(Counts::default()) };
+    let connector = Connector::new(options.clone(), clock);
     let busy = |error: super::error::SqlError| EngineError::Busy { what: error.to_string() };
     let mut session = connector.connect(Purpose::Work).map_err(busy)?;
     let sql = "SELECT version(), has_database_privilege(current_database(), 'CREATE')";

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use super::error::SqlError;
 use super::names::{self, Role, quoted};
+use super::options::FILLFACTOR_FULL;
 use super::session::Session;
 use crate::engine::catalog::{ClaimError, Table};
 use crate::record::{TableId, ValueType};
@@ -27,19 +28,20 @@ use crate::record::{TableId, ValueType};
 /// How often a change is tried while others make the same.
 const TRIES_MAX: u32 = 20;
 
-/// Our own tables.
+/// Our own tables. `int4` by that name: CockroachDB's `int` has eight bytes. Source: its documentation,
+/// "INT".
 pub(super) const OWN_TABLES: &str = "
 CREATE SCHEMA IF NOT EXISTS tidegate;
 CREATE TABLE IF NOT EXISTS tidegate.gateways (
-    gateway text PRIMARY KEY, epoch bigint NOT NULL, shards int NOT NULL, base bigint[] NOT NULL);
+    gateway text PRIMARY KEY, epoch bigint NOT NULL, shards int4 NOT NULL, base bigint[] NOT NULL);
 CREATE TABLE IF NOT EXISTS tidegate.marks (
-    gateway text, shard int, lsn bigint NOT NULL, epoch bigint NOT NULL, PRIMARY KEY (gateway, shard));
+    gateway text, shard int4, lsn bigint NOT NULL, epoch bigint NOT NULL, PRIMARY KEY (gateway, shard));
 CREATE TABLE IF NOT EXISTS tidegate.tables (
     database text, name text, schema_name text NOT NULL, table_name text NOT NULL,
     PRIMARY KEY (database, name));
 CREATE TABLE IF NOT EXISTS tidegate.columns (
     database text, table_name text, column_name text, role text NOT NULL, name text NOT NULL,
-    value_type text NOT NULL, place int NOT NULL, PRIMARY KEY (database, table_name, column_name));
+    value_type text NOT NULL, place int4 NOT NULL, PRIMARY KEY (database, table_name, column_name));
 CREATE TABLE IF NOT EXISTS tidegate.lives (
     gateway text, database text, name text, number bigint NOT NULL,
     PRIMARY KEY (gateway, database, name));
@@ -73,6 +75,13 @@ pub(super) struct Needs {
     /// Of each layout the attributes; all of it is made, or nothing.
     pub(super) layouts: Vec<Vec<(Box<str>, ValueType)>>,
     pub(super) scalars: Vec<ValueType>,
+}
+
+/// Who makes a table, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Maker<'m> {
+    pub(super) gateway: &'m str,
+    pub(super) fillfactor: u8,
 }
 
 /// Why a table cannot have what a record needs.
@@ -184,7 +193,7 @@ pub(super) fn drops(session: &mut Session) -> Result<i64, SqlError> {
 /// an earlier life is dropped before.
 pub(super) fn ensure(
     session: &mut Session,
-    gateway: &str,
+    maker: Maker<'_>,
     table: &Table,
     needs: &Needs,
 ) -> Result<Relation, SqlError> {
@@ -192,7 +201,7 @@ pub(super) fn ensure(
         let mut is_full = false;
         loop {
             let result = in_transaction(session, |session| {
-                let mut relation = enter(session, gateway, table)?;
+                let mut relation = enter(session, maker, table)?;
                 relation.is_full = is_full;
                 grow(session, table, needs, &mut relation)?;
                 Ok(relation)
@@ -256,7 +265,8 @@ fn relation_of(schema: &str, table: &str) -> Box<str> {
 }
 
 /// Takes the lock of the table and reads it; begins it where it is new, or was another life's.
-fn enter(session: &mut Session, gateway: &str, table: &Table) -> Result<Relation, SqlError> {
+fn enter(session: &mut Session, maker: Maker<'_>, table: &Table) -> Result<Relation, SqlError> {
+    let gateway = maker.gateway;
     let (database, name) = (&*table.database, &*table.name);
     let (schema, relation) = (names::schema(database), names::table(name));
     session.execute(
@@ -285,7 +295,7 @@ fn enter(session: &mut Session, gateway: &str, table: &Table) -> Result<Relation
     session.batch(&format!(
         "CREATE SCHEMA IF NOT EXISTS {}; {}",
         quoted(&schema),
-        create_statement(&schema, &relation)
+        create_statement(&schema, &relation, maker.fillfactor)
     ))?;
     let mut known = Relation { quoted: relation_of(&schema, &relation), ..Relation::default() };
     read_columns(session, table, &mut known)?;
@@ -293,12 +303,18 @@ fn enter(session: &mut Session, gateway: &str, table: &Table) -> Result<Relation
 }
 
 /// The statement that makes a table with its fixed columns. The order leaves no gaps in a row.
-pub(super) fn create_statement(schema: &str, table: &str) -> String {
+pub(super) fn create_statement(schema: &str, table: &str, fillfactor: u8) -> String {
+    // Not every server knows it.
+    let storage = if fillfactor == FILLFACTOR_FULL {
+        String::new()
+    } else {
+        format!(" WITH (fillfactor = {fillfactor})")
+    };
     format!(
         "CREATE TABLE IF NOT EXISTS {} (series uuid NOT NULL, time timestamptz NOT NULL, \
          version bigint NOT NULL, ns smallint NOT NULL, kind smallint NOT NULL, \
-         writes integer NOT NULL DEFAULT 0, measure_name text NOT NULL, \
-         CONSTRAINT {} PRIMARY KEY (series, time, ns))",
+         writes int4 NOT NULL DEFAULT 0, measure_name text NOT NULL, \
+         CONSTRAINT {} PRIMARY KEY (series, time, ns)){storage}",
         relation_of(schema, table),
         quoted(&names::key_of(schema, table)),
     )

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,6 +47,8 @@ pub(super) struct Connector {
     pub(super) options: Options,
     pub(super) clock: SharedClock,
     pub(super) counts: Arc<Counts>,
+    /// What a session has found out about the server's locks. Relaxed: one that is late finds it out too.
+    pub(super) locks_by_series: AtomicBool,
 }
 
 /// What a session is for.
@@ -64,6 +66,8 @@ pub(super) struct Session {
     client: Client,
     statements: HashMap<Box<str>, Statement>,
     answer_timeout: Option<Duration>,
+    /// Whether the server locks rows of one series at a time only.
+    pub(super) locks_by_series: bool,
     clock: SharedClock,
     counts: Arc<Counts>,
     /// Last: the connection's task ends with it.
@@ -71,6 +75,12 @@ pub(super) struct Session {
 }
 
 impl Connector {
+    /// One that has made no session yet.
+    pub(super) fn new(options: Options, clock: SharedClock) -> Self {
+        let counts = Arc::new(Counts::default());
+        Self { options, clock, counts, locks_by_series: AtomicBool::new(false) }
+    }
+
     /// A new session.
     pub(super) fn connect(&self, purpose: Purpose) -> Result<Session, SqlError> {
         let options = &self.options;
@@ -113,6 +123,7 @@ impl Connector {
             client,
             statements: HashMap::new(),
             answer_timeout: (purpose == Purpose::Work).then(|| options.answer_timeout()),
+            locks_by_series: self.locks_by_series.load(Ordering::Relaxed),
             clock: Arc::clone(&self.clock),
             counts: Arc::clone(&self.counts),
             runtime,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use super::error::SqlError;
 use super::marks::Marks;
 use super::options::Options;
-use super::schema::{self, Known, Needs, Relation};
+use super::schema::{self, Known, Maker, Needs, Relation};
 use super::session::{Connector, Purpose, Session};
 use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
@@ -157,7 +157,8 @@ impl Shared {
     /// Makes what a table lacks, in a transaction that holds nothing else.
     pub(super) fn ensure(&self, table: &Table, needs: &Needs) -> Result<(), EngineError> {
         self.change(|session| {
-            let relation = schema::ensure(session, &self.gateway, table, needs)?;
+            let maker = Maker { gateway: &self.gateway, fillfactor: self.options.fillfactor };
+            let relation = schema::ensure(session, maker, table, needs)?;
             let drops = schema::drops(session)?;
             let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
             if known.drops != drops {

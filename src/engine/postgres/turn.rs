@@ -21,14 +21,16 @@
 //! goes on.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::copy;
 use super::error::{Cure, SqlError};
+use super::guess::{Firsts, Guess};
 use super::plan::{Item, Plan};
 use super::schema::{self, Needs, Relation};
 use super::session::{Purpose, Session};
 use super::shared::Shared;
-use super::write::{self, Firsts, WriteError};
+use super::write::{self, WriteError};
 use crate::base::lsn::Lsn;
 use crate::engine::EngineError;
 use crate::engine::catalog::Table;
@@ -38,9 +40,9 @@ use crate::record::request::{Outcome, Rejection, WriteRequest};
 /// Most bytes of values in one statement; one record may exceed it.
 const STATEMENT_BYTES_MAX: usize = 4 << 20;
 
-/// Most turns in a row without a COPY. One that meets a row which stands costs a turn, so at most one in so
-/// many is lost where records are repeated all the time.
-const COPY_REST_MAX: u32 = 256;
+/// Most rows in a statement that carries them as arrays, which the server unfolds in memory: from there on
+/// a row costs it more. A COPY is as much cheaper as it is longer.
+const ARRAY_ROWS_MAX: usize = 1_000;
 
 /// How often in a row a turn is undone before the engine's state says so.
 const UNDONE_QUIETLY_MAX: u32 = 8;
@@ -59,8 +61,7 @@ pub(super) struct Shard {
     /// Whether a constraint spoke up at the COMMIT only; behind a savepoint it has to say so at once.
     is_deferred: bool,
     rows_max: usize,
-    /// How many turns must pass until rows are copied again, and after how many it was the last time.
-    copy_rest: (u32, u32),
+    guess: Guess,
     /// How often in a row the turn was undone.
     undone_in_row: u32,
 }
@@ -75,7 +76,7 @@ impl Shard {
             is_careful: false,
             is_deferred: false,
             rows_max,
-            copy_rest: (0, 1),
+            guess: Guess::default(),
             undone_in_row: 0,
         }
     }
@@ -110,7 +111,12 @@ impl Shard {
         let items = plan.items(request.records, alive_from_ns, &mut found)?;
         if !items.is_empty() {
             self.begin(shared, drops)?;
-            for part in parts(&items, self.rows_max.min(shared.options.statement_rows)) {
+            let rows_max = self.rows_max.min(shared.options.statement_rows);
+            let rows_max = match self.how() {
+                Firsts::Copied => rows_max,
+                Firsts::Updated | Firsts::Upserted => rows_max.min(ARRAY_ROWS_MAX),
+            };
+            for part in parts(&items, rows_max) {
                 self.write_part(shared, &plan.relation, part, &mut found)?;
             }
         }
@@ -197,12 +203,15 @@ impl Shard {
         self.is_careful = false;
         self.is_deferred = false;
         self.undone_in_row = 0;
-        self.copy_rest = match self.copy_rest {
-            (0, pause) => (0, (pause - 1).max(1)),
-            (left, pause) => (left - 1, pause),
-        };
+        self.guess.done();
         self.rows_max = (self.rows_max * 2).min(shared.options.statement_rows);
         shared.committed(self.number, lsn);
+    }
+
+    /// The way for the rows of the next statement.
+    fn how(&self) -> Firsts {
+        // A savepoint keeps what was written before a row that is refused; a COPY has none.
+        if self.is_careful { Firsts::Upserted } else { self.guess.how() }
     }
 
     fn begin(&mut self, shared: &Shared, drops: i64) -> Result<(), EngineError> {
@@ -242,12 +251,14 @@ impl Shard {
     ) -> Result<(), EngineError> {
         let session = self.session.as_mut().expect("a transaction has a session");
         if !self.is_careful {
-            let how = if self.copy_rest.0 == 0 { Firsts::Copied } else { Firsts::Upserted };
+            let how = self.guess.how();
             return match write::write(session, relation, (items, how), outcomes) {
-                Ok(()) => Ok(()),
+                Ok(met) => {
+                    self.guess.met(met);
+                    Ok(())
+                }
                 Err(error) if how == Firsts::Copied && copy::met_duplicate(&error) => {
-                    let pause = (self.copy_rest.1 * 2).min(COPY_REST_MAX);
-                    self.copy_rest = (pause, pause);
+                    self.guess.lost();
                     Err(self.undone(shared, "a row that was copied stands already", None))
                 }
                 Err(error) => Err(self.write_failed(shared, error)),
@@ -259,7 +270,7 @@ impl Shard {
         let session = self.session.as_mut().expect("a transaction has a session");
         let how = Firsts::Upserted;
         let error = match write::write(session, relation, (items, how), outcomes) {
-            Ok(()) => {
+            Ok(_met) => {
                 let released = session.batch("RELEASE SAVEPOINT tidegate");
                 return released.map_err(|error| self.failed(shared, &error));
             }
@@ -296,6 +307,11 @@ impl Shard {
             Cure::Again => {}
             Cure::Smaller => self.rows_max = (self.rows_max / 2).max(1),
             Cure::Reload => shared.forget_relations(),
+            Cure::BySeries => {
+                // The session's too: it may be kept.
+                shared.connector.locks_by_series.store(true, Ordering::Relaxed);
+                self.session.iter_mut().for_each(|session| session.locks_by_series = true);
+            }
             Cure::Row(_) => self.is_careful = true,
         }
         self.undone(shared, "a statement failed", Some(error))
@@ -318,6 +334,7 @@ impl Shard {
 
     /// Ends the transaction without its rows.
     pub(super) fn abort(&mut self) {
+        self.guess.undone();
         if self.open.take().is_none() {
             return;
         }

@@ -4,10 +4,12 @@
 //! | step | statement | for |
 //! |---|---|---|
 //! | 1 | `INSERT .. ON CONFLICT DO UPDATE .. WHERE excluded.version > version AND kind is the same` | the first record of each key |
-//! | 2 | `SELECT .. FOR UPDATE` | keys that did not come back from 1, and updated ones with further records |
-//! | 3 | `UPDATE` | what [`decide`] makes of them |
+//! | 2 | `SELECT .. FOR UPDATE` ([`super::locked`]) | keys that did not come back from 1, and updated ones with further records |
+//! | 3 | `UPDATE` ([`super::update`]) | what [`decide`] makes of them |
 //!
-//! As long as a shard meets new rows only, step 1 is a COPY ([`super::copy`]).
+//! Step 1 does both, and costs more than either ([`super::guess`]): as long as a shard meets new rows only
+//! it is a COPY ([`super::copy`]), and where nearly all rows stand it is an `UPDATE`, with step 1 as above
+//! for those that this did not find.
 //!
 //! A row that comes back from 1 with `writes = 0` is new; the column counts how often the row was written
 //! since. Rows are sorted by key in every statement, so that two gateways with the same rows wait for
@@ -21,13 +23,14 @@ use foldhash::fast::RandomState;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::copy;
 use super::error::SqlError;
+use super::guess::{Firsts, Met};
 use super::names::{self, Role};
 use super::param::{Array, Time, Uuid};
 use super::plan::{Item, Key, value_type_of};
 use super::schema::Relation;
 use super::session::{Param, Session};
+use super::{copy, locked, update};
 use crate::engine::upsert::{Candidate, Verdict, decide};
 use crate::record::codec::CodecError;
 use crate::record::request::{Attributes, Outcome};
@@ -59,38 +62,33 @@ impl From<CodecError> for WriteError {
 
 /// What stands for a key, as far as the statement's records name it.
 #[derive(Debug)]
-struct Standing<'s> {
-    version: i64,
-    kind: MeasureKind,
-    attributes: Attributes<'s>,
+pub(super) struct Standing<'s> {
+    pub(super) version: i64,
+    pub(super) kind: MeasureKind,
+    pub(super) attributes: Attributes<'s>,
     is_changed: bool,
 }
 
-/// How rows are written that nobody has met yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Firsts {
-    /// By COPY, in the hope that all are new; [`copy::met_duplicate`] tells that one was not, and that the
-    /// transaction is undone.
-    Copied,
-    /// By a statement that says which were.
-    Upserted,
-}
+/// Of a row that step 1 has written whether it is new; `None` of one that it has not.
+type Written = Option<bool>;
 
-/// Writes `items`, in their order where they are of one key, and tells what became of each.
+/// Writes `items`, in their order where they are of one key, and tells what became of each; returns what
+/// step 1 met.
 pub(super) fn write(
     session: &mut Session,
     relation: &Relation,
     (items, how): (&[Item<'_, '_>], Firsts),
     outcomes: &mut [Option<Outcome>],
-) -> Result<(), WriteError> {
+) -> Result<Met, WriteError> {
     let used = used_columns(relation, items);
     let mut sorted: Vec<&Item<'_, '_>> = items.iter().collect();
     sorted.sort_by_key(|item| (item.key, item.at));
     let mut groups: Vec<&[&Item<'_, '_>]> = sorted.chunk_by(|a, b| a.key == b.key).collect();
+    let mut met = Met::default();
     for _ in 0..VANISHED_MAX {
-        groups = once(session, relation, (&groups, &used, how), outcomes)?;
+        groups = once(session, relation, (&groups, &used, how), (outcomes, &mut met))?;
         if groups.is_empty() {
-            return Ok(());
+            return Ok(met);
         }
     }
     Err(WriteError::Restless)
@@ -101,28 +99,21 @@ fn once<'g, 'i>(
     session: &mut Session,
     relation: &Relation,
     (groups, used, how): (&[&'g [&'i Item<'i, 'i>]], &[u16], Firsts),
-    outcomes: &mut [Option<Outcome>],
+    (outcomes, met): (&mut [Option<Outcome>], &mut Met),
 ) -> Result<Vec<&'g [&'i Item<'i, 'i>]>, WriteError> {
     let firsts: Vec<&Item<'_, '_>> = groups.iter().map(|group| group[0]).collect();
-    let returned = match how {
-        Firsts::Upserted => upsert(session, relation, &firsts, used)?,
-        Firsts::Copied => {
-            copy::copy(session, relation, &firsts, used)?;
-            firsts.iter().map(|item| (item.key, true)).collect()
-        }
-    };
-    assert!(returned.len() <= firsts.len(), "each row comes back once");
+    let written = first(session, relation, (&firsts, used), how)?;
+    assert_eq!(written.len(), groups.len(), "each first record is written, or known not to be");
     let mut open = Vec::new();
-    for group in groups {
-        match returned.get(&group[0].key) {
-            Some(is_new) => {
-                let outcome = if *is_new { Outcome::Stored } else { Outcome::Updated };
-                outcomes[group[0].at] = Some(outcome);
-                if group.len() > 1 {
-                    open.push((*group, 1));
-                }
-            }
-            None => open.push((*group, 0)),
+    for (group, written) in groups.iter().zip(written) {
+        met.add(written);
+        let Some(is_new) = written else {
+            open.push((*group, 0));
+            continue;
+        };
+        outcomes[group[0].at] = Some(if is_new { Outcome::Stored } else { Outcome::Updated });
+        if group.len() > 1 {
+            open.push((*group, 1));
         }
     }
     if open.is_empty() {
@@ -130,7 +121,7 @@ fn once<'g, 'i>(
     }
     let columns: Vec<u16> = used.iter().copied().filter(|at| is_value(relation, *at)).collect();
     let keys: Vec<Key> = open.iter().map(|(group, _)| group[0].key).collect();
-    let rows = read(session, relation, &keys, &columns)?;
+    let rows = locked::read(session, relation, &keys, &columns)?;
     let by_key: HashMap<Key, &Row, RandomState> =
         rows.iter().map(|row| (key_of(row), row)).collect();
     let (mut changed, mut vanished) = (Vec::new(), Vec::new());
@@ -151,10 +142,39 @@ fn once<'g, 'i>(
     for kind in [MeasureKind::Multi, MeasureKind::Scalar] {
         let of_kind: Vec<_> = changed.iter().filter(|(_, row)| row.kind == kind).collect();
         if !of_kind.is_empty() {
-            update(session, relation, &of_kind, (&columns, kind))?;
+            update::changed(session, relation, &of_kind, (&columns, kind))?;
         }
     }
     Ok(vanished)
+}
+
+/// Step 1, in whatever way.
+fn first(
+    session: &mut Session,
+    relation: &Relation,
+    (firsts, used): (&[&Item<'_, '_>], &[u16]),
+    how: Firsts,
+) -> Result<Vec<Written>, WriteError> {
+    match how {
+        Firsts::Upserted => upsert(session, relation, firsts, used),
+        Firsts::Copied => {
+            copy::copy(session, relation, firsts, used)?;
+            Ok(vec![Some(true); firsts.len()])
+        }
+        Firsts::Updated => {
+            let values: Vec<u16> =
+                used.iter().copied().filter(|at| is_value(relation, *at)).collect();
+            let mut written = update::newer(session, relation, firsts, &values)?;
+            let left: Vec<&Item<'_, '_>> =
+                firsts.iter().zip(&written).filter(|(_, w)| w.is_none()).map(|(i, _)| *i).collect();
+            if !left.is_empty() {
+                let upserted = upsert(session, relation, &left, used)?;
+                let open = written.iter_mut().filter(|written| written.is_none());
+                open.zip(upserted).for_each(|(open, found)| *open = found);
+            }
+            Ok(written)
+        }
+    }
 }
 
 /// Asks the version rule, and changes what stands.
@@ -212,13 +232,13 @@ fn is_value(relation: &Relation, at: u16) -> bool {
     !matches!(relation.columns[usize::from(at)].role, Role::Dimension(_))
 }
 
-/// Step 1. Returns the keys that were written, each with whether its row is new.
+/// Step 1 in one statement, whatever stands.
 fn upsert(
     session: &mut Session,
     relation: &Relation,
     firsts: &[&Item<'_, '_>],
     used: &[u16],
-) -> Result<HashMap<Key, bool, RandomState>, WriteError> {
+) -> Result<Vec<Written>, WriteError> {
     let sql = upsert_statement(relation, used);
     let mut keys = Keys::default();
     let mut versions = Array::new(Type::INT8);
@@ -253,7 +273,10 @@ fn upsert(
     let mut params: Vec<Param<'_>> = vec![series, times, &versions, ns, &kinds, &names];
     params.extend(columns.iter().map(|column| column as Param<'_>));
     let rows = session.query(&sql, &params)?;
-    Ok(rows.iter().map(|row| (key_of(row), row.get::<_, i32>(3) == 0)).collect())
+    assert!(rows.len() <= firsts.len(), "each row comes back once");
+    let returned: HashMap<Key, bool, RandomState> =
+        rows.iter().map(|row| (key_of(row), row.get::<_, i32>(3) == 0)).collect();
+    Ok(firsts.iter().map(|item| returned.get(&item.key).copied()).collect())
 }
 
 fn upsert_statement(relation: &Relation, used: &[u16]) -> String {
@@ -283,102 +306,6 @@ fn upsert_statement(relation: &Relation, used: &[u16]) -> String {
          AND (excluded.kind = 0) = (t.kind = 0) RETURNING t.series, t.time, t.ns, t.writes",
         relation.quoted
     )
-}
-
-/// Step 2.
-fn read(
-    session: &mut Session,
-    relation: &Relation,
-    keys: &[Key],
-    columns: &[u16],
-) -> Result<Vec<Row>, SqlError> {
-    let mut list = String::new();
-    for column in columns {
-        list.push_str(", t.");
-        list.push_str(&relation.columns[usize::from(*column)].quoted);
-    }
-    let sql = format!(
-        "SELECT t.series, t.time, t.ns, t.version, t.kind{list} FROM {} AS t JOIN \
-         unnest($1::uuid[], $2::timestamptz[], $3::smallint[]) AS k(series, time, ns) \
-         ON t.series = k.series AND t.time = k.time AND t.ns = k.ns \
-         ORDER BY t.series, t.time, t.ns FOR UPDATE OF t",
-        relation.quoted
-    );
-    let mut arrays = Keys::default();
-    for key in keys {
-        arrays.push(key);
-    }
-    session.query(&sql, &arrays.params())
-}
-
-/// Step 3.
-fn update(
-    session: &mut Session,
-    relation: &Relation,
-    rows: &[&(Key, Standing<'_>)],
-    (columns, kind): (&[u16], MeasureKind),
-) -> Result<(), WriteError> {
-    let of_kind = |at: &u16| {
-        let is_scalar = matches!(relation.columns[usize::from(*at)].role, Role::Scalar(_));
-        is_scalar == (kind == MeasureKind::Scalar)
-    };
-    let columns: Vec<u16> = columns.iter().copied().filter(of_kind).collect();
-    let (mut names, mut types, mut sets) = (String::new(), String::new(), String::new());
-    for (at, column) in columns.iter().enumerate() {
-        let column = &relation.columns[usize::from(*column)];
-        let quoted = &column.quoted;
-        let type_name = names::type_of(&column.role);
-        let parts = (
-            write!(names, ", c{at}"),
-            write!(types, ", ${}::{type_name}[]", at + 6),
-            match kind {
-                MeasureKind::Multi => write!(sets, ", {quoted} = COALESCE(v.c{at}, t.{quoted})"),
-                MeasureKind::Scalar => write!(sets, ", {quoted} = v.c{at}"),
-            },
-        );
-        assert!(matches!(parts, (Ok(()), Ok(()), Ok(()))), "a string takes all");
-    }
-    let sql = format!(
-        "UPDATE {} AS t SET version = v.version, kind = v.kind, writes = t.writes + 1{sets} FROM \
-         unnest($1::uuid[], $2::timestamptz[], $3::smallint[], $4::bigint[], $5::smallint[]{types}) \
-         AS v(series, time, ns, version, kind{names}) \
-         WHERE t.series = v.series AND t.time = v.time AND t.ns = v.ns",
-        relation.quoted
-    );
-    let mut keys = Keys::default();
-    let mut versions = Array::new(Type::INT8);
-    let mut kinds = Array::new(Type::INT2);
-    let mut arrays = arrays(relation, &columns);
-    for (key, standing) in rows {
-        keys.push(key);
-        versions.push_i64(standing.version);
-        let first = standing.attributes.first().map(|(_, value)| value.value_type());
-        kinds.push_i16(kind_number(first, standing.kind));
-        for (array, column) in arrays.iter_mut().zip(&columns) {
-            array.push_value(value_in(standing, &relation.columns[usize::from(*column)].role));
-        }
-    }
-    let [series, times, ns] = keys.params();
-    let mut params: Vec<Param<'_>> = vec![series, times, ns, &versions, &kinds];
-    params.extend(arrays.iter().map(|array| array as Param<'_>));
-    let updated = session.execute(&sql, &params)?;
-    assert_eq!(updated, rows.len() as u64, "the rows are locked, so all are there");
-    Ok(())
-}
-
-fn value_in<'s>(standing: &'s Standing<'_>, role: &Role) -> Option<&'s Value<'s>> {
-    match role {
-        Role::Dimension(_) => None,
-        Role::Attribute(name, _) => {
-            let at = standing.attributes.binary_search_by(|(found, _)| (*found).cmp(name)).ok()?;
-            Some(&standing.attributes[at].1)
-        }
-        Role::Scalar(value_type) => standing
-            .attributes
-            .iter()
-            .map(|(_, value)| value)
-            .find(|v| v.value_type() == *value_type),
-    }
 }
 
 fn standing_of<'s>(relation: &'s Relation, row: &'s Row, columns: &[u16]) -> Standing<'s> {
@@ -438,11 +365,11 @@ pub(super) fn is_of_kind(role: &Role, number: i16) -> bool {
     }
 }
 
-fn key_of(row: &Row) -> Key {
+pub(super) fn key_of(row: &Row) -> Key {
     Key { series: row.get(0), time_us: row.get::<_, Time>(1).0, ns: row.get(2) }
 }
 
-fn arrays(relation: &Relation, columns: &[u16]) -> Vec<Array> {
+pub(super) fn arrays(relation: &Relation, columns: &[u16]) -> Vec<Array> {
     let type_of = |at: &u16| match value_type_of(&relation.columns[usize::from(*at)].role) {
         ValueType::Double => Type::FLOAT8,
         ValueType::Bigint | ValueType::Timestamp => Type::INT8,
@@ -454,7 +381,7 @@ fn arrays(relation: &Relation, columns: &[u16]) -> Vec<Array> {
 
 /// The keys of a statement's rows.
 #[derive(Debug)]
-struct Keys {
+pub(super) struct Keys {
     series: Array,
     times: Array,
     ns: Array,
@@ -471,14 +398,23 @@ impl Default for Keys {
 }
 
 impl Keys {
-    fn push(&mut self, key: &Key) {
+    /// These.
+    pub(super) fn of(keys: &[Key]) -> Self {
+        let mut all = Self::default();
+        for key in keys {
+            all.push(key);
+        }
+        all
+    }
+
+    pub(super) fn push(&mut self, key: &Key) {
         let Uuid(series) = &key.series;
         self.series.push_uuid(series);
         self.times.push_time(key.time_us);
         self.ns.push_i16(key.ns);
     }
 
-    fn params(&self) -> [Param<'_>; 3] {
+    pub(super) fn params(&self) -> [Param<'_>; 3] {
         [&self.series, &self.times, &self.ns]
     }
 }

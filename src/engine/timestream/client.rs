@@ -8,13 +8,14 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
 use aws_sdk_timestreamwrite as sdk;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use sdk::config::interceptors::BeforeTransmitInterceptorContextRef;
 use sdk::config::retry::RetryConfig;
 use sdk::config::timeout::TimeoutConfig;
@@ -27,6 +28,7 @@ use sdk::types::{
 };
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::OnceCell;
+use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::Options;
 use super::encode::Encoded;
@@ -169,21 +171,26 @@ impl Upstream {
         })
     }
 
-    /// Writes a request.
-    pub(super) fn write(&self, table: &Table, request: Encoded) -> Result<(), Failure> {
-        self.run(async {
-            let client = self.client().await?;
-            let call = client
-                .write_records()
-                .database_name(&*table.database)
-                .table_name(&*table.name)
-                .common_attributes(request.common)
-                .set_records(Some(request.records));
-            match call.send().await {
-                Ok(_counts) => Ok(()),
-                Err(error) => Err(refused(&error).unwrap_or_else(|| failure(&error))),
-            }
-        })
+    /// Writes requests, all at once, and returns what became of each.
+    pub(super) fn write(&self, requests: Vec<(&Table, Encoded)>) -> Vec<Result<(), Failure>> {
+        let count = requests.len();
+        let calls = requests.into_iter().map(|(table, request)| self.call(table, request));
+        let answers = self.run(async { Ok(futures_util::future::join_all(calls).await) });
+        answers.unwrap_or_else(|stopping| vec![Err(stopping); count])
+    }
+
+    async fn call(&self, table: &Table, request: Encoded) -> Result<(), Failure> {
+        let client = self.client().await?;
+        let call = client
+            .write_records()
+            .database_name(&*table.database)
+            .table_name(&*table.name)
+            .common_attributes(request.common)
+            .set_records(Some(request.records));
+        match call.send().await {
+            Ok(_counts) => Ok(()),
+            Err(error) => Err(refused(&error).unwrap_or_else(|| failure(&error))),
+        }
     }
 
     /// Makes the table, and its database where there is none. Two shards may make it at once: the second
@@ -250,6 +257,7 @@ impl Upstream {
         let options = &self.options;
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .tls_context(trusted(&options.ca_file)?)
             .build_https();
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(options.connect_timeout.0)
@@ -289,6 +297,25 @@ impl Upstream {
         drop(tokio::spawn(reload.reload_task()));
         Ok(client)
     }
+}
+
+/// Whose certificates are believed.
+fn trusted(ca_file: &Path) -> Result<TlsContext, Failure> {
+    let unusable = |error: &dyn fmt::Display| {
+        let place = ca_file.display();
+        Failure::Operator(format!("engine.timestream.ca_file: {place} cannot be used: {error}"))
+    };
+    let mut context = TlsContext::builder();
+    if !ca_file.as_os_str().is_empty() {
+        let pem = std::fs::read(ca_file).map_err(|error| unusable(&error))?;
+        // The client takes for granted that they can be read.
+        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+        if found.map_err(|error| unusable(&error))?.is_empty() {
+            return Err(unusable(&"it has no certificate"));
+        }
+        context = context.with_trust_store(TrustStore::empty().with_pem_certificate(pem));
+    }
+    context.build().map_err(|error| unusable(&error))
 }
 
 /// The records that a 419 names.

@@ -13,6 +13,7 @@
 //! | [`verdict`] | the upstream's words as our reasons |
 //! | [`marks`] | how far everything is known to be upstream, durable |
 //! | [`journal`] | what was overtaken within a turn, durable |
+//! | [`wave`] | which requests may be under way together |
 //! | [`trouble`] | what is wrong and since when; pauses |
 //!
 //! # What a crash can do
@@ -66,6 +67,7 @@ mod marks;
 mod options;
 mod trouble;
 mod verdict;
+mod wave;
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -112,6 +114,7 @@ pub struct Parts {
 pub struct Timestream {
     parts: Parts,
     upstream: Upstream,
+    requests_max: usize,
     marks: Marks,
     journal: Journal,
     trouble: Trouble,
@@ -164,6 +167,7 @@ impl Timestream {
         Ok(Self {
             parts,
             upstream,
+            requests_max: options.requests_max,
             marks,
             journal,
             trouble,
@@ -172,22 +176,29 @@ impl Timestream {
         })
     }
 
-    /// Sends a part, and halves it where the upstream finds it wrong as a whole. `outcomes` gets those
-    /// of its records that are decided, in order.
-    fn send(
+    /// Does what the answer to a part asks for; halves it where the upstream finds it wrong as a whole.
+    /// `outcomes` gets those of its records that are decided, in order.
+    fn settle(
         &self,
         shard: ShardId,
         part: &Part<'_>,
+        mut answer: Result<(), Failure>,
         outcomes: &mut Vec<Outcome>,
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), Failure> {
         assert_eq!(part.request.records.len(), part.keys.len(), "each record has its key");
-        match self.ask(part)? {
+        if let Err(Failure::Missing(_)) = answer {
+            answer = match self.make(part.table) {
+                Ok(()) => self.ask_again(part),
+                Err(failure) => Err(failure),
+            };
+        }
+        match answer {
             Ok(()) => self.answered(shard, part, Vec::new(), outcomes),
             Err(Failure::Refused(refused)) => {
                 // One that is none of these would otherwise be taken for stored.
                 if let Some(one) = refused.iter().find(|one| one.index >= part.keys.len()) {
                     let what = format!("record {} of {} is refused", one.index, part.keys.len());
-                    return Err(self.failed(shard, &Failure::Operator(what)));
+                    return Err(Failure::Operator(what));
                 }
                 let each = refused.into_iter().map(|refused| {
                     let (_, version) = part.keys[refused.index];
@@ -203,32 +214,87 @@ impl Timestream {
             }
             Err(Failure::Invalid(_)) => {
                 let (first, second) = part.halves();
-                self.send(shard, &first, outcomes)?;
-                return self.send(shard, &second, outcomes);
+                for half in [first, second] {
+                    let answer = self.ask_again(&half);
+                    self.settle(shard, &half, answer, outcomes)?;
+                }
+                return Ok(());
             }
-            Err(failure) => return Err(self.failed(shard, &failure)),
+            Err(failure) => return Err(failure),
         }
         self.trouble.mended(shard);
         Ok(())
     }
 
-    /// Asks the upstream, which makes the table where it has none.
-    fn ask(&self, part: &Part<'_>) -> Result<Result<(), Failure>, EngineError> {
-        let encoded = encode::encode(&part.request)?;
-        let saved = encoded.saved_bytes;
-        let answer = match self.upstream.write(part.table, encoded.clone()) {
-            Err(Failure::Missing(_)) => match self.make(part.table) {
-                Ok(()) => self.upstream.write(part.table, encoded),
-                Err(failure) => Err(failure),
-            },
-            answer => answer,
-        };
-        if matches!(answer, Ok(()) | Err(Failure::Refused(_))) {
-            let mut metered = self.metered.lock().unwrap_or_else(PoisonError::into_inner);
-            metered.add(part.request.common, part.request.records);
-            self.saved_bytes.fetch_add(saved, Ordering::Relaxed);
+    fn ask_again(&self, part: &Part<'_>) -> Result<(), Failure> {
+        let asked = self.ask(std::slice::from_ref(part));
+        // It was encoded before.
+        let mut answers = asked.map_err(|error| Failure::Operator(error.to_string()))?;
+        answers.pop().expect("one answer a part")
+    }
+
+    /// Asks the upstream for all parts at once.
+    fn ask(&self, parts: &[Part<'_>]) -> Result<Vec<Result<(), Failure>>, EngineError> {
+        let mut requests = Vec::with_capacity(parts.len());
+        let mut saved = Vec::with_capacity(parts.len());
+        for part in parts {
+            let encoded = encode::encode(&part.request)?;
+            saved.push(encoded.saved_bytes);
+            requests.push((part.table, encoded));
         }
-        Ok(answer)
+        let answers = self.upstream.write(requests);
+        assert_eq!(answers.len(), parts.len(), "one answer a part");
+        for ((answer, part), saved) in answers.iter().zip(parts).zip(saved) {
+            if matches!(answer, Ok(()) | Err(Failure::Refused(_))) {
+                let mut metered = self.metered.lock().unwrap_or_else(PoisonError::into_inner);
+                metered.add(part.request.common, part.request.records);
+                self.saved_bytes.fetch_add(saved, Ordering::Relaxed);
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Writes requests that share no series: those that have no outcomes yet.
+    fn write_wave(
+        &self,
+        shard: ShardId,
+        requests: &[WriteRequest<'_>],
+        outcomes: &mut [Vec<Outcome>],
+    ) -> Result<(), EngineError> {
+        let (mut open, mut keys, mut lists) = (Vec::new(), Vec::new(), Vec::new());
+        for (request, outcomes) in requests.iter().zip(outcomes.iter_mut()) {
+            let records = &request.records[outcomes.len()..];
+            match self.parts.catalog.get(request.table) {
+                // Deleted: its records went with it.
+                None => outcomes.extend(records.iter().map(|_| Outcome::Stored)),
+                Some(_) if records.is_empty() => {}
+                Some(table) => {
+                    let key = |record: &RecordView<'_>| {
+                        (journal::key_of(table.id, record), record.version)
+                    };
+                    keys.push(records.iter().map(key).collect::<Vec<(Key, i64)>>());
+                    open.push((table, WriteRequest { records, ..*request }));
+                    lists.push(outcomes);
+                }
+            }
+        }
+        for keys in &keys {
+            self.journal.before(shard, keys)?;
+        }
+        let parts: Vec<Part<'_>> = open
+            .iter()
+            .zip(&keys)
+            .map(|((table, request), keys)| Part { table, request: *request, keys })
+            .collect();
+        let answers = self.ask(&parts)?;
+        let mut failed = None;
+        for ((part, answer), outcomes) in parts.iter().zip(answers).zip(lists) {
+            // One that failed does not keep the others from being known as stored.
+            if let Err(failure) = self.settle(shard, part, answer, outcomes) {
+                failed.get_or_insert(failure);
+            }
+        }
+        failed.map_or(Ok(()), |failure| Err(self.failed(shard, &failure)))
     }
 
     fn make(&self, table: &Table) -> Result<(), Failure> {
@@ -315,15 +381,27 @@ impl TableEngine for Timestream {
         outcomes: &mut Vec<Outcome>,
     ) -> Result<(), EngineError> {
         assert!(!request.records.is_empty(), "a batch has a record");
-        // Deleted: its records went with it.
-        let Some(table) = self.parts.catalog.get(request.table) else {
-            outcomes.extend(request.records.iter().map(|_| Outcome::Stored));
-            return Ok(());
-        };
-        let key = |record: &RecordView<'_>| (journal::key_of(table.id, record), record.version);
-        let keys: Vec<(Key, i64)> = request.records.iter().map(key).collect();
-        self.journal.before(shard, &keys)?;
-        self.send(shard, &Part { table: &table, request: *request, keys: &keys }, outcomes)
+        let mut all = [Vec::new()];
+        let result = self.write_all(shard, std::slice::from_ref(request), &mut all);
+        outcomes.append(&mut all[0]);
+        result
+    }
+
+    fn batches_max(&self) -> usize {
+        self.requests_max
+    }
+
+    fn write_all(
+        &self,
+        shard: ShardId,
+        requests: &[WriteRequest<'_>],
+        outcomes: &mut [Vec<Outcome>],
+    ) -> Result<(), EngineError> {
+        assert_eq!(requests.len(), outcomes.len(), "a list a batch");
+        for wave in wave::waves(requests, self.requests_max) {
+            self.write_wave(shard, &requests[wave.clone()], &mut outcomes[wave])?;
+        }
+        Ok(())
     }
 
     fn commit(&self, shard: ShardId, lsn: Lsn) -> Result<(), EngineError> {
