@@ -364,6 +364,36 @@ fn what_is_asked_wrongly_is_told_what_would_be_right() {
     server.stop();
 }
 
+/// `ls` and `show`, beside the server or by it: an ordinary rejection, and one with a text that would turn
+/// the terminal's line around.
+fn lists_and_shows(place: &Place, from: &[&str], (id, hostile): (&str, &str)) {
+    let listed = place.run("rejects", &[&["ls", "--table", "weather"][..], from].concat());
+    let told = text(&listed);
+    assert!(listed.status.success() && told.lines().count() == 3, "{told}");
+    assert!(told.contains(id) && told.contains("version_conflict"), "{told}");
+    let shown = place.run("rejects", &[&["show", id][..], from].concat());
+    let told = text(&shown);
+    for part in ["sent 22.5 (DOUBLE)   stood 21.5 (DOUBLE)", "stood 1, sent 1", "--set version=2"] {
+        assert!(told.contains(part), "{part:?} is not in {told}");
+    }
+    let all =
+        place.run("rejects", &[&["ls", "--format", "json", "--limit", "1"][..], from].concat());
+    let one: Json = serde_json::from_slice(&all.stdout).expect("one object");
+    assert_eq!(one["record"]["Dimensions"][0]["Value"], "b\u{202e}x");
+    assert!(!told.contains('\u{202e}') && told.contains("site=a"), "{told}");
+    let other = place.run("rejects", &[&["show", hostile][..], from].concat());
+    let told = text(&other);
+    assert!(!told.contains('\u{202e}') && told.contains("site=b\\u{202e}x"), "{told}");
+    let absent = place.run("rejects", &[&["show", "9-9"][..], from].concat());
+    assert_eq!(absent.status.code(), Some(1), "{}", text(&absent));
+    let wrong = place.run("rejects", &[&["ls", "--reason", "bad"][..], from].concat());
+    assert!(
+        wrong.status.code() == Some(2) && text(&wrong).contains("type_conflict"),
+        "{}",
+        text(&wrong)
+    );
+}
+
 #[test]
 fn the_commands_list_show_and_send_again() {
     let place = Place::new("");
@@ -375,33 +405,7 @@ fn the_commands_list_show_and_send_again() {
     let url = format!("http://{}", server.address);
     // Beside the server, and by it.
     for from in [&[][..], &["--url", &url]] {
-        let listed = place.run("rejects", &[&["ls", "--table", "weather"][..], from].concat());
-        let told = text(&listed);
-        assert!(listed.status.success() && told.lines().count() == 3, "{told}");
-        assert!(told.contains(&id) && told.contains("version_conflict"), "{told}");
-        let shown = place.run("rejects", &[&["show", &id][..], from].concat());
-        let told = text(&shown);
-        for part in
-            ["sent 22.5 (DOUBLE)   stood 21.5 (DOUBLE)", "stood 1, sent 1", "--set version=2"]
-        {
-            assert!(told.contains(part), "{part:?} is not in {told}");
-        }
-        let all =
-            place.run("rejects", &[&["ls", "--format", "json", "--limit", "1"][..], from].concat());
-        let one: Json = serde_json::from_slice(&all.stdout).expect("one object");
-        assert_eq!(one["record"]["Dimensions"][0]["Value"], "b\u{202e}x");
-        assert!(!told.contains('\u{202e}') && told.contains("site=a"), "{told}");
-        let other = place.run("rejects", &[&["show", &hostile][..], from].concat());
-        let told = text(&other);
-        assert!(!told.contains('\u{202e}') && told.contains("site=b\\u{202e}x"), "{told}");
-        let absent = place.run("rejects", &[&["show", "9-9"][..], from].concat());
-        assert_eq!(absent.status.code(), Some(1), "{}", text(&absent));
-        let wrong = place.run("rejects", &[&["ls", "--reason", "bad"][..], from].concat());
-        assert!(
-            wrong.status.code() == Some(2) && text(&wrong).contains("type_conflict"),
-            "{}",
-            text(&wrong)
-        );
+        lists_and_shows(&place, from, (&id, &hostile));
     }
     let send = |arguments: &[&str]| {
         place.run("rejects", &[&["resubmit", "--url", &url][..], arguments].concat())

@@ -157,6 +157,13 @@ impl Failure {
         Self::BrokenOff(error.into())
     }
 
+    /// What is wrong, whatever it leads to.
+    pub fn into_error(self) -> Box<dyn Error> {
+        match self {
+            Self::Usage(error) | Self::Failed(error) | Self::BrokenOff(error) => error,
+        }
+    }
+
     /// A wrong command line or settings.
     pub fn usage(error: impl Into<Box<dyn Error>>) -> Self {
         Self::Usage(error.into())

@@ -95,7 +95,8 @@ pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
     let mut report = Report { findings: Vec::new(), is_json: args.json, is_terminal };
     let config = match args.settings.load(Vec::new()) {
         Ok(config) => config,
-        Err(Failure::Usage(error) | Failure::Failed(error)) => {
+        Err(failure) => {
+            let error = failure.into_error();
             let remedy = "mend the settings; nothing else was looked at";
             report.add([Finding::fault("settings", (chain(&*error), remedy))])?;
             report.end()?;

@@ -213,9 +213,7 @@ pub(super) fn port(options: &http::Options) -> Finding {
 
 /// What the Tidegate says that listens there.
 fn asked(listen: SocketAddr) -> Result<String, String> {
-    let told = |failure: Failure| match failure {
-        Failure::Usage(error) | Failure::Failed(error) => error.to_string(),
-    };
+    let told = |failure: Failure| failure.into_error().to_string();
     let address = Address::parse("--url", &format!("http://{}", health::here(listen)));
     let mut client = Client::impatient(address.map_err(told)?, ANSWER_MAX);
     let reply = client.get("/health").map_err(|error| error.to_string())?;
