@@ -25,7 +25,7 @@ else:
     same(plain(post(**first)["forms"]), answers["first"])
     same(plain(post(**gone)["forms"]), answers["gone"])
     refused("ConflictException", 409, post, **{**first, "forms": [form(9)]})
-    refused("ConflictException", 409, delete, **entity, formName="rules", clientToken="delete")
+    refused("ValidationException", 400, delete, **entity, formName="rules", clientToken="delete")
     # Its repetition deletes nothing that came after it.
     delete(**entity, formName="gone", clientToken="delete")
     same([item["id"] for item in items(datazone, entity, "gone")], answers["after"])

@@ -148,10 +148,10 @@ def tokens():
         refused("ConflictException", 409, post, **{**ask, **other})
     # A token is of its entity, and of its operation.
     post(**{**ask, **of("tokens2")})
-    refused("ConflictException", 409, delete, **entity, formName="rules", clientToken="one")
+    refused("ValidationException", 400, delete, **entity, formName="rules", clientToken="one")
     delete(**entity, formName="rules", clientToken="two")
     same(items(datazone, entity), [])
-    refused("ConflictException", 409, delete, **entity, formName="other", clientToken="two")
+    refused("ValidationException", 400, delete, **entity, formName="other", clientToken="two")
     refused("ConflictException", 409, post, **{**ask, "clientToken": "two"})
     kept = post(**entity, forms=[form(3)])["forms"][0]
     delete(**entity, formName="rules", clientToken="two")

@@ -52,8 +52,8 @@
 //!   out of the files one pass after their next flush.
 //! - **A client token** makes a repetition hear the first answer, for 24 h and across crashes: a record
 //!   with its digest and the seed of the ids stands in the frame of the points; that of a Delete is a
-//!   note of the erasure. The same token with other parameters is `ConflictException`. Tokens are told
-//!   apart by entity.
+//!   note of the erasure. The same token with other parameters is `ConflictException`, and with a Delete
+//!   `ValidationException`, since the model has no conflict there. Tokens are told apart by entity.
 //!
 //! # What the model leaves open
 //!
@@ -65,8 +65,8 @@
 //!   setting `datazone.entities` those are known that it lists. Any other is `ResourceNotFoundException`.
 //!   A form without points is an empty list.
 //! - A Post has at most [`input::FORMS_MAX`] forms.
-//! - A point that is older than `datazone.retention_days` when it is posted is refused, since nobody would
-//!   ever see it. Days are counted behind the hours of the memory store.
+//! - A point that is older than `datazone.retention_days` when it is posted is refused. One that was younger
+//!   then is kept at least as long, and gone some hours later: the days are counted behind those hours.
 //! - What cannot be taken now is `ThrottlingException`, which every SDK repeats. Without credentials the
 //!   answer is `UnauthorizedException`; what is wrong with a signature has the names that all of
 //!   Amazon's services use, and 403.

@@ -51,7 +51,7 @@ pub async fn post(app: Arc<App>, post: Post, mut body: Body) -> Result<Reply, Ex
         Some(key) => Some(datazone.in_use[stripe(key)].lock().await),
         None => None,
     };
-    if let Some(used) = find(&app, key, digest).await? {
+    if let Some(used) = find(&app, (key, digest), Code::Conflict).await? {
         return Ok(posted(&post, &ids_of(&post, used.seed)));
     }
     let now_ns = app.ingest.received_ns();
@@ -94,7 +94,8 @@ pub async fn delete(app: Arc<App>, delete: Delete) -> Result<Reply, Exception> {
         Some(key) => Some(datazone.in_use[stripe(key)].lock().await),
         None => None,
     };
-    if find(&app, key, digest).await?.is_some() {
+    // The model has no conflict for this operation.
+    if find(&app, (key, digest), Code::Validation).await?.is_some() {
         return Ok(Reply::empty(StatusCode::NO_CONTENT));
     }
     let at_ns = app.ingest.received_ns();
@@ -125,11 +126,11 @@ pub async fn delete(app: Arc<App>, delete: Delete) -> Result<Reply, Exception> {
 ///
 /// # Errors
 ///
-/// [`Exception`] 409 where it was for something else, 429 where no more tokens can be remembered.
+/// [`Exception`] `other` where it was for something else, 429 where no more tokens can be remembered.
 async fn find(
     app: &Arc<App>,
-    key: Option<Digest>,
-    digest: Digest,
+    (key, digest): (Option<Digest>, Digest),
+    other: Code,
 ) -> Result<Option<Used>, Exception> {
     let Some(key) = key else { return Ok(None) };
     let mut tokens = lock(app).await?;
@@ -137,7 +138,7 @@ async fn find(
         Some(used) if used.digest == digest => Ok(Some(used)),
         Some(_) => {
             let message = "The clientToken was used with other parameters in the last 24 hours.";
-            Err(Exception::new(Code::Conflict, message))
+            Err(Exception::new(other, message))
         }
         None if tokens.has_room() => Ok(None),
         None => {
@@ -179,10 +180,17 @@ fn reserve(body: &mut Body, forms: usize) -> Result<(), Exception> {
     Ok(())
 }
 
+const DAY_NS: i64 = 86_400_000_000_000;
+
 /// Refuses points that nobody would ever see.
 fn check_alive(app: &App, post: &Post, now_ns: i64) -> Result<(), Exception> {
     let days = app.datazone.options.retention_days;
-    let alive_from_ns = store::retention(days).alive_from_ns(now_ns);
+    let alive_from_ns = match store::retention(days).alive_from_ns(now_ns) {
+        // For ever.
+        i64::MIN => return Ok(()),
+        // The store keeps them some hours longer, on which nobody should count.
+        _ => now_ns.saturating_sub(i64::from(days).saturating_mul(DAY_NS)),
+    };
     let mut violations = Violations::default();
     for (at, form) in post.forms.iter().enumerate() {
         if form.time.ns() < alive_from_ns {
