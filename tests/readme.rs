@@ -1,4 +1,4 @@
-//! Promise: what the README prints works as it is printed.
+//! Promise: what the README prints works as it is printed. The pages in `docs` have `howto`.
 //!
 //! The blocks below "First write" and "Reading it back" are taken out of the text and run in order
 //! against a server with default settings, its port put in place of the default one; what comes back
@@ -6,55 +6,15 @@
 
 #[path = "common/mod.rs"]
 mod common;
+mod docs_support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use common::gateway::Place;
+use docs_support::{blocks, interpret, links, run};
 
 const README: &str = include_str!("../README.md");
-
-/// A fenced block: its language, its text, and the heading that it stands below.
-struct Block {
-    heading: String,
-    language: String,
-    text: String,
-}
-
-fn blocks() -> Vec<Block> {
-    let mut blocks: Vec<Block> = Vec::new();
-    let (mut heading, mut is_open) = (String::new(), false);
-    for line in README.lines() {
-        if let Some(language) = line.strip_prefix("```") {
-            if !is_open {
-                let (language, text) = (language.to_owned(), String::new());
-                blocks.push(Block { heading: heading.clone(), language, text });
-            }
-            is_open = !is_open;
-        } else if is_open {
-            let block = blocks.last_mut().expect("a block is open");
-            block.text.push_str(line);
-            block.text.push('\n');
-        } else if let Some(title) = line.strip_prefix("## ") {
-            title.clone_into(&mut heading);
-        }
-    }
-    blocks
-}
-
-fn run(mut command: Command) -> String {
-    let output = command.output().expect("a command that tests/run.sh installs");
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}: {complaints}", output.status);
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn python() -> PathBuf {
-    std::env::var_os("TIDEGATE_TEST_PYTHON").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/.tools/python/bin/python"),
-        PathBuf::from,
-    )
-}
 
 #[test]
 fn the_examples_work_as_printed() {
@@ -63,22 +23,13 @@ fn the_examples_work_as_printed() {
     let at = server.address.to_string();
     let mut printed = String::new();
     let mut ran = 0;
-    for block in blocks() {
+    for block in blocks(README) {
         if !matches!(&*block.heading, "First write" | "Reading it back") {
             continue;
         }
         let text = block.text.replace("127.0.0.1:8086", &at);
         match &*block.language {
-            "sh" => {
-                let mut shell = Command::new("sh");
-                shell.args(["-euc", &text]);
-                printed = run(shell);
-            }
-            "python" => {
-                let mut interpreter = Command::new(python());
-                interpreter.args(["-c", &text]);
-                printed = run(interpreter);
-            }
+            "sh" | "python" => printed = interpret(&block.language, &text),
             "text" => {
                 for line in text.lines() {
                     assert!(printed.contains(line), "{line:?} is not in {printed:?}");
@@ -94,16 +45,61 @@ fn the_examples_work_as_printed() {
     assert_eq!(ran, 6, "every block of the two sections ran");
 }
 
+/// Those of Amazon's clients, in order: they need boto3, and a server at the address that they name.
+#[test]
+fn the_examples_of_amazons_clients_work_as_printed() {
+    let place = Place::new("");
+    let server = place.start();
+    let mut ran = 0;
+    for heading in ["Coming from Amazon Timestream", "Amazon DataZone's time series"] {
+        for block in blocks(README).iter().filter(|block| block.heading == heading) {
+            assert_eq!(block.language, "python", "a block that no test runs");
+            let text = block.text.replace("127.0.0.1:8086", &server.address.to_string());
+            interpret("python", &format!("import boto3\n{text}"));
+            ran += 1;
+        }
+    }
+    assert_eq!(ran, 2);
+    let mut client = server.client();
+    let posted = client.get("/api/v1/export?db=_datazone&table=points").expect("it answers");
+    assert!(posted.text().contains("dzd_demo"), "{}", posted.text());
+}
+
+/// Settings that are printed are settings that there are.
+#[test]
+fn the_settings_are_ones_that_there_are() {
+    let mut count = 0;
+    for block in blocks(README).into_iter().filter(|block| block.language == "toml") {
+        let output = Place::new(&block.text).run("check", &[]);
+        let complaints = String::from_utf8_lossy(&output.stderr);
+        // Files of the reader's own may be missing here; keys may not.
+        let is_read = output.status.success() || complaints.contains("problems:\n");
+        assert!(is_read && !complaints.contains("unknown"), "{}: {complaints}", block.text);
+        count += 1;
+    }
+    assert!(count >= 2, "{count} blocks of settings");
+}
+
+/// The demo of the quick start, for a shorter time.
+#[test]
+fn the_commands_of_the_readme_are_commands() {
+    let said = run(Place::new("").command("check"));
+    assert!(said.contains("listen = \"127.0.0.1:8086\""), "the default that the README names");
+    let blocks = blocks(README);
+    let quick = blocks.iter().find(|block| block.heading == "Quick start").expect("a block");
+    let commands = quick.text.lines().filter_map(|line| line.split(" -- ").nth(1));
+    for command in commands {
+        let name = command.split_whitespace().next().expect("a command");
+        let mut help = Command::new(Place::new("").command("check").get_program());
+        help.args([name, "--help"]);
+        assert!(run(help).contains("Example"), "{name}");
+    }
+}
+
 #[test]
 fn every_file_that_the_readme_names_is_there() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let links: Vec<&str> = README
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split_once(')'))
-        .map(|(target, _)| target)
-        .filter(|target| !target.starts_with("http"))
-        .collect();
+    let links = links(README);
     assert!(links.len() >= 5, "the README names its proofs");
     for link in links {
         assert!(top.join(link).exists(), "README.md names {link}, which is not there");

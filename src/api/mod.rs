@@ -15,7 +15,10 @@
 //! | [`timestream`] | the Timestream Write API |
 //! | [`datazone`] | `DataZone`'s time series data points |
 //! | [`export`] | `/api/v1/export` |
+//! | [`rejects`] | `/api/v1/rejects` |
 //! | [`ops`] | ping, health, ready, metrics, the index page |
+//! | [`status`] | `/api/v1/status` |
+//! | [`page`] | the status page at `/`, for browsers |
 
 pub mod params;
 pub mod call;
@@ -29,9 +32,12 @@ pub mod influx;
 pub mod influxql;
 pub mod native;
 pub mod export;
+pub mod rejects;
 pub mod timestream;
 pub mod datazone;
 pub mod ops;
+pub mod status;
+pub mod page;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -87,6 +93,8 @@ pub struct App {
     pub exports: Arc<Semaphore>,
     /// The batch loads.
     pub loads: Arc<Loads>,
+    /// What was refused.
+    pub rejects: rejects::Desk,
 }
 
 /// What a text leaves open and the settings decide.

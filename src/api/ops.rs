@@ -1,10 +1,12 @@
 //! Probes, metrics, and the page that names the endpoints.
 
 use hyper::StatusCode;
+use hyper::header::{HeaderValue, VARY};
 use serde_json::{Value, json};
 
 use super::call::Call;
 use super::fault::{Fault, Kind};
+use super::page;
 use super::reply::{Reply, TEXT};
 use super::{App, Component, Health, INFLUXDB_VERSION, Readiness};
 
@@ -22,7 +24,10 @@ POST /api/v1/write?db=&table=&precision=   JSON, NDJSON or line protocol, by Con
 POST /  X-Amz-Target: Timestream_20181101.*  Amazon Timestream's Write API
 /v2/domains/../time-series-data-points     Amazon DataZone's time series data points
 GET  /api/v1/export?db=&table=&from=&to=&format=   json, line, csv or parquet
+GET  /api/v1/rejects?db=&table=&reason=&from=&to=   what was refused, and why; /api/v1/rejects/ID
+POST /api/v1/rejects/resubmit           what was refused, sent again
 GET  /query?q=                             CREATE, DROP or SHOW databases and measurements
+GET  /api/v1/status                        the state of the server; GET / in a browser shows it
 GET  /ping  /health  /ready  /metrics
 "
 );
@@ -105,12 +110,15 @@ pub fn metrics(app: &App) -> Result<Reply, Fault> {
     Ok(Reply::full(StatusCode::OK, PROMETHEUS, text))
 }
 
-/// Answers `/`.
-pub fn index() -> Reply {
-    Reply::full(StatusCode::OK, TEXT, INDEX)
+/// Answers `/`: the status page to a browser, the paths that there are to everybody else.
+pub fn index(call: &Call<'_>) -> Reply {
+    if page::is_asked_for(call.headers) {
+        return page::answer();
+    }
+    Reply::full(StatusCode::OK, TEXT, INDEX).with(VARY, HeaderValue::from_static("Accept"))
 }
 
-const fn name_of(health: Health) -> &'static str {
+pub(super) const fn name_of(health: Health) -> &'static str {
     match health {
         Health::Pass => "pass",
         Health::Warn => "warn",

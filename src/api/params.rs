@@ -76,6 +76,10 @@ impl Params {
 
 /// `None` when an escape is malformed or the result is not UTF-8.
 fn decode(text: &str) -> Option<String> {
+    // Nearly all are as they are.
+    if memchr::memchr2(b'%', b'+', text.as_bytes()).is_none() {
+        return Some(text.to_owned());
+    }
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {

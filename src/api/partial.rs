@@ -8,6 +8,7 @@
 //!  "line":17,                               InfluxDB Cloud
 //!  "data":[{"line_number":17,"column":4,"original_line":"..","error_message":"..","reason":"type_conflict"}],
 //!  "rejections":{"count":2,"stored":4998},  how many were refused, how many taken
+//!  "rejects":"/api/v1/rejects?lsn=42",      where they are kept; the header `X-Tidegate-Rejects` too
 //!  "durability":"sync","lsn":42}
 //! ```
 //!
@@ -31,8 +32,10 @@ use hyper::header::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
 use super::fault::{Family, error_headers};
+use super::rejects;
 use super::reply::Reply;
 use super::write::{Form, Plan};
+use crate::base::lsn::Lsn;
 use crate::ingest::{NamedRefusal, Receipt};
 use crate::record::Reason;
 
@@ -41,6 +44,9 @@ const REFUSALS_IN_TEXT_MAX: usize = 10;
 
 const X_TIDEGATE_DURABILITY: HeaderName = HeaderName::from_static("x-tidegate-durability");
 const X_TIDEGATE_LSN: HeaderName = HeaderName::from_static("x-tidegate-lsn");
+
+/// Where what was refused of a request is found: a path of this server.
+pub const X_TIDEGATE_REJECTS: HeaderName = HeaderName::from_static("x-tidegate-rejects");
 
 /// Answers a write by its receipt.
 pub fn reply(plan: &Plan, receipt: &Receipt) -> Reply {
@@ -51,10 +57,25 @@ pub fn reply(plan: &Plan, receipt: &Receipt) -> Reply {
     };
     let reply =
         reply.with(X_TIDEGATE_DURABILITY, HeaderValue::from_static(receipt.durability.name()));
-    match receipt.lsn {
+    let reply = match receipt.lsn {
         Some(lsn) => reply.with(X_TIDEGATE_LSN, HeaderValue::from(lsn.0)),
         None => reply,
+    };
+    match kept_in(receipt) {
+        Some(lsn) => reply.with(X_TIDEGATE_REJECTS, link(lsn)),
+        None => reply,
     }
+}
+
+/// The link to what was refused of a frame.
+pub fn link(lsn: Lsn) -> HeaderValue {
+    HeaderValue::from_str(&rejects::link(lsn)).expect("a path and digits are visible ASCII")
+}
+
+/// The frame with which what was refused is kept. A request that was refused as a whole on purpose is not
+/// kept at all: its sender has it.
+fn kept_in(receipt: &Receipt) -> Option<Lsn> {
+    receipt.lsn.filter(|_| receipt.refused > 0)
 }
 
 fn refused(plan: &Plan, receipt: &Receipt) -> Reply {
@@ -70,6 +91,9 @@ fn refused(plan: &Plan, receipt: &Receipt) -> Reply {
         "durability": receipt.durability.name(),
         "lsn": receipt.lsn,
     });
+    if let Some(lsn) = kept_in(receipt) {
+        body["rejects"] = rejects::link(lsn).into();
+    }
     if let Some(first) = causes(receipt).next() {
         body["line"] = first.number.into();
     }
@@ -102,6 +126,9 @@ fn native(plan: &Plan, receipt: &Receipt) -> Reply {
         "lsn": receipt.lsn,
         "durability": receipt.durability.name(),
     });
+    if let Some(lsn) = kept_in(receipt) {
+        body["rejects"] = rejects::link(lsn).into();
+    }
     if receipt.refused == 0 || receipt.accepted > 0 {
         return Reply::json(StatusCode::OK, &body);
     }
@@ -199,7 +226,6 @@ fn line_of(plan: &Plan, refusal: &NamedRefusal) -> Value {
 mod tests {
     use super::*;
     use crate::api::reply::Content;
-    use crate::base::lsn::Lsn;
     use crate::ingest::Durability;
     use crate::ingest::Partial;
     use crate::protocol::{json, line};
@@ -270,6 +296,22 @@ mod tests {
             assert_eq!(body["data"][0]["reason"], "invalid_value");
             assert_eq!(body["rejections"], json!({ "count": 1, "stored": 2 }));
             assert_eq!((&body["durability"], &body["lsn"]), (&"sync".into(), &42.into()));
+        }
+    }
+
+    #[test]
+    fn a_refusal_that_is_kept_is_linked_in_header_and_body() {
+        let some = receipt(2, vec![refusal(2, Reason::InvalidValue, "bad f=x", "no number")]);
+        let none = receipt(0, vec![refusal(1, Reason::NotTaken, "bad f=x", "no number")]);
+        for family in [Family::V1, Family::V2, Family::V3, Family::Native] {
+            let (reply, body) = shown(&plan(family), &some);
+            assert_eq!(reply.headers["x-tidegate-rejects"], "/api/v1/rejects?lsn=42");
+            assert_eq!(body["rejects"], "/api/v1/rejects?lsn=42");
+            let (reply, body) = shown(&plan(family), &none);
+            assert!(!reply.headers.contains_key("x-tidegate-rejects"), "nothing was kept");
+            assert_eq!(body.get("rejects"), None);
+            let (reply, _) = shown(&plan(family), &receipt(2, Vec::new()));
+            assert!(!reply.headers.contains_key("x-tidegate-rejects"), "nothing was refused");
         }
     }
 

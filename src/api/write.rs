@@ -100,6 +100,16 @@ pub(super) async fn accept(
     app.ingest.accept(&ask, decode).await.map_err(|error| in_words_of(plan, error.into()))
 }
 
+/// Decodes a text as a request of `plan` by `caller` would be.
+pub(super) fn decode_for(
+    (plan, mapping, received_ns): (&Plan, &Mapping, i64),
+    body: &[u8],
+    caller: &Caller,
+    sink: &mut dyn RecordSink,
+) {
+    decode(plan, mapping, received_ns, body, &mut Gate { sink, caller });
+}
+
 fn decode(plan: &Plan, mapping: &Mapping, received_ns: i64, body: &[u8], gate: &mut Gate<'_>) {
     let default = mapping.default_dimension.as_ref();
     match plan.form {

@@ -23,3 +23,15 @@ impl fmt::Display for Class {
         })
     }
 }
+
+/// An error with everything that caused it, as one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

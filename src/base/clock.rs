@@ -65,6 +65,14 @@ impl Clock for SystemClock {
     }
 }
 
+/// `CLOCK_MONOTONIC`, which all processes of the machine share, as service managers want to be told.
+pub fn machine_monotonic() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    // It counts from the start of the machine, so neither part is ever negative.
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or_default())
+}
+
 /// A clock that stands still until a test moves it. [`Clock::sleep`] moves it and returns at once.
 #[derive(Debug, Default)]
 pub struct ManualClock {

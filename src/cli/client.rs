@@ -27,6 +27,7 @@ pub struct Address(String);
 pub struct Client {
     address: Address,
     stream: Option<BufReader<TcpStream>>,
+    silence_max: Duration,
 }
 
 /// An answer, whole.
@@ -71,6 +72,23 @@ impl Address {
             None => Ok(Self(format!("{rest}:80"))),
         }
     }
+
+    /// Opens a connection, which waits for no byte longer than a server takes for a request.
+    ///
+    /// # Errors
+    ///
+    /// When there is no server.
+    pub(super) fn connect(&self) -> io::Result<TcpStream> {
+        self.connect_within(SILENCE_MAX)
+    }
+
+    fn connect_within(&self, silence_max: Duration) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect(&self.0)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(silence_max))?;
+        stream.set_write_timeout(Some(silence_max))?;
+        Ok(stream)
+    }
 }
 
 impl fmt::Display for Address {
@@ -82,7 +100,12 @@ impl fmt::Display for Address {
 impl Client {
     /// A client of the server at `address`; it is not connected yet.
     pub const fn new(address: Address) -> Self {
-        Self { address, stream: None }
+        Self { address, stream: None, silence_max: SILENCE_MAX }
+    }
+
+    /// The same for a server that must answer sooner, or may be none at all.
+    pub const fn impatient(address: Address, silence_max: Duration) -> Self {
+        Self { address, stream: None, silence_max }
     }
 
     /// Sends a `GET` and returns the answer.
@@ -104,7 +127,7 @@ impl Client {
     pub fn exchange(&mut self, request: &[u8]) -> io::Result<Reply> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
-            None => BufReader::new(self.connect()?),
+            None => BufReader::new(self.address.connect_within(self.silence_max)?),
         };
         // A server that takes no more may answer before it has read all, so a broken pipe is no
         // reason not to read.
@@ -116,18 +139,14 @@ impl Client {
         }
         Ok(reply)
     }
-
-    fn connect(&self) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect(&self.address.0)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(SILENCE_MAX))?;
-        stream.set_write_timeout(Some(SILENCE_MAX))?;
-        Ok(stream)
-    }
 }
 
 /// Reads a reply, and whether the connection ends with it.
-fn read_reply(stream: &mut impl BufRead) -> io::Result<(Reply, bool)> {
+///
+/// # Errors
+///
+/// `UnexpectedEof` where it ends too early; anything else is no reply.
+pub(super) fn read_reply(stream: &mut impl BufRead) -> io::Result<(Reply, bool)> {
     let mut head = read_head(stream)?;
     // "Continue" and its kind announce the reply.
     while (100..200).contains(&head.status) {

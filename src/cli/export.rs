@@ -14,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use clap::Args;
 
+use super::progress::Progress;
 use super::{Failure, SettingsArgs, serve};
 use crate::api::export::format::{Format, Writer};
 use crate::api::export::{parquet, time_ns};
@@ -120,9 +121,16 @@ impl Job<'_> {
         let mut writer = Writer::new(format, &self.table.name);
         let mut line = Vec::new();
         let mut full = Ok(());
+        // A range is a part of them that nobody knows beforehand.
+        let is_all = self.range == TimeRange::ALL;
+        let total = if is_all { self.core.engine.rows(self.table.id) } else { 0 };
+        let mut progress = Progress::new("exporting, records", total);
+        let mut done = 0;
         writer.head(&mut line);
         let scanned = self.core.engine.scan(self.table.id, self.range, &mut |row| {
             writer.row(row, &mut line);
+            done += 1;
+            progress.at(done);
             full = out.write_all(&line);
             line.clear();
             if full.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }

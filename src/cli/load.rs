@@ -2,9 +2,11 @@
 //!
 //! A simulated fleet: each connection owns some hosts and sends their records in time order, in
 //! requests of a fixed number of lines. Requests are made before the clock starts, and only their
-//! timestamps are written anew for each sending, so that the generator costs little beside the server
-//! on the same machine. Values differ between [`TEMPLATES`] requests in turn, then repeat.
+//! timestamps are written anew for each sending; a few threads drive all connections. So the generator
+//! costs little beside the server on the same machine. Values differ between [`TEMPLATES`] requests in
+//! turn, then repeat.
 
+mod drive;
 mod timestream;
 
 use std::fmt::Write as _;
@@ -18,9 +20,11 @@ use hdrhistogram::Histogram;
 
 use super::Failure;
 use super::client::{Address, Client};
+use super::progress::Progress;
 use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::thread::Thread;
 use crate::metrics::catalog::WAL_MARKS;
+use drive::Driver;
 
 /// How records are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -55,9 +59,12 @@ pub struct LoadArgs {
     /// Lines a request; Timestream takes up to 100.
     #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     batch: u32,
-    /// Connections, one thread each.
+    /// Connections, each with one request under way.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
     connections: u32,
+    /// Threads that drive them.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    threads: u32,
     /// How long to send.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
@@ -68,6 +75,10 @@ pub struct LoadArgs {
     /// always applied.
     #[arg(long, default_value = "sync")]
     durability: String,
+    /// Path and query to send line protocol to, for a server that has another than `/api/v2/write`;
+    /// times are in nanoseconds.
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
     /// A token, where the server asks for one.
     #[arg(long)]
     token: Option<String>,
@@ -81,6 +92,12 @@ const TEMPLATES: u32 = 8;
 
 /// Digits of a timestamp in nanoseconds, until the year 2286.
 const TIMESTAMP_DIGITS: usize = 19;
+
+/// Digits of the number of a sending.
+const CALL_DIGITS: usize = 20;
+
+/// How long a connection rests after the server was busy.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Longest latency told apart; a histogram that grows would clip to what it has.
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
@@ -129,16 +146,24 @@ impl Wire {
     }
 }
 
-/// A request whose timestamps are written anew for each sending.
+/// A request, head and body, whose timestamps are written anew for each sending.
 struct Template {
-    body: Vec<u8>,
+    bytes: Vec<u8>,
+    /// Where they begin.
+    timestamps: Vec<usize>,
+    /// Where the head has the number of the sending, if it has one.
+    call: Option<usize>,
+}
+
+/// The body of a request, and where its timestamps begin.
+struct Body {
+    text: String,
     timestamps: Vec<usize>,
 }
 
-/// What one connection did.
+/// What the connections of one thread did.
 #[derive(Default)]
 struct Tally {
-    refused: u64,
     busy: u64,
     latency: Option<Histogram<u64>>,
     failed: Option<String>,
@@ -168,29 +193,30 @@ pub fn run(args: &LoadArgs) -> Result<(), Failure> {
     }
     let clock = SystemClock::shared();
     let step_ns = args.protocol.step_ns();
-    let templates: Vec<Vec<Template>> =
-        (0..args.connections).map(|at| templates(args, at)).collect();
+    let begin_ns = clock.wall_ns().unsigned_abs() / step_ns * step_ns;
+    let fleets = fleets(args, &address, begin_ns);
     let cpu_before = args.pid.and_then(cpu_seconds);
     let begin = clock.monotonic();
     let shared = Arc::new(Shared {
         args: args.clone(),
         clock: Arc::clone(&clock),
         end: begin + Duration::from_secs(args.seconds),
-        begin_ns: clock.wall_ns().unsigned_abs() / step_ns * step_ns,
+        begin_ns,
         lines: AtomicU64::new(0),
         stop: AtomicBool::new(false),
     });
     let (sender, tallies) = crossbeam_channel::unbounded();
     let mut threads = Vec::new();
-    for (at, own) in templates.into_iter().enumerate() {
+    for (at, own) in fleets.into_iter().enumerate() {
         let (shared, sender, address) = (Arc::clone(&shared), sender.clone(), address.clone());
         let thread = Thread::spawn(&format!("load-{at}"), move || {
             // The receiver lives until every thread is joined.
-            drop(sender.send(send_all(&shared, &address, (at, own))));
+            drop(sender.send(send_all(&shared, &address, own)));
         });
         threads.push(thread.map_err(Failure::failed)?);
     }
     drop(sender);
+    watch(&shared, &threads);
     for thread in threads {
         thread.join().map_err(Failure::failed)?;
     }
@@ -198,6 +224,18 @@ pub fn run(args: &LoadArgs) -> Result<(), Failure> {
     let settled = settle(&address, &clock).map_err(Failure::failed)?;
     let times = Times { elapsed, settled, cpu_before };
     report(&shared, &tallies.iter().collect::<Vec<_>>(), &times)
+}
+
+/// Tells how many lines are sent, until every connection has ended.
+fn watch(shared: &Shared, threads: &[Thread]) {
+    // The run is measured to its end.
+    const LOOK: Duration = Duration::from_millis(5);
+    let mut progress = Progress::new("sending, lines", shared.args.lines.unwrap_or_default());
+    while !threads.iter().all(Thread::is_finished) {
+        // Relaxed: a count.
+        progress.at(shared.lines.load(Ordering::Relaxed));
+        shared.clock.sleep(LOOK);
+    }
 }
 
 /// How long the run took, and what the server had spent before it.
@@ -229,10 +267,22 @@ fn settle(address: &Address, clock: &SharedClock) -> io::Result<Duration> {
     }
 }
 
-fn send_all(shared: &Shared, address: &Address, mut own: (usize, Vec<Template>)) -> Tally {
+/// The requests of each connection, dealt out to the threads.
+fn fleets(args: &LoadArgs, address: &Address, begin_ns: u64) -> Vec<Vec<Vec<Template>>> {
+    let mut fleets: Vec<Vec<Vec<Template>>> = Vec::new();
+    fleets.resize_with(args.threads.min(args.connections) as usize, Vec::new);
+    let count = fleets.len();
+    for at in 0..args.connections {
+        fleets[at as usize % count].push(templates(args, (address, begin_ns), at));
+    }
+    fleets
+}
+
+fn send_all(shared: &Shared, address: &Address, own: Vec<Vec<Template>>) -> Tally {
     let mut tally =
         Tally { latency: Histogram::new_with_max(LATENCY_NS_MAX, 3).ok(), ..Tally::default() };
-    if let Err(error) = try_send_all(shared, address, &mut own, &mut tally) {
+    let sent = Driver::new(shared, address, own).and_then(|mut driver| driver.run(&mut tally));
+    if let Err(error) = sent {
         tally.failed = Some(error.to_string());
         // Relaxed: the others notice with their next request.
         shared.stop.store(true, Ordering::Relaxed);
@@ -240,55 +290,15 @@ fn send_all(shared: &Shared, address: &Address, mut own: (usize, Vec<Template>))
     tally
 }
 
-fn try_send_all(
-    shared: &Shared,
-    address: &Address,
-    (connection, templates): &mut (usize, Vec<Template>),
-    tally: &mut Tally,
-) -> io::Result<()> {
-    let mut client = Client::new(address.clone());
-    let head = head(&shared.args, address);
-    let mut request = Vec::new();
-    let mut round = 0_u64;
-    let own = u64::from(own_hosts(&shared.args));
-    let batch = u64::from(shared.args.batch);
-    let step_ns = shared.args.protocol.step_ns();
-    let steps = batch.div_ceil(own);
-    while !shared.is_over() {
-        let at = usize::try_from(round % u64::from(TEMPLATES)).unwrap_or_default();
-        // Every request is later than the one before, and so is a host's second line in one request:
-        // no record is sent twice.
-        templates[at].stamp(|line| shared.begin_ns + (round * steps + line / own) * step_ns);
-        request.clear();
-        request.extend_from_slice(head.as_bytes());
-        if shared.args.protocol == Wire::Timestream {
-            timestream::put_call(&mut request, (shared.begin_ns, *connection, round))?;
-        }
-        write!(request, "Content-Length: {}\r\n\r\n", templates[at].body.len())?;
-        request.extend_from_slice(&templates[at].body);
-        let sent = shared.clock.monotonic();
-        let status = client.exchange(&request)?.status;
-        let waited = shared.clock.monotonic().saturating_sub(sent);
-        match status {
-            200..=299 => {
-                // Relaxed: a count.
-                shared.lines.fetch_add(batch, Ordering::Relaxed);
-                if let Some(latency) = &mut tally.latency {
-                    latency.saturating_record(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX));
-                }
-                round += 1;
-            }
-            429 | 503 => {
-                tally.busy += 1;
-                shared.clock.sleep(Duration::from_millis(100));
-            }
-            _ => {
-                tally.refused += 1;
-                return Err(io::Error::other(format!("the server answered {status}")));
-            }
+impl Tally {
+    /// Counts a request that was answered well after `waited`.
+    fn count(&mut self, shared: &Shared, waited: Duration) {
+        // Relaxed: a count.
+        shared.lines.fetch_add(u64::from(shared.args.batch), Ordering::Relaxed);
+        if let Some(latency) = &mut self.latency {
+            latency.saturating_record(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX));
         }
     }
-    Ok(())
 }
 
 impl Shared {
@@ -298,15 +308,33 @@ impl Shared {
             || self.clock.monotonic() >= self.end
             || self.args.lines.is_some_and(|max| self.lines.load(Ordering::Relaxed) >= max)
     }
+
+    /// The time of a line of a connection's request number `round`. Every request is later than the one
+    /// before, and so is a host's second line in one request: no record is sent twice.
+    fn time_ns(&self, round: u64, line: u64) -> u64 {
+        let own = u64::from(own_hosts(&self.args));
+        let steps = u64::from(self.args.batch).div_ceil(own);
+        self.begin_ns + (round * steps + line / own) * self.args.protocol.step_ns()
+    }
 }
 
 impl Template {
-    /// Writes the time of each line.
-    fn stamp(&mut self, time_ns: impl Fn(u64) -> u64) {
+    fn new(head: &str, body: Body, call: Option<usize>) -> Self {
+        let head = format!("{head}Content-Length: {}\r\n\r\n", body.text.len());
+        let timestamps = body.timestamps.into_iter().map(|at| head.len() + at).collect();
+        Self { bytes: [head.as_bytes(), body.text.as_bytes()].concat(), timestamps, call }
+    }
+
+    /// Writes the time of each line, and the number of the sending.
+    fn stamp(&mut self, round: u64, time_ns: impl Fn(u64) -> u64) {
         let mut digits = itoa::Buffer::new();
         for (line, at) in self.timestamps.iter().enumerate() {
             let text = digits.format(time_ns(line as u64));
-            self.body[*at..*at + TIMESTAMP_DIGITS].copy_from_slice(text.as_bytes());
+            self.bytes[*at..*at + TIMESTAMP_DIGITS].copy_from_slice(text.as_bytes());
+        }
+        if let Some(at) = self.call {
+            let text = format!("{round:0width$}", width = CALL_DIGITS);
+            self.bytes[at..at + CALL_DIGITS].copy_from_slice(text.as_bytes());
         }
     }
 }
@@ -316,20 +344,31 @@ fn own_hosts(args: &LoadArgs) -> u32 {
     args.series.div_ceil(args.connections).max(1)
 }
 
-fn templates(args: &LoadArgs, connection: u32) -> Vec<Template> {
+fn templates(
+    args: &LoadArgs,
+    (address, begin_ns): (&Address, u64),
+    connection: u32,
+) -> Vec<Template> {
     let own = own_hosts(args);
     // A fixed seed: two runs send the same.
     let mut random = u64::from(connection) + 1;
+    let head = head(args, address);
     (0..TEMPLATES)
         .map(|at| {
             let hosts =
                 (0..args.batch).map(|line| connection * own + (at * args.batch + line) % own);
             // Writing to a string cannot fail.
-            match args.protocol {
-                Wire::Line => put_lines(args, hosts, &mut random),
-                Wire::Timestream => timestream::put_records(args, hosts, &mut random),
-            }
-            .expect("a string takes everything")
+            let made = match args.protocol {
+                Wire::Line => {
+                    put_lines(args, hosts, &mut random).map(|body| Template::new(&head, body, None))
+                }
+                Wire::Timestream => {
+                    let (head, call) = timestream::named_call(&head, (begin_ns, connection));
+                    timestream::put_records(args, hosts, &mut random)
+                        .map(|body| Template::new(&head, body, Some(call)))
+                }
+            };
+            made.expect("a string takes everything")
         })
         .collect()
 }
@@ -338,7 +377,7 @@ fn put_lines(
     args: &LoadArgs,
     hosts: impl Iterator<Item = u32>,
     random: &mut u64,
-) -> Result<Template, std::fmt::Error> {
+) -> Result<Body, std::fmt::Error> {
     let (mut out, mut timestamps) = (String::new(), Vec::new());
     for host in hosts {
         out.push_str("cpu");
@@ -353,7 +392,7 @@ fn put_lines(
         timestamps.push(out.len());
         writeln!(out, "{UNSTAMPED_NS}")?;
     }
-    Ok(Template { body: out.into_bytes(), timestamps })
+    Ok(Body { text: out, timestamps })
 }
 
 /// Writes the value that a host has for the tag of this number.
@@ -391,10 +430,11 @@ fn head(args: &LoadArgs, address: &Address) -> String {
         .token
         .as_ref()
         .map_or(String::new(), |token| format!("Authorization: Token {token}\r\n"));
+    let usual = || format!("/api/v2/write?bucket={}&precision=ns", args.database);
+    let path = args.path.clone().unwrap_or_else(usual);
     format!(
-        "POST /api/v2/write?bucket={}&precision=ns HTTP/1.1\r\nHost: {address}\r\n{token}\
-         X-Tidegate-Durability: {}\r\n",
-        args.database, args.durability
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\n{token}X-Tidegate-Durability: {}\r\n",
+        args.durability
     )
 }
 

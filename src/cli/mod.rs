@@ -11,19 +11,26 @@ pub mod batch_load;
 pub mod client;
 pub mod progress;
 pub mod wal;
+pub mod rejects;
 pub mod selftest;
 pub mod schema;
 pub mod cost;
+pub mod doctor;
+pub mod demo;
+pub mod health;
+pub mod completions;
+pub mod man;
 
 use std::error::Error;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
+pub use crate::base::class::chain;
 use crate::config::load::Override;
-use crate::config::{self, Config};
+use crate::config::{self, Config, ConfigError};
 
 /// A durable ingestion gateway for telemetry.
 #[derive(Debug, Parser)]
@@ -39,12 +46,15 @@ struct Cli {
 }
 
 const EXAMPLES: &str = "Examples:
-  tidegate                                   serve on 127.0.0.1:8086, data in ./tidegate-data
+  tidegate demo  # 20 seconds: a fleet writes, the server is killed, every record is counted
+  tidegate       # serve on 127.0.0.1:8086, data in ./tidegate-data
   tidegate serve --listen 127.0.0.1:9000 --data /var/lib/tidegate
   tidegate check --config /etc/tidegate/config.toml
   tidegate export --database iot --table weather --format csv
   tidegate explain 'weather,site=a t=21.5 1700000000000000000'
   tidegate wal verify --data /var/lib/tidegate
+  tidegate rejects ls
+  tidegate doctor --data /var/lib/tidegate
   tidegate selftest --data /var/lib/tidegate";
 
 #[derive(Debug, Subcommand)]
@@ -78,6 +88,9 @@ enum Command {
     /// Look into the log: its segments, their soundness, the records in them.
     #[command(after_help = wal::EXAMPLES)]
     Wal(wal::WalArgs),
+    /// Look at what was refused and why, and send it again once it is mended.
+    #[command(after_help = rejects::EXAMPLES)]
+    Rejects(rejects::RejectsArgs),
     /// Tell what Timestream would meter of the records in the log, beside what one record a request costs.
     #[command(
         after_help = "Example:\n  tidegate cost --since 24h --price 0.50\n\nReads what the log still has; wal.retain_for keeps more. Safe beside a running server."
@@ -94,6 +107,21 @@ enum Command {
         after_help = "Example:\n  tidegate schema postgres --for timescale --database iot --table weather | psql tidegate\n\nOnly PostgreSQL's own is tried by our tests; Citus refuses to lock rows of many shards at once, so\nthere repeated records are retried for ever."
     )]
     Schema(schema::SchemaArgs),
+    /// Look at disk, limits, clock, engine, sink and settings, and say what is not well.
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::DoctorArgs),
+    /// Run a server with a simulated fleet, kill it midway, recover, and count every record.
+    #[command(after_help = demo::EXAMPLES)]
+    Demo(demo::DemoArgs),
+    /// Ask a running server whether it is well; exit code 0 when it is.
+    #[command(after_help = health::EXAMPLES)]
+    Health(health::HealthArgs),
+    /// Print the completions of these commands for a shell.
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, or write those of all commands.
+    #[command(after_help = man::EXAMPLES)]
+    Man(man::ManArgs),
 }
 
 /// Where settings come from.
@@ -147,9 +175,15 @@ pub fn run() -> ExitCode {
         Some(Command::Load(args)) => load::run(&args),
         Some(Command::BatchLoad(args)) => batch_load::run(&args),
         Some(Command::Wal(args)) => wal::run(&args),
+        Some(Command::Rejects(args)) => rejects::run(&args),
         Some(Command::Cost(args)) => cost::run(&args),
         Some(Command::Selftest(args)) => selftest::run(&args),
         Some(Command::Schema(args)) => schema::run(&args),
+        Some(Command::Doctor(args)) => doctor::run(&args),
+        Some(Command::Demo(args)) => demo::run(&args),
+        Some(Command::Health(args)) => health::run(&args),
+        Some(Command::Completions(args)) => completions::run(&args),
+        Some(Command::Man(args)) => man::run(&args),
     };
     let (code, error) = match done {
         Ok(()) => return ExitCode::SUCCESS,
@@ -161,16 +195,9 @@ pub fn run() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// An error with everything that caused it.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
+/// All commands, for what is made of them.
+fn command() -> clap::Command {
+    Cli::command()
 }
 
 impl SettingsArgs {
@@ -188,14 +215,33 @@ impl SettingsArgs {
     /// # Errors
     ///
     /// [`Failure::Usage`] when they cannot be read.
-    pub fn load(&self, mut flags: Vec<Override>) -> Result<Config, Failure> {
+    pub fn load(&self, flags: Vec<Override>) -> Result<Config, Failure> {
+        let flags = self.flags(flags)?;
+        self.load_with(&flags).map_err(Failure::usage)
+    }
+
+    /// `others`, and what the command line says of settings itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Usage`] when the folder's name is no text.
+    pub fn flags(&self, mut others: Vec<Override>) -> Result<Vec<Override>, Failure> {
         if let Some(data) = &self.data {
             let text = data.to_str().ok_or_else(|| {
                 Failure::usage(format!("--data {}: the name is not UTF-8", data.display()))
             })?;
-            flags.push(Override::flag("--data", &["data_dir"], text));
+            others.push(Override::flag("--data", &["data_dir"], text));
         }
-        config::load(self.config.as_deref(), variables(), &flags).map_err(Failure::usage)
+        Ok(others)
+    }
+
+    /// The settings in effect, with [`Self::flags`]; may be read again at any time.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] when they cannot be read.
+    pub fn load_with(&self, flags: &[Override]) -> Result<Config, ConfigError> {
+        config::load(self.config.as_deref(), variables(), flags)
     }
 }
 
@@ -206,26 +252,4 @@ fn variables() -> impl Iterator<Item = (String, String)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_before_a_command_are_refused_and_not_passed_over() {
-        for refused in [
-            &["tidegate", "-c", "c.toml", "serve"][..],
-            &["tidegate", "--data", "d", "check"],
-            &["tidegate", "--listen", "127.0.0.1:1", "wal", "ls"],
-        ] {
-            let error = Cli::try_parse_from(refused).unwrap_err().to_string();
-            assert!(error.contains("cannot be used with"), "{refused:?}: {error}");
-        }
-        for taken in [
-            &["tidegate"][..],
-            &["tidegate", "-c", "c.toml", "--data", "d"],
-            &["tidegate", "serve", "-c", "c.toml"],
-            &["tidegate", "check", "--data", "d"],
-        ] {
-            assert!(Cli::try_parse_from(taken).is_ok(), "{taken:?}");
-        }
-    }
-}
+mod tests;

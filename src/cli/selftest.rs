@@ -156,7 +156,7 @@ fn options(wal: &Options, dir: &Path) -> Options {
 }
 
 /// The folder, or the nearest above it that is there: on the same disk.
-fn existing(dir: &Path) -> &Path {
+pub(super) fn existing(dir: &Path) -> &Path {
     dir.ancestors().find(|ancestor| ancestor.is_dir()).unwrap_or_else(|| Path::new("."))
 }
 
@@ -317,7 +317,7 @@ fn check(
 }
 
 /// Times the syncs of the bare disk: a block, overwritten in a file that has its bytes already.
-fn measure(scratch: &Path) -> io::Result<Histogram<u64>> {
+pub(super) fn measure(scratch: &Path) -> io::Result<Histogram<u64>> {
     let clock = SystemClock::new();
     let file = File::create(scratch.join("probe"))?;
     for at in 0..SYNCS {
@@ -336,7 +336,7 @@ fn measure(scratch: &Path) -> io::Result<Histogram<u64>> {
 }
 
 /// Whether the disk below a folder says that it turns; `None` where it does not say.
-fn is_rotational(dir: &Path) -> Option<bool> {
+pub(super) fn is_rotational(dir: &Path) -> Option<bool> {
     let device = fs::metadata(dir).ok()?.dev();
     let name = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
     let block = fs::canonicalize(Path::new("/sys/dev/block").join(name)).ok()?;
@@ -348,7 +348,7 @@ fn is_rotational(dir: &Path) -> Option<bool> {
 }
 
 /// What the speed of a sync says about the disk. A hint: a slow liar is not told from an honest disk.
-fn verdict(median: Duration, is_rotational: Option<bool>) -> &'static str {
+pub(super) fn verdict(median: Duration, is_rotational: Option<bool>) -> &'static str {
     if median < SYNC_MIN {
         "THE DISK LIES: no device syncs so fast; what it says is durable is in memory only"
     } else if is_rotational == Some(true) && median < HALF_TURN {
@@ -363,7 +363,7 @@ fn new_histogram() -> Histogram<u64> {
     Histogram::new_with_max(SYNC_NS_MAX, 3).expect("constant bounds are valid")
 }
 
-fn percentiles(syncs: &Histogram<u64>) -> String {
+pub(super) fn percentiles(syncs: &Histogram<u64>) -> String {
     let us = |quantile| syncs.value_at_quantile(quantile) / 1000;
     format!(
         "p50 {} us, p90 {} us, p99 {} us, p99.9 {} us, max {} us of {}",

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 
 use clap::Args;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::reload::Handle;
 
 use super::{Failure, SettingsArgs};
 use crate::config::load::Override;
 use crate::config::{Config, LogFormat, LogOptions};
-use crate::server::{Server, StartError};
+use crate::server::{End, Notifier, Server, StartError, Surroundings};
 
 /// Flags of `serve`.
 #[derive(Debug, Args)]
@@ -19,6 +20,13 @@ pub struct ServeArgs {
     /// The address to listen on.
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+}
+
+impl ServeArgs {
+    /// The flags of a server with these settings at this address.
+    pub(super) const fn new(settings: SettingsArgs, listen: SocketAddr) -> Self {
+        Self { settings, listen: Some(listen) }
+    }
 }
 
 /// Serves until the process is asked to end.
@@ -32,40 +40,78 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     if let Some(listen) = args.listen {
         flags.push(Override::flag("--listen", &["server", "listen"], listen.to_string()));
     }
-    let config = args.settings.load(flags)?;
-    log_to_stderr(&config.log);
-    let server = Server::start(&config).map_err(|error| match error {
+    let flags = args.settings.flags(flags)?;
+    let load = || args.settings.load_with(&flags);
+    let config = load().map_err(Failure::usage)?;
+    let set_level = log_with_level(&config.log);
+    let notifier = Notifier::from_environment();
+    notifier.status("recovering the log");
+    let mut server = Server::start(&config).map_err(|error| match error {
         StartError::Config { .. } => Failure::usage(error),
         _ => Failure::failed(error),
     })?;
     if io::stdout().is_terminal() {
         banner(&config, server.local_addr()).map_err(Failure::failed)?;
     }
-    let was_well = server.wait().map_err(Failure::failed)?;
-    server.stop();
-    if was_well { Ok(()) } else { Err(Failure::failed("the log failed; see the log above")) }
+    let around = Surroundings { load: &load, set_level: &*set_level, notifier: &notifier };
+    match server.wait(&around).map_err(Failure::failed)? {
+        End::Asked => {
+            server.stop_in_time(&notifier, 0);
+            Ok(())
+        }
+        End::Poisoned => {
+            server.stop_in_time(&notifier, 1);
+            Err(Failure::failed("the log failed; see the log above"))
+        }
+    }
 }
+
+/// Sets the level of the log, and says what is wrong with it.
+type SetLevel = Box<dyn Fn(&str) -> Result<(), String>>;
 
 /// Sends log events to standard error, as the settings say. Only the first call of a process counts.
 pub fn log_to_stderr(options: &LogOptions) {
+    drop(log_with_level(options));
+}
+
+/// The same, with the level to be set later.
+fn log_with_level(options: &LogOptions) -> SetLevel {
     let filter = EnvFilter::try_new(&options.level).unwrap_or_else(|_wrong| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // An error here says that a logger is there already.
-    drop(match options.format {
-        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => builder.json().try_init(),
-    });
+    match options.format {
+        LogFormat::Text => {
+            let builder = builder.with_ansi(io::stderr().is_terminal()).with_filter_reloading();
+            let set_level = set_level(builder.reload_handle());
+            drop(builder.try_init());
+            set_level
+        }
+        LogFormat::Json => {
+            let builder = builder.json().with_filter_reloading();
+            let set_level = set_level(builder.reload_handle());
+            drop(builder.try_init());
+            set_level
+        }
+    }
+}
+
+fn set_level<S: 'static>(handle: Handle<EnvFilter, S>) -> SetLevel {
+    Box::new(move |level| {
+        let filter = EnvFilter::try_new(level).map_err(|error| error.to_string())?;
+        handle.reload(filter).map_err(|error| error.to_string())
+    })
 }
 
 fn banner(config: &Config, at: SocketAddr) -> io::Result<()> {
     let data = config.data_dir.display();
     let durability = crate::ingest::Durability::from(config.wal.durability);
+    let scheme = if config.server.tls.is_on() { "https" } else { "http" };
     writeln!(
         io::stdout(),
-        "Tidegate listens on http://{at}
+        "Tidegate listens on {scheme}://{at}
   data        {data}
   durability  {durability} unless a request asks for another
-  first write curl -i 'http://{at}/api/v2/write?bucket=demo' --data-binary 'weather,site=a t=21.5'
-  read it     curl 'http://{at}/api/v1/export?db=demo&table=weather'"
+  first write curl -i '{scheme}://{at}/api/v2/write?bucket=demo' --data-binary 'weather,site=a t=21.5'
+  read it     curl '{scheme}://{at}/api/v1/export?db=demo&table=weather'"
     )
 }

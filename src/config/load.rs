@@ -2,6 +2,11 @@
 //!
 //! `TIDEGATE_WAL__DURABILITY=interval` is `durability` in section `wal`: two underscores go one level
 //! down. A value is read as TOML where it is TOML (`64`, `true`, `["a"]`), else as text.
+//!
+//! Kubernetes sets variables in every container of a namespace that has a service of our name:
+//! `TIDEGATE_SERVICE_HOST`, `TIDEGATE_PORT=tcp://10.0.0.1:8086`. Those, and no others, are passed over by
+//! their form. Any other unknown name is refused: a setting that is written wrong must not be lost in
+//! silence, and `TIDEGATE_WAL_DURABILITY` is the likeliest way to write one wrong.
 
 use std::path::{Path, PathBuf};
 
@@ -86,7 +91,14 @@ pub fn load(
     let mut config = parse(&table).map_err(|message| ConfigError::File { path, message })?;
     // One at a time, so that an error can name its origin.
     for one in overrides {
-        let wrong = |message| ConfigError::Override { origin: one.origin.clone(), message };
+        let is_secret = one.path.first().is_some_and(|section| section == "auth");
+        let wrong = |message: String| {
+            let hidden =
+                "no setting, or a value of another type; it may hold a secret, so it is not shown";
+            let message = if is_secret { hidden.to_owned() } else { message };
+            let message = message + hint(&one.origin);
+            ConfigError::Override { origin: one.origin.clone(), message }
+        };
         put(&mut table, &one.path, one.value.clone()).map_err(wrong)?;
         config = parse(&table).map_err(wrong)?;
     }
@@ -98,11 +110,36 @@ fn read(path: &Path) -> Result<Table, ConfigError> {
         .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     let wrong = |error: toml::de::Error| ConfigError::File {
         path: path.to_owned(),
-        message: error.to_string(),
+        message: without_secrets(&text, &error),
     };
     // Read as settings first: its errors know line and column, those of a table do not.
     toml::from_str::<Config>(&text).map_err(wrong)?;
     toml::from_str(&text).map_err(wrong)
+}
+
+/// What is wrong, with the line that it is in; without it where it may show a secret.
+fn without_secrets(text: &str, error: &toml::de::Error) -> String {
+    let at = error.span().map_or(0, |span| span.start.min(text.len()));
+    let before = text.get(..at).unwrap_or_default();
+    let header = |line: &&str| line.trim_start().starts_with('[') && line.contains(']');
+    // The line itself may be the header, so it is looked at whole.
+    let rest_of_line = text.get(at..).unwrap_or_default().lines().next().unwrap_or_default();
+    let until_here = format!("{before}{rest_of_line}");
+    let section = until_here.lines().rev().find(|line| header(line) && !line.contains('='));
+    let is_secret = |text: &str| {
+        let text = text.to_ascii_lowercase();
+        ["auth", "token", "password", "secret"].iter().any(|word| text.contains(word))
+    };
+    let line = until_here.lines().next_back().unwrap_or_default();
+    if !is_secret(line) && !section.is_some_and(is_secret) && !is_secret(error.message()) {
+        return error.to_string();
+    }
+    let number = before.matches('\n').count() + 1;
+    format!(
+        "line {number} is not TOML, names a key that there is not, or has a value of another type; it \
+         may hold a secret, so it is not shown. Section [auth] of the documented config.toml shows each \
+         key"
+    )
 }
 
 fn parse(table: &Table) -> Result<Config, String> {
@@ -110,7 +147,7 @@ fn parse(table: &Table) -> Result<Config, String> {
 }
 
 fn variable(name: &str, text: &str) -> Option<Override> {
-    let key = name.strip_prefix(PREFIX)?;
+    let key = name.strip_prefix(PREFIX).filter(|key| !is_service_link(key, text))?;
     let path: Vec<String> = key.split("__").map(str::to_ascii_lowercase).collect();
     // "x = 64 MiB" is no TOML, so the text is what was meant.
     let value = toml::from_str::<Table>(&format!("value = {text}"))
@@ -119,6 +156,42 @@ fn variable(name: &str, text: &str) -> Option<Override> {
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| Value::String(text.to_owned()));
     Some(Override { origin: name.to_owned(), path, value })
+}
+
+/// Whether Kubernetes sets a variable of this name and value for a service whose name begins with ours.
+/// Source: Kubernetes documentation, "Service", "Environment variables"; Docker's legacy links.
+fn is_service_link(key: &str, text: &str) -> bool {
+    if key.contains("__") {
+        return false;
+    }
+    let key = format!("_{key}");
+    let is_service = key.ends_with("_SERVICE_HOST")
+        || key.ends_with("_SERVICE_PORT")
+        || key.contains("_SERVICE_PORT_");
+    let is_address = key.ends_with("_PORT") && text.contains("://");
+    is_service || is_address || key.rsplit_once("_PORT_").is_some_and(|(_, rest)| is_port(rest))
+        // `.._PORT_8086_TCP_PORT` and its kin: what stands behind the last `_PORT_` is not the number.
+        || ["_PROTO", "_PORT", "_ADDR"].iter().any(|ending| {
+            let begin = key.strip_suffix(ending).and_then(|begin| begin.rsplit_once("_PORT_"));
+            begin.is_some_and(|(_, rest)| is_port(rest))
+        })
+}
+
+/// `8086_TCP`.
+fn is_port(text: &str) -> bool {
+    text.split_once('_').is_some_and(|(number, protocol)| {
+        number.parse::<u16>().is_ok() && matches!(protocol, "TCP" | "UDP" | "SCTP")
+    })
+}
+
+/// What is told beside an unknown name that has only single underscores.
+fn hint(origin: &str) -> &'static str {
+    let is_flat = origin.strip_prefix(PREFIX).is_some_and(|key| !key.contains("__"));
+    if is_flat {
+        " (two underscores go one level down, as in TIDEGATE_WAL__DURABILITY)"
+    } else {
+        ""
+    }
 }
 
 fn put(table: &mut Table, path: &[String], value: Value) -> Result<(), String> {

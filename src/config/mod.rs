@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::class::chain;
 use crate::engine::catalog::Profile;
 use crate::{api, batch, engine, http, ingest, load as loads, object, reject, shard, wal};
 
@@ -98,6 +99,8 @@ impl Config {
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         problems.extend(self.server.validate().iter().map(ToString::to_string));
+        problems
+            .extend(http::tls::Material::load(&self.server.tls).err().map(|error| chain(&error)));
         problems.extend(http::auth::Keyring::load(&self.auth).err().map(|error| chain(&error)));
         problems.extend(self.ingest.problems());
         problems.extend(self.wal.problems());
@@ -160,12 +163,6 @@ impl Config {
         }
         self
     }
-}
-
-/// An error with what caused it, as one line of a list.
-fn chain(error: &dyn std::error::Error) -> String {
-    let source = error.source().map_or_else(String::new, |source| format!(": {source}"));
-    format!("{error}{source}")
 }
 
 #[cfg(test)]

@@ -94,6 +94,46 @@ fn a_wrong_variable_is_named() {
     }
 }
 
+/// As a pod has them beside a service that is called `tidegate`, or `tidegate-wal`.
+#[test]
+fn links_to_services_are_no_settings_and_what_looks_like_a_setting_is_not_passed_over() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let load_with = |name: &str, value: &str| {
+        let variables = [(name.to_owned(), value.to_owned())].into_iter();
+        load(Some(file.path()), variables, &[])
+    };
+    for (name, value) in [
+        ("TIDEGATE_SERVICE_HOST", "10.96.0.7"),
+        ("TIDEGATE_SERVICE_PORT", "8086"),
+        ("TIDEGATE_SERVICE_PORT_HTTP", "8086"),
+        ("TIDEGATE_PORT", "tcp://10.96.0.7:8086"),
+        ("TIDEGATE_PORT_8086_TCP", "tcp://10.96.0.7:8086"),
+        ("TIDEGATE_PORT_8086_TCP_PROTO", "tcp"),
+        ("TIDEGATE_PORT_8086_TCP_PORT", "8086"),
+        ("TIDEGATE_PORT_8086_TCP_ADDR", "10.96.0.7"),
+        ("TIDEGATE_WAL_SERVICE_HOST", "10.96.0.8"),
+        ("TIDEGATE_WAL_PORT", "udp://10.96.0.8:1"),
+        ("TIDEGATE_WAL_PORT_1_UDP_ADDR", "10.96.0.8"),
+    ] {
+        let loaded = load_with(name, value);
+        assert_eq!(loaded.unwrap(), Config::default(), "{name}");
+    }
+    for (name, value) in [
+        ("TIDEGATE_PORT", "9000"),
+        ("TIDEGATE_WAL_DURABILITY", "interval"),
+        ("TIDEGATE_PORT_X_TCP", "1"),
+        ("TIDEGATE_PORT_8086_TCP_NAME", "1"),
+        ("TIDEGATE_HOST", "10.96.0.7"),
+    ] {
+        let error = load_with(name, value).unwrap_err().to_string();
+        assert!(error.starts_with(name) && error.contains("two underscores"), "{error}");
+    }
+    let error = load_with("TIDEGATE_WAL__SERVICE_HOST", "1").unwrap_err().to_string();
+    assert!(error.contains("TIDEGATE_WAL__SERVICE_HOST"), "{error}");
+    let moved = load_with("TIDEGATE_DATA_DIR", "elsewhere").unwrap();
+    assert_eq!(moved.data_dir, Path::new("elsewhere"));
+}
+
 #[test]
 fn a_missing_file_is_an_error_only_when_it_was_asked_for() {
     let error = load(Some(Path::new("/nonexistent/c.toml")), no_variables(), &[]).unwrap_err();

@@ -220,6 +220,8 @@ pub struct EngineState {
     pub file_bytes: u64,
     /// What became of files in the background since the start.
     pub tidied: Tidied,
+    /// What left memory for files since the start.
+    pub flushed: Flushed,
     /// What was sent to another server since the start, where the engine is one.
     pub upstream: Option<UpstreamFigures>,
     /// What is wrong, if anything.
@@ -289,6 +291,29 @@ pub struct Tidied {
     pub expired_bytes: u64,
     /// Files of deleted tables that were dropped.
     pub deleted_files: u64,
+    /// How long compactions took altogether, ns.
+    pub compaction_ns: u64,
+}
+
+/// What an engine has written from memory to files since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Flushed {
+    /// How often.
+    pub flushes: u64,
+    /// How often it failed; nothing was lost.
+    pub failures: u64,
+    /// Rows that left memory.
+    pub rows: u64,
+    /// Bytes of the files that were written for them.
+    pub bytes: u64,
+    /// How long it took altogether.
+    pub took: std::time::Duration,
+    /// When the last one ended well, ns since 1970; 0 before the first.
+    pub last_ns: i64,
+    /// How long it took.
+    pub last_took: std::time::Duration,
+    /// Its rows.
+    pub last_rows: u64,
 }
 
 /// Why an engine could not do what it was asked.

@@ -37,13 +37,17 @@
 
 use std::cmp::Ordering;
 
-use crate::record::request::{Attributes, Rejection};
+use crate::record::request::{Attributes, Rejection, Stood};
 use crate::record::{MeasureKind, Reason, Value};
 
 /// Timestream's words for [`Reason::VersionConflict`]; its clients look for parts of them.
 pub const VERSION_CONFLICT_MESSAGE: &str = "A record already exists with the same time, \
      dimensions, measure name, and record version. A higher record version must be specified in \
      order to update the measure value. Specifying record version is supported by the latest SDKs.";
+
+/// Values of a standing record that are told to one of the other kind, which shares no name with it: a few
+/// to recognise it by.
+const STOOD_OF_ANOTHER_KIND_MAX: usize = 16;
 
 /// A record as the rule sees it: the one that stands or the one that arrives.
 #[derive(Debug, Clone, Copy)]
@@ -79,10 +83,10 @@ pub fn decide<'a>(
     debug_assert!(is_sorted(existing.attributes), "what stands is sorted by name");
     debug_assert!(is_sorted(incoming.attributes), "what arrives is sorted by name");
     if incoming.version < existing.version {
-        return lower(incoming.version, existing.version);
+        return with_stood(lower(incoming.version, existing.version), existing, incoming);
     }
     let is_higher = incoming.version > existing.version;
-    match (existing.kind, incoming.kind) {
+    let verdict = match (existing.kind, incoming.kind) {
         (MeasureKind::Multi, MeasureKind::Multi) => merge(existing, incoming),
         (MeasureKind::Scalar, MeasureKind::Scalar) if is_higher => {
             Verdict::Updated(incoming.attributes.to_vec())
@@ -90,7 +94,32 @@ pub fn decide<'a>(
         (MeasureKind::Scalar, MeasureKind::Scalar) => same_scalar(existing, incoming),
         _ if is_higher => kind_conflict(existing),
         _ => conflict(existing.version),
-    }
+    };
+    with_stood(verdict, existing, incoming)
+}
+
+/// A rejection with the values that stand under the names that the record has; where one is scalar and
+/// the other is not, the first few that stand. Other verdicts as they are.
+fn with_stood<'a>(
+    mut verdict: Verdict<'a>,
+    existing: &Candidate<'_, 'a>,
+    incoming: &Candidate<'_, 'a>,
+) -> Verdict<'a> {
+    let Verdict::Rejected(rejection) = &mut verdict else { return verdict };
+    let is_alike = existing.kind == incoming.kind;
+    let is_named = |name: &str| {
+        !is_alike || incoming.attributes.binary_search_by_key(&name, |(name, _)| name).is_ok()
+    };
+    let most = if is_alike { incoming.attributes.len() } else { STOOD_OF_ANOTHER_KIND_MAX };
+    let stood = existing.attributes.iter().filter(|(name, _)| is_named(name)).take(most);
+    rejection.stood = stood
+        .map(|(name, value)| Stood {
+            name: (*name).to_owned(),
+            value: value.to_text(),
+            value_type: value.value_type(),
+        })
+        .collect();
+    verdict
 }
 
 /// Both are MULTI and the incoming version is not lower: walks the two sorted lists side by side.
@@ -165,7 +194,7 @@ fn type_conflict<'a>(name: &str, old: &Value<'_>, new: &Value<'_>, existing: i64
 
 fn rejected<'a>(reason: Reason, message: String, existing: i64) -> Verdict<'a> {
     let existing_version = Some(existing);
-    Verdict::Rejected(Box::new(Rejection { reason, message, existing_version }))
+    Verdict::Rejected(Box::new(Rejection { reason, message, existing_version, stood: Vec::new() }))
 }
 
 fn is_sorted(attributes: &[(&str, Value<'_>)]) -> bool {

@@ -438,7 +438,12 @@ fn shown(headers: &HeaderMap, params: &Params) -> Result<Option<Shown>, Unreadab
         let name = params.text("u").to_owned();
         return Ok(Some(Shown::User { name, password: password.to_owned() }));
     }
-    let Some(header) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let mut all = headers.get_all(AUTHORIZATION).iter();
+    let Some(header) = all.next() else { return Ok(None) };
+    // Whoever stands before us may have looked at the other.
+    if all.next().is_some() {
+        return Err(Unreadable);
+    }
     let header = header.to_str().map_err(|_not_ascii| Unreadable)?;
     let (scheme, credentials) = header.trim().split_once(' ').ok_or(Unreadable)?;
     let credentials = credentials.trim();

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::crowd::Seat;
 use super::options::Options;
 
 const IDLE: u8 = 0;
@@ -21,18 +22,46 @@ const REQUEST: u8 = 2;
 /// What a connection is doing; shared by its socket and its service.
 ///
 /// Relaxed: both run in the task of one connection, and the value orders nothing else.
-#[derive(Debug, Clone, Default)]
-pub struct Phase(Arc<AtomicU8>);
+#[derive(Debug, Clone)]
+pub struct Phase(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    at: AtomicU8,
+    seat: Seat,
+}
 
 impl Phase {
+    /// The connection is open, and idle.
+    pub fn new(seat: Seat) -> Self {
+        seat.sit();
+        Self(Arc::new(State { at: AtomicU8::new(IDLE), seat }))
+    }
+
     /// A header has been read: the body reader and the request timeout watch from here.
     pub fn request(&self) {
-        self.0.store(REQUEST, Ordering::Relaxed);
+        self.0.at.store(REQUEST, Ordering::Relaxed);
+        self.0.seat.stand();
     }
 
     /// The reply has been handed over: the next request may come.
     pub fn idle(&self) {
-        self.0.store(IDLE, Ordering::Relaxed);
+        self.0.at.store(IDLE, Ordering::Relaxed);
+        self.0.seat.sit();
+    }
+
+    /// The first byte of a header has come, if it was awaited; returns whether it was.
+    fn header(&self) -> bool {
+        if self.at() != IDLE {
+            return false;
+        }
+        self.0.at.store(HEADER, Ordering::Relaxed);
+        self.0.seat.stand();
+        true
+    }
+
+    fn at(&self) -> u8 {
+        self.0.at.load(Ordering::Relaxed)
     }
 }
 
@@ -45,6 +74,11 @@ pub struct Guarded<S> {
     idle_timeout: Duration,
     reading: Alarm,
     writing: Alarm,
+    /// Bytes that the client has taken since the alarm for writing was set.
+    taken_bytes: u64,
+    /// Bytes that it must take in `idle_timeout`: else one that reads a little now and then holds an
+    /// export for ever.
+    pace_bytes: u64,
 }
 
 /// A timer that is made when it is first needed.
@@ -85,12 +119,14 @@ impl<S> Guarded<S> {
             idle_timeout: options.idle_timeout.0,
             reading: Alarm::default(),
             writing: Alarm::default(),
+            taken_bytes: 0,
+            pace_bytes: options.body_bytes_per_second_min.0 * options.idle_timeout.0.as_secs(),
         }
     }
 
     /// Sets the alarm that fits the phase, and says whether it has rung.
     fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
-        match self.phase.0.load(Ordering::Relaxed) {
+        match self.phase.at() {
             REQUEST => {
                 self.reading.armed = None;
                 return false;
@@ -111,9 +147,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         let before = into.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, into);
         if read.is_ready() {
-            let phase = &self.phase.0;
-            if into.filled().len() > before && phase.load(Ordering::Relaxed) == IDLE {
-                phase.store(HEADER, Ordering::Relaxed);
+            if into.filled().len() > before && self.phase.header() {
                 self.reading.armed = None;
             }
             return read;
@@ -130,15 +164,42 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Guarded<S> {
-    /// Passes on what a write did, or an error where nothing moved for too long.
-    fn watched<T>(
+    /// Passes on what a write did, or an error where the client takes too little.
+    fn wrote(
         &mut self,
         cx: &mut Context<'_>,
-        wrote: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if wrote.is_ready() {
-            self.writing.armed = None;
-            return wrote;
+        wrote: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &wrote {
+            self.taken_bytes += *bytes as u64;
+            if self.taken_bytes >= self.pace_bytes {
+                self.writing.armed = None;
+            }
+        }
+        if wrote.is_ready() { wrote } else { self.stalled(cx) }
+    }
+
+    /// The same of what waits for all that was written.
+    fn flushed(
+        &mut self,
+        cx: &mut Context<'_>,
+        flushed: Poll<io::Result<()>>,
+    ) -> Poll<io::Result<()>> {
+        if flushed.is_pending() {
+            return self.stalled(cx);
+        }
+        self.writing.armed = None;
+        // hyper does not look at the socket again once a reply is out, so nobody would set the alarm
+        // for the next request.
+        if self.is_overdue(cx) {
+            cx.waker().wake_by_ref();
+        }
+        flushed
+    }
+
+    fn stalled<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if self.writing.armed.is_none() {
+            self.taken_bytes = 0;
         }
         self.writing.arm(REQUEST, self.idle_timeout);
         if self.writing.has_rung(cx) {
@@ -155,7 +216,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let wrote = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.watched(cx, wrote)
+        self.wrote(cx, wrote)
     }
 
     fn poll_write_vectored(
@@ -164,7 +225,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let wrote = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
-        self.watched(cx, wrote)
+        self.wrote(cx, wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -173,11 +234,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.watched(cx, flushed)
+        self.flushed(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.watched(cx, shut)
+        self.flushed(cx, shut)
     }
 }

@@ -8,16 +8,23 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use hyper::header::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::IntGauge;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
 
+use super::crowd::Crowd;
+use super::current::Current;
 use super::guard::{Guarded, Phase};
-use super::service::Service;
+use super::tls::Tls;
+use crate::metrics::Metrics;
 
 /// Most headers of one request. Source: hyper's default, spelled out.
 const HEADERS_MAX: usize = 100;
@@ -31,6 +38,20 @@ const BACK_OFF_LAST: Duration = Duration::from_secs(1);
 
 /// How often the log is told that connections cannot be accepted.
 const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// How often an idle connection is asked to end while a newcomer waits.
+const MAKE_ROOM_EVERY: Duration = Duration::from_millis(100);
+
+/// The first byte of a handshake. Source: RFC 8446, 5.1, the type of a record.
+const HANDSHAKE: u8 = 22;
+
+/// What tells the endpoints that the client speaks TLS, as a proxy before us would.
+const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
+
+/// What clients are told that speak clear text where TLS is spoken. It ends with the connection.
+const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n\
+    Connection: close\r\n\r\n\
+    {\"error\":\"this port speaks TLS: write https:// in place of http://\"}";
 
 /// What all connections are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,13 +74,14 @@ pub struct Drained {
 /// at most `drain_timeout`, and returns when the last connection is closed.
 pub async fn serve(
     listener: TcpListener,
-    service: Arc<Service>,
+    current: Arc<Current>,
     shutdown: impl Future<Output = ()>,
 ) -> Drained {
-    let connections_max = service.options.connections_max;
+    // Fixed for the life of the server, whatever a reload says.
+    let connections_max = current.service().options.connections_max;
     let permits = Arc::new(Semaphore::new(connections_max));
     let (stage, watched) = watch::channel(Stage::Serving);
-    let accepting = accept_all(listener, Arc::clone(&service), Arc::clone(&permits), watched);
+    let accepting = accept_all(listener, Arc::clone(&current), Arc::clone(&permits), watched);
     // Ends by the shutdown only; the listener is closed with it.
     first(pin!(accepting), pin!(shutdown)).await;
     stage.send_replace(Stage::Draining);
@@ -67,7 +89,8 @@ pub async fn serve(
     info!(open, "draining connections");
     let count = u32::try_from(connections_max).expect("bounded by its setting");
     let all_closed = permits.acquire_many(count);
-    if tokio::time::timeout(service.options.drain_timeout.0, all_closed).await.is_ok() {
+    let drain_timeout = current.service().options.drain_timeout.0;
+    if tokio::time::timeout(drain_timeout, all_closed).await.is_ok() {
         return Drained { cut: 0 };
     }
     let cut = connections_max - permits.available_permits();
@@ -79,32 +102,33 @@ pub async fn serve(
 
 async fn accept_all(
     listener: TcpListener,
-    service: Arc<Service>,
+    current: Arc<Current>,
     permits: Arc<Semaphore>,
     stage: watch::Receiver<Stage>,
 ) {
     let mut back_off = BACK_OFF_FIRST;
-    let clock = Arc::clone(&service.app.clock);
+    let app = Arc::clone(&current.service().app);
+    let crowd = Arc::new(Crowd::default());
     let mut told_again = Duration::ZERO;
     loop {
-        // The permit first: whoever is one too many waits in the system's backlog, not in our memory.
-        let permit = Arc::clone(&permits).acquire_owned().await;
-        let permit = permit.expect("the semaphore is never closed");
         match listener.accept().await {
             Ok((stream, _peer)) => {
                 back_off = BACK_OFF_FIRST;
-                let served = connection(stream, Arc::clone(&service), stage.clone(), permit);
+                // One too many waits here, the others in the system's backlog, not in our memory.
+                let permit = room(&permits, &crowd, &app.metrics).await;
+                let crowd = Arc::clone(&crowd);
+                let place = Place { current: Arc::clone(&current), crowd, stage: stage.clone() };
                 // Detached: it holds a permit, and `serve` waits for all permits.
-                drop(tokio::spawn(served));
+                drop(tokio::spawn(connection(stream, place, permit)));
             }
             Err(error) if is_of_the_client(&error) => debug!(%error, "connection lost"),
             Err(error) => {
                 // Without descriptors the listener stays readable: to try again at once is to spin.
                 // Every connection that ends frees a descriptor for one more: told each time, it would
                 // be told a hundred times a second.
-                if clock.monotonic() >= told_again {
+                if app.clock.monotonic() >= told_again {
                     warn!(%error, "cannot accept connections; trying again");
-                    told_again = clock.monotonic() + TELL_EVERY;
+                    told_again = app.clock.monotonic() + TELL_EVERY;
                 }
                 tokio::time::sleep(back_off).await;
                 back_off = (back_off * 2).min(BACK_OFF_LAST);
@@ -113,28 +137,88 @@ async fn accept_all(
     }
 }
 
+/// The permit for one more connection; where there is none, those that are idle give way.
+async fn room(permits: &Arc<Semaphore>, crowd: &Crowd, metrics: &Metrics) -> OwnedSemaphorePermit {
+    let mut free = pin!(Arc::clone(permits).acquire_owned());
+    let mut wait = Duration::ZERO;
+    loop {
+        if let First::Left(permit) = first(free.as_mut(), pin!(tokio::time::sleep(wait))).await {
+            return permit.expect("the semaphore is never closed");
+        }
+        if crowd.ask_one_to_leave() {
+            metrics.http_displaced.inc();
+        }
+        wait = MAKE_ROOM_EVERY;
+    }
+}
+
 fn is_of_the_client(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
+/// Where a connection is served.
+struct Place {
+    current: Arc<Current>,
+    crowd: Arc<Crowd>,
+    stage: watch::Receiver<Stage>,
+}
+
 /// Serves one connection; `_permit` counts it.
-async fn connection(
-    stream: TcpStream,
-    service: Arc<Service>,
-    mut stage: watch::Receiver<Stage>,
-    _permit: OwnedSemaphorePermit,
-) {
-    let _open = Open::new(&service.app.metrics.http_connections);
+async fn connection(stream: TcpStream, mut place: Place, _permit: OwnedSemaphorePermit) {
+    let service = place.current.service();
+    let metrics = &service.app.metrics;
+    let _open = Open::new(&metrics.http_connections);
     // Small replies must not wait for acknowledgements of earlier ones.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "connection lost");
     }
-    let phase = Phase::default();
-    let io = TokioIo::new(Guarded::new(stream, phase.clone(), &service.options));
-    let answer = service_fn(|request| {
-        let (service, phase) = (Arc::clone(&service), phase.clone());
-        async move { Ok::<_, Infallible>(service.answer(request, phase).await) }
+    let current = Arc::clone(&place.current);
+    let Some(tls) = current.tls() else { return serve_http(stream, place).await };
+    let timeout = service.options.tls.handshake_timeout.0;
+    // Boxed: a connection in clear text would pay for its size as well.
+    let mut shaken = Box::pin(tokio::time::timeout(timeout, handshake(stream, tls)));
+    let next = first(shaken.as_mut(), pin!(place.stage.changed())).await;
+    let error = match next {
+        First::Left(Ok(Ok(stream))) => return Box::pin(serve_http(stream, place)).await,
+        First::Left(Ok(Err(error))) => error,
+        First::Left(Err(_elapsed)) => io::ErrorKind::TimedOut.into(),
+        // Nothing was asked yet, so there is nothing to answer.
+        First::Right(_stopping) => return,
+    };
+    metrics.http_handshake_failures.inc();
+    debug!(%error, "no handshake");
+}
+
+/// Agrees with the client on encryption. One that speaks clear text is told so in clear text.
+async fn handshake(mut stream: TcpStream, tls: &Tls) -> io::Result<TlsStream<TcpStream>> {
+    let mut start = [0];
+    if stream.peek(&mut start).await? == 1 && start[0] != HANDSHAKE {
+        stream.write_all(SPEAK_TLS).await?;
+        stream.shutdown().await?;
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "clear text"));
+    }
+    TlsAcceptor::from(tls.config()).accept(stream).await
+}
+
+async fn serve_http<S>(stream: S, place: Place)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Place { current, crowd, mut stage } = place;
+    let seat = crowd.seat();
+    let leave = seat.leave();
+    let phase = Phase::new(seat);
+    let io = TokioIo::new(Guarded::new(stream, phase.clone(), &current.service().options));
+    let is_encrypted = current.tls().is_some();
+    let answer = service_fn(|mut request| {
+        let (service, phase) = (current.service(), phase.clone());
+        if is_encrypted {
+            let https = HeaderValue::from_static("https");
+            hyper::Request::headers_mut(&mut request).insert(X_FORWARDED_PROTO, https);
+        }
+        // Boxed: hyper keeps room for it as long as the connection is open, idle or not.
+        Box::pin(async move { Ok::<_, Infallible>(service.answer(request, phase).await) })
     });
     let mut served = pin!(
         http1::Builder::new()
@@ -145,18 +229,33 @@ async fn connection(
             .serve_connection(io, answer)
     );
     loop {
-        let next = first(served.as_mut(), pin!(stage.changed())).await;
+        let next = first(served.as_mut(), pin!(told(&mut stage, &leave))).await;
         match next {
-            First::Left(Ok(())) => break,
+            First::Left(Ok(())) | First::Right(Told::Cut) => break,
             First::Left(Err(error)) => {
                 debug!(%error, "connection lost");
                 break;
             }
-            First::Right(Ok(())) if *stage.borrow() == Stage::Draining => {
-                served.as_mut().graceful_shutdown();
-            }
-            First::Right(_cut) => break,
+            // A request that has begun meanwhile is answered first.
+            First::Right(Told::End) => served.as_mut().graceful_shutdown(),
         }
+    }
+}
+
+/// What a connection is told.
+enum Told {
+    /// Answer what was begun, and close.
+    End,
+    /// Close.
+    Cut,
+}
+
+async fn told(stage: &mut watch::Receiver<Stage>, leave: &Notify) -> Told {
+    let told = first(pin!(stage.changed()), pin!(leave.notified())).await;
+    match told {
+        First::Left(Ok(())) if *stage.borrow() == Stage::Draining => Told::End,
+        First::Left(_cut) => Told::Cut,
+        First::Right(()) => Told::End,
     }
 }
 

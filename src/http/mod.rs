@@ -3,7 +3,9 @@
 //! | file | does |
 //! |---|---|
 //! | [`listener`] | accepts connections, at most so many, and drains them at the end |
-//! | [`guard`] | ends connections that stand still |
+//! | [`tls`] | certificate and key, and what handshakes use |
+//! | [`guard`] [`crowd`] | ends connections that stand still, and idle ones where there is no room |
+//! | [`current`] | the service as the settings stand now |
 //! | [`service`] | one request: route, authenticate, plan, read, run, reply |
 //! | [`route`] | the table of paths |
 //! | [`auth`] | who sent it, by token, password or signature |
@@ -12,14 +14,18 @@
 //! | [`options`] | the limits |
 
 pub mod options;
+pub mod tls;
 pub mod auth;
 pub mod route;
 pub mod inflate;
 pub mod body;
 pub mod reply;
 pub mod service;
+pub mod current;
+pub mod crowd;
 pub mod guard;
 pub mod listener;
 
+pub use current::Current;
 pub use listener::{Drained, serve};
 pub use options::Options;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::tls;
 use crate::base::class::Class;
 use crate::base::units::{Bytes, Span};
 
@@ -33,8 +34,9 @@ pub struct Options {
     /// bodies never arrive over slow networks. Too high: such clients hold memory.
     pub body_timeout: Span,
     /// Fewest bytes a second of a body, on average, after `body_grace`; 0 to 1 GiB, 0 is no limit. The
-    /// answer is 408. Too low: clients that dribble hold memory until `body_timeout`. Too high: slow
-    /// networks are cut off.
+    /// answer is 408. Who is sent more than the sockets hold must read as much, over `idle_timeout`. Too
+    /// low: clients that dribble hold memory until `body_timeout`, and exports. Too high: slow networks
+    /// are cut off.
     pub body_bytes_per_second_min: Bytes,
     /// How long a body may be slower than that; 100ms to 10min. Too low: a pause in the network is
     /// enough for 408. Too high: as a low `body_bytes_per_second_min`.
@@ -50,6 +52,13 @@ pub struct Options {
     /// How long the stop waits for requests that are being answered; 0s to 10min. Too low: clients see
     /// broken connections, and send again. Too high: service managers kill the process first.
     pub drain_timeout: Span,
+    /// How long the whole stop may take, from the signal to the end of the process; `drain_timeout` to
+    /// 1h. Then, as at a second signal, the process ends at once: what was acknowledged is in the log,
+    /// and the next start replays it. Too low: what a flush had left is replayed. Too high: service
+    /// managers kill the process first.
+    pub stop_timeout: Span,
+    /// Encryption.
+    pub tls: tls::Options,
 }
 
 impl Default for Options {
@@ -66,6 +75,8 @@ impl Default for Options {
             idle_timeout: Span::secs(60),
             request_timeout: Span::secs(30),
             drain_timeout: Span::secs(25),
+            stop_timeout: Span::secs(60),
+            tls: tls::Options::default(),
         }
     }
 }
@@ -138,6 +149,9 @@ impl Options {
             ("idle_timeout", self.idle_timeout, Span::secs(1), hour),
             ("request_timeout", self.request_timeout, Span::secs(1), hour),
             ("drain_timeout", self.drain_timeout, Span::secs(0), minutes),
+            ("stop_timeout", self.stop_timeout, self.drain_timeout, hour),
+            ("tls.handshake_timeout", self.tls.handshake_timeout, Span::ms(100), minutes),
+            ("tls.look_interval", self.tls.look_interval, Span::ms(100), Span::secs(86_400)),
         ] {
             if found < min || found > max {
                 let range = format!("{min} to {max}");
@@ -165,6 +179,8 @@ mod tests {
             connections_max: 0,
             header_timeout: Span::ms(1),
             drain_timeout: Span::secs(3600),
+            stop_timeout: Span::secs(3599),
+            tls: tls::Options { handshake_timeout: Span::ms(1), ..tls::Options::default() },
             ..Options::default()
         };
         let keys: Vec<_> = options.validate().into_iter().map(|error| error.key).collect();
@@ -175,7 +191,9 @@ mod tests {
                 "inflated_bytes_max",
                 "connections_max",
                 "header_timeout",
-                "drain_timeout"
+                "drain_timeout",
+                "stop_timeout",
+                "tls.handshake_timeout"
             ]
         );
         let small = Options { inflated_bytes_max: Bytes::mib(1), ..Options::default() };

@@ -2,8 +2,8 @@
 
 use hyper::Method;
 
-use crate::api::datazone;
 use crate::api::fault::{Family, Fault, Kind};
+use crate::api::{datazone, rejects};
 
 /// What a path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,10 @@ pub enum Endpoint {
     WriteNative,
     /// The records of a table.
     Export,
+    /// What was refused.
+    Rejects,
+    /// What was refused, sent again.
+    Resubmit,
     /// What `InfluxDB` 1 clients ask on connecting.
     Query,
     /// Whether somebody is there.
@@ -28,7 +32,9 @@ pub enum Endpoint {
     Ready,
     /// The metrics.
     Metrics,
-    /// The page that names the endpoints.
+    /// The state of the server.
+    Status,
+    /// The status page, or the list of the endpoints.
     Index,
     /// The Timestream Write API.
     Timestream,
@@ -76,12 +82,15 @@ const ALLOW_GET: &str = "GET, OPTIONS";
 const ALLOW_PROBE: &str = "GET, HEAD, OPTIONS";
 const ALLOW_QUERY: &str = "GET, OPTIONS, POST";
 
-const ROUTES: [Route; 12] = [
+const ROUTES: [Route; 15] = [
     route("/write", POST, ALLOW_POST, Endpoint::WriteV1, Family::V1),
     route("/api/v2/write", POST, ALLOW_POST, Endpoint::WriteV2, Family::V2),
     route("/api/v3/write_lp", POST, ALLOW_POST, Endpoint::WriteV3, Family::V3),
     route("/api/v1/write", POST, ALLOW_POST, Endpoint::WriteNative, Family::Native),
     route("/api/v1/export", GET, ALLOW_GET, Endpoint::Export, Family::Native),
+    route(rejects::PATH, GET, ALLOW_GET, Endpoint::Rejects, Family::Native),
+    route(rejects::RESUBMIT, POST, ALLOW_POST, Endpoint::Resubmit, Family::Native),
+    route("/api/v1/status", PROBE, ALLOW_PROBE, Endpoint::Status, Family::Native),
     route("/query", QUERY, ALLOW_QUERY, Endpoint::Query, Family::V1),
     route("/ping", PROBE, ALLOW_PROBE, Endpoint::Ping, Family::V1),
     // InfluxDB 1 answers it as it does /ping.
@@ -123,11 +132,14 @@ impl Endpoint {
             Self::WriteV3 => "write_v3",
             Self::WriteNative => "write",
             Self::Export => "export",
+            Self::Rejects => "rejects",
+            Self::Resubmit => "rejects_resubmit",
             Self::Query => "query",
             Self::Ping => "ping",
             Self::Health => "health",
             Self::Ready => "ready",
             Self::Metrics => "metrics",
+            Self::Status => "status",
             Self::Index => "index",
             Self::Timestream => "timestream",
             Self::DataZone => "datazone",
@@ -149,6 +161,9 @@ impl Endpoint {
             | Self::WriteV3
             | Self::WriteNative
             | Self::Export
+            | Self::Rejects
+            | Self::Resubmit
+            | Self::Status
             | Self::Query => Access::Known,
             Self::Timestream | Self::DataZone => Access::Signed,
         }
@@ -181,7 +196,10 @@ pub fn find(method: &Method, path: &str) -> Result<Way, Fault> {
     if datazone::path::is_inside(path) {
         return find_in_datazone(method, path);
     }
-    let route = ROUTES.iter().find(|route| route.path == path).ok_or_else(|| {
+    // One rejection by its number.
+    let of_rejects = || ROUTES.iter().find(|route| route.path == rejects::PATH);
+    let one = || rejects::number_in(path).and_then(|_| of_rejects());
+    let route = ROUTES.iter().find(|route| route.path == path).or_else(one).ok_or_else(|| {
         Fault::new(Kind::NotFound, "not found: GET / names the paths that there are")
     })?;
     if path == TOP && method == Method::POST {

@@ -24,7 +24,9 @@ use crate::api::params::Params;
 use crate::api::reply::Reply;
 use crate::api::timestream::exception::Exception;
 use crate::api::write::{self, Plan};
-use crate::api::{App, datazone, export, influx, influxql, native, ops, timestream};
+use crate::api::{
+    App, datazone, export, influx, influxql, native, ops, rejects, status, timestream,
+};
 
 /// When to send a request again that took too long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -134,6 +136,14 @@ impl Service {
                 let form = self.read(&head, body).await?;
                 influxql::answer(&self.app, &call, Intent::of(&head.method), &form.bytes)
             }
+            Work::Rejects(asked) => {
+                body::discard(&self.options, &head.headers, body).await;
+                self.in_time(rejects::answer(&self.app, &call.caller, *asked)).await
+            }
+            Work::Resubmit => {
+                let body = self.read(&head, body).await?;
+                self.in_time(rejects::resubmit::answer(&self.app, &call.caller, &body)).await
+            }
             Work::Answered(reply) => {
                 body::discard(&self.options, &head.headers, body).await;
                 Ok(reply)
@@ -191,9 +201,17 @@ impl Service {
     }
 
     async fn write(&self, plan: &Plan, caller: &Arc<Caller>, body: Body) -> Result<Reply, Fault> {
+        self.in_time(write::run(&self.app, caller, plan, body)).await
+    }
+
+    /// What `answer` gives, or that it took too long.
+    async fn in_time(
+        &self,
+        answer: impl Future<Output = Result<Reply, Fault>>,
+    ) -> Result<Reply, Fault> {
         let timeout = self.options.request_timeout.0;
-        let run = write::run(&self.app, caller, plan, body);
-        tokio::time::timeout(timeout, run).await.unwrap_or_else(|_elapsed| Err(too_late(timeout)))
+        let answered = tokio::time::timeout(timeout, answer).await;
+        answered.unwrap_or_else(|_elapsed| Err(too_late(timeout)))
     }
 
     /// What is to be done, found without the body.
@@ -209,10 +227,10 @@ impl Service {
             }
         };
         let call = Call { params, headers: &head.headers, caller };
-        Ok((self.work(way, &call)?, call))
+        Ok((self.work(way, head.uri.path(), &call)?, call))
     }
 
-    fn work(&self, way: Way, call: &Call<'_>) -> Result<Work, Fault> {
+    fn work(&self, way: Way, path: &str, call: &Call<'_>) -> Result<Work, Fault> {
         let app = &*self.app;
         Ok(match way.endpoint {
             Endpoint::WriteV1 => Work::Write(influx::plan_v1(call)?),
@@ -232,12 +250,15 @@ impl Service {
                 Err(exception) => Work::Answered(datazone::exception::reply(&exception)),
             },
             Endpoint::Query => Work::Query,
+            Endpoint::Rejects => Work::Rejects(Box::new(rejects::plan(call, path)?)),
+            Endpoint::Resubmit => Work::Resubmit,
             Endpoint::Export => Work::Answered(export::answer(app, call)?),
             Endpoint::Ping => Work::Answered(ops::ping(call)?),
             Endpoint::Health => Work::Answered(ops::health(app)),
             Endpoint::Ready => Work::Answered(ops::ready(app)),
             Endpoint::Metrics => Work::Answered(ops::metrics(app)?),
-            Endpoint::Index => Work::Answered(ops::index()),
+            Endpoint::Status => Work::Answered(status::answer(app)),
+            Endpoint::Index => Work::Answered(ops::index(call)),
             Endpoint::Options => {
                 let allow = HeaderValue::from_static(way.allow);
                 Work::Answered(Reply::empty(StatusCode::NO_CONTENT).with(ALLOW, allow))
@@ -264,6 +285,10 @@ enum Work {
     Timestream(timestream::Operation, Box<Proof>),
     /// Take the body as the input of the operation that method and path name.
     DataZone(Box<Proof>),
+    /// Look into the reject sink.
+    Rejects(Box<rejects::Asked>),
+    /// Take the body as what to send again.
+    Resubmit,
     /// Look for a query in the body, if there is none in the head.
     Query,
 }

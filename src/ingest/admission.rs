@@ -34,6 +34,7 @@ impl Memory {
     pub(super) fn new(options: &Options, metrics: &Metrics) -> Self {
         let units_max = options.memory_bytes_max.as_usize().div_ceil(UNIT_BYTES);
         assert!(units_max <= Semaphore::MAX_PERMITS, "checked with the settings");
+        metrics.ingest_memory_limit_bytes.set(gauge(units_max * UNIT_BYTES));
         Self {
             units: Arc::new(Semaphore::new(units_max)),
             units_max,

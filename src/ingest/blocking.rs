@@ -34,7 +34,7 @@ impl Ingest {
     {
         let durability = ask.durability.unwrap_or(self.shared.durability);
         let started = self.shared.parts.clock.monotonic();
-        let (receipt, waiting) = self.shared.encode(ask, durability, decode)?;
+        let (receipt, waiting) = self.shared.encode_counted(ask, durability, started, decode)?;
         let shared = Arc::clone(&self.shared);
         Ok(Pending { shared, receipt, waiting, protocol: ask.protocol, started })
     }
@@ -59,7 +59,7 @@ impl Pending {
             let now = self.shared.parts.clock.monotonic();
             self.shared.parts.metrics.ingest_ack_duration.record(now.saturating_sub(self.started));
         }
-        self.shared.count(self.protocol, &self.receipt);
+        self.shared.tally.of(self.protocol).accepted(self.receipt.accepted);
         Ok(self.receipt)
     }
 }

@@ -14,6 +14,7 @@ mod durability;
 mod encoder;
 mod options;
 mod rules;
+mod tally;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +40,7 @@ pub use durability::{Durability, DurabilityError};
 use encoder::{Encoder, Outcome, Trial};
 pub use options::Options;
 pub use rules::Rules;
+use tally::{Follow, Tally};
 
 /// Which API a request came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,9 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// All of them, in the order of their declaration.
+    const ALL: [Self; 5] = [Self::Line, Self::Json, Self::Timestream, Self::DataZone, Self::Batch];
+
     /// Its label in metrics.
     const fn label(self) -> &'static str {
         match self {
@@ -150,7 +155,7 @@ impl Receipt {
 impl From<Verdict> for NamedRefusal {
     fn from(verdict: Verdict) -> Self {
         let Verdict { number, rejection } = verdict;
-        let Rejection { reason, message, existing_version } = rejection;
+        let Rejection { reason, message, existing_version, .. } = rejection;
         Self { number, column: 0, reason, message, text: String::new(), existing_version }
     }
 }
@@ -256,6 +261,8 @@ struct Shared {
     durability: Durability,
     shards: usize,
     memory: Memory,
+    tally: Tally,
+    follow: Follow,
     /// The last version given out by the setting "arrival".
     arrival: AtomicI64,
     /// Builders and buffers, used again from request to request.
@@ -281,12 +288,15 @@ impl Ingest {
     /// The way in for payloads of `shards` sections, at `durability` where a request asks for none.
     pub fn new(parts: Parts, options: Options, durability: Durability, shards: usize) -> Self {
         let memory = Memory::new(&options, &parts.metrics);
+        let tally = Tally::new(&parts.metrics);
         let shared = Shared {
             parts,
             options,
             durability,
             shards,
             memory,
+            tally,
+            follow: Follow::default(),
             arrival: AtomicI64::new(0),
             workspaces: Mutex::new(Vec::new()),
         };
@@ -335,17 +345,31 @@ impl Ingest {
     where
         D: Fn(&mut dyn RecordSink) + Send,
     {
-        let durability = ask.durability.unwrap_or(self.shared.durability);
-        let started = self.shared.parts.clock.monotonic();
-        let (mut receipt, waiting) =
-            in_place(ask.body_bytes, || self.shared.encode(ask, durability, decode))?;
+        let shared = &self.shared;
+        let durability = ask.durability.unwrap_or(shared.durability);
+        let started = shared.parts.clock.monotonic();
+        let encode = || shared.encode_counted(ask, durability, started, decode);
+        let (mut receipt, waiting) = in_place(ask.body_bytes, encode)?;
         if let Some(waiting) = waiting {
-            self.shared.wait(waiting, &mut receipt).await?;
-            let waited = self.shared.parts.clock.monotonic().saturating_sub(started);
-            self.shared.parts.metrics.ingest_ack_duration.record(waited);
+            shared.wait(waiting, &mut receipt).await?;
+            let acknowledged = shared.parts.clock.monotonic();
+            shared.parts.metrics.ingest_ack_duration.record(acknowledged.saturating_sub(started));
+            shared.follow.until_visible(&shared.parts, &receipt, acknowledged);
         }
-        self.shared.count(ask.protocol, &receipt);
+        shared.tally.of(ask.protocol).accepted(receipt.accepted);
         Ok(receipt)
+    }
+}
+
+impl Ingest {
+    /// What would be refused of a request before it came into the log; writes nothing and makes no table.
+    /// What the engine would say of versions is not known here. Counts in no metric.
+    pub fn judge(&self, ask: &Ask<'_>, decode: impl Fn(&mut dyn RecordSink)) -> Receipt {
+        in_place(ask.body_bytes, || {
+            let mut trial = Trial::new(&self.shared.parts.catalog, &self.shared.options, ask);
+            decode(&mut trial);
+            trial.finish().receipt(ask.durability.unwrap_or(self.shared.durability))
+        })
     }
 }
 
@@ -373,6 +397,24 @@ struct Waiting {
 }
 
 impl Shared {
+    /// The same as [`Self::encode`], begun at `started`, and counted.
+    fn encode_counted<D>(
+        &self,
+        ask: &Ask<'_>,
+        durability: Durability,
+        started: Duration,
+        decode: D,
+    ) -> Result<(Receipt, Option<Waiting>), IngestError>
+    where
+        D: Fn(&mut dyn RecordSink),
+    {
+        let encoded = self.encode(ask, durability, decode);
+        let took = self.parts.clock.monotonic().saturating_sub(started);
+        let receipt = encoded.as_ref().ok().map(|(receipt, _)| receipt);
+        self.tally.of(ask.protocol).decoded(ask.body_bytes, took, receipt);
+        encoded
+    }
+
     /// Decodes and appends; nothing in here waits.
     fn encode<D>(
         &self,
@@ -498,11 +540,6 @@ impl Shared {
             })
             .unwrap_or_else(|last| last);
         (before.max(ask.received_ns).saturating_add(1), 1)
-    }
-
-    fn count(&self, protocol: Protocol, receipt: &Receipt) {
-        let metrics = &self.parts.metrics;
-        metrics.ingest_records.with_label_values(&[protocol.label()]).inc_by(receipt.accepted);
     }
 
     fn workspace(&self) -> Workspace {

@@ -20,11 +20,49 @@ const LONGEST_NS: u64 = 3_600_000_000_000;
 /// Three digits: a percentile is off by less than one part in a thousand.
 const DIGITS: u8 = 3;
 
+/// How far back [`Latency::recent`] reaches at least, once it was asked for as long.
+pub const RECENT: Duration = Duration::from_secs(10);
+
 /// A distribution of durations, shared by threads.
 #[derive(Debug, Clone)]
 pub struct Latency {
     histogram: Arc<Mutex<Distribution>>,
+    /// What [`Latency::recent`] subtracts. Locked alone.
+    earlier: Arc<Mutex<Earlier>>,
     desc: Arc<Desc>,
+}
+
+/// The distribution as it stood at two moments, [`RECENT`] or more apart.
+#[derive(Debug, Default)]
+struct Earlier {
+    older: Option<Snapshot>,
+    newer: Option<Snapshot>,
+}
+
+#[derive(Debug)]
+struct Snapshot {
+    at: Duration,
+    ns: Histogram<u64>,
+}
+
+/// A distribution of a stretch of time.
+#[derive(Debug)]
+pub struct Recent {
+    /// How long it is; `None` is since the start.
+    pub window: Option<Duration>,
+    ns: Histogram<u64>,
+}
+
+impl Recent {
+    /// How many were counted.
+    pub fn count(&self) -> u64 {
+        self.ns.len()
+    }
+
+    /// The duration that `quantile` (0 to 1) of them do not exceed; `None` where there are none.
+    pub fn quantile(&self, quantile: f64) -> Option<Duration> {
+        (!self.ns.is_empty()).then(|| Duration::from_nanos(self.ns.value_at_quantile(quantile)))
+    }
 }
 
 #[derive(Debug)]
@@ -45,6 +83,7 @@ impl Latency {
         let ns = Histogram::new_with_max(LONGEST_NS, DIGITS).expect("constant bounds are valid");
         Ok(Self {
             histogram: Arc::new(Mutex::new(Distribution { ns, sum_ns: 0 })),
+            earlier: Arc::default(),
             desc: Arc::new(desc),
         })
     }
@@ -64,6 +103,32 @@ impl Latency {
         Duration::from_nanos(all.ns.value_at_quantile(quantile))
     }
 
+    /// What was counted lately, asked at `now`, a monotonic time: in the last [`RECENT`] or up to twice as
+    /// long where somebody keeps asking, since somebody asked last where nobody did for longer, and
+    /// since the start at first. Copies the distribution, so it is for people who look, not for requests.
+    pub fn recent(&self, now: Duration) -> Recent {
+        let current = self.counts().0;
+        let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = |newer: &Snapshot| now.saturating_sub(newer.at) >= RECENT;
+        if earlier.newer.as_ref().is_none_or(is_due) {
+            earlier.older = earlier.newer.replace(Snapshot { at: now, ns: current.clone() });
+        }
+        match &earlier.older {
+            None => Recent { window: None, ns: current },
+            Some(older) => {
+                let mut ns = current;
+                // Both are of one shape, and counts only grow; a shape that differed would show all.
+                let window = ns.subtract(&older.ns).is_ok().then(|| now.saturating_sub(older.at));
+                Recent { window, ns }
+            }
+        }
+    }
+
+    fn counts(&self) -> (Histogram<u64>, u128) {
+        let all = self.histogram.lock().unwrap_or_else(PoisonError::into_inner);
+        (all.ns.clone(), all.sum_ns)
+    }
+
     /// How many were counted.
     pub fn count(&self) -> u64 {
         self.histogram.lock().unwrap_or_else(PoisonError::into_inner).ns.len()
@@ -77,13 +142,12 @@ impl Collector for Latency {
 
     fn collect(&self) -> Vec<proto::MetricFamily> {
         let mut histogram = proto::Histogram::default();
-        {
-            let all = self.histogram.lock().unwrap_or_else(PoisonError::into_inner);
-            histogram.set_sample_count(all.ns.len());
-            #[expect(clippy::cast_precision_loss, reason = "a sum of seconds is a float anyway")]
-            histogram.set_sample_sum(all.sum_ns as f64 / 1e9);
-            histogram.set_bucket(BOUNDS_S.iter().map(|bound| bucket(&all.ns, *bound)).collect());
-        }
+        // Counted from a copy: eighteen walks over it under the lock would hold up who records.
+        let (ns, sum_ns) = self.counts();
+        histogram.set_sample_count(ns.len());
+        #[expect(clippy::cast_precision_loss, reason = "a sum of seconds is a float anyway")]
+        histogram.set_sample_sum(sum_ns as f64 / 1e9);
+        histogram.set_bucket(BOUNDS_S.iter().map(|bound| bucket(&ns, *bound)).collect());
         let mut metric = proto::Metric::default();
         metric.set_histogram(histogram);
         let mut family = proto::MetricFamily::default();
@@ -133,7 +197,26 @@ mod tests {
             (at(0.0005), at(0.002), at(0.005), at(0.05)),
             (Some(0), Some(1), Some(2), Some(3))
         );
+        let counts: Vec<u64> =
+            histogram.get_bucket().iter().map(proto::Bucket::cumulative_count).collect();
+        assert!(counts.is_sorted(), "buckets are cumulative: {counts:?}");
         assert_eq!(latency.count(), 3);
         assert!(latency.quantile(1.0) >= Duration::from_millis(40));
+    }
+
+    #[test]
+    fn what_is_recent_forgets_what_is_older_than_two_windows() {
+        let latency = Latency::new("x_seconds", "help").unwrap();
+        latency.record(Duration::from_secs(5));
+        let first = latency.recent(RECENT);
+        assert_eq!((first.window, first.count()), (None, 1));
+        latency.record(Duration::from_millis(2));
+        let second = latency.recent(RECENT * 2);
+        assert_eq!((second.window, second.count()), (Some(RECENT), 1));
+        assert!(second.quantile(0.99).unwrap() < Duration::from_millis(3));
+        // Asked again within the window: nothing moves on.
+        assert_eq!(latency.recent(RECENT * 2).count(), 1);
+        let third = latency.recent(RECENT * 3);
+        assert_eq!((third.count(), third.quantile(0.5)), (0, None));
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod catalog;
 pub mod latency;
+mod process;
 
 pub use catalog::Metrics;
 pub use latency::Latency;
@@ -16,6 +17,7 @@ impl Metrics {
     ///
     /// Only when two metrics disagree about themselves, which the catalog's test excludes.
     pub fn text(&self) -> Result<String, prometheus::Error> {
+        self.read_process();
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }

@@ -31,8 +31,8 @@ use futures_util::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
 use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
+use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
-use xxhash_rust::xxh3::xxh3_64;
 
 use folder::{Folder, Found};
 
@@ -43,8 +43,9 @@ pub use open::{Buckets, Options};
 /// directory store adds an ending of its own while it writes.
 pub const PART_BYTES_MAX: usize = 200;
 
-/// What the end of a part that was cut takes: `=~` and 16 hexadecimal digits.
-const HASH_BYTES: usize = 18;
+/// What the end of a part that was cut takes: `=~` and 32 hexadecimal digits. Names come from clients, and
+/// two that met in one part would write over each other: a hash that nobody can find a pair for.
+const HASH_BYTES: usize = 34;
 
 /// Longest time that one call may take: a server that went silent is one that is away.
 const CALL_MAX: Duration = Duration::from_mins(1);
@@ -193,6 +194,16 @@ impl Store {
         (at, self.timed("write", key, put).await.map(drop))
     }
 
+    /// Removes an object. That there is none is no error in a cloud, and one in a directory.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError`]; whether the object stands is unknown.
+    pub fn delete(&self, key: &str) -> Result<(), ObjectError> {
+        let path = self.key("delete", key)?;
+        self.call("delete", key, async { self.inner.delete(&path).await })
+    }
+
     /// Reads an object whole.
     ///
     /// # Errors
@@ -292,6 +303,23 @@ impl Store {
         Ok(found)
     }
 
+    /// Shows every object below the folder `folder`, in no order.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError`] when the store cannot be listed; `each` may have seen objects by then.
+    pub fn each(&self, folder: &str, mut each: impl FnMut(Object)) -> Result<(), ObjectError> {
+        let path = self.key("list", folder)?;
+        let mut listed = self.inner.list(Some(&path));
+        let shown = async {
+            while let Some(object) = listed.next().await.transpose()? {
+                each(object.into());
+            }
+            Ok(())
+        };
+        self.call("list", folder, shown)
+    }
+
     async fn objects_of(
         &self,
         root: &Arc<Folder>,
@@ -380,7 +408,10 @@ pub fn encode(name: &str) -> String {
         return part;
     }
     // Every byte of a part is ASCII, so any cut is between characters.
-    format!("{}=~{:016x}", &part[..PART_BYTES_MAX - HASH_BYTES], xxh3_64(name.as_bytes()))
+    let digest = Sha256::digest(name.as_bytes());
+    let digest =
+        digest[..HASH_BYTES / 2 - 1].iter().fold(0_u128, |all, byte| all << 8 | u128::from(*byte));
+    format!("{}=~{digest:032x}", &part[..PART_BYTES_MAX - HASH_BYTES])
 }
 
 fn encode_whole(name: &str) -> String {

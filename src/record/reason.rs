@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 macro_rules! reasons {
-    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $code:literal;)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident = $number:literal, $code:literal, $remedy:literal;)+) => {
         /// Why a record was refused.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[repr(u8)]
@@ -30,7 +30,12 @@ macro_rules! reasons {
 
             /// One sentence of what it means.
             pub const fn meaning(self) -> &'static str {
-                match self { $(Self::$name => concat!($($doc),+),)+ }
+                match self { $(Self::$name => concat!($($doc),+).trim_ascii(),)+ }
+            }
+
+            /// What whoever wants the record stored can do about it, one sentence.
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$name => $remedy,)+ }
             }
         }
     };
@@ -38,53 +43,77 @@ macro_rules! reasons {
 
 reasons! {
     /// The text does not follow the protocol's grammar.
-    InvalidSyntax = 1, "invalid_syntax";
+    InvalidSyntax = 1, "invalid_syntax",
+        "Mend the text at the column that the message names, and send it with `--line`.";
     /// The text is not UTF-8.
-    InvalidUtf8 = 2, "invalid_utf8";
+    InvalidUtf8 = 2, "invalid_utf8",
+        "Encode the text as UTF-8, and send it with `--line`.";
     /// The record measures nothing: no field, no measure value.
-    NoMeasure = 3, "no_measure";
+    NoMeasure = 3, "no_measure",
+        "Add a field or measure value, and send it with `--line`.";
     /// A value is malformed, does not fit its type, or is not finite.
-    InvalidValue = 4, "invalid_value";
+    InvalidValue = 4, "invalid_value",
+        "Correct the value that the message names: `--set measure.NAME=VALUE`, or `--line`.";
     /// The time is malformed or beyond what 64-bit nanoseconds hold.
-    InvalidTime = 5, "invalid_time";
+    InvalidTime = 5, "invalid_time",
+        "Correct the timestamp with `--line`, or say its unit with `--precision`.";
     /// The version is not an integer from 1 to 2^63-1.
-    InvalidVersion = 6, "invalid_version";
+    InvalidVersion = 6, "invalid_version",
+        "Send it with a version from 1 on: `--line`, or `--set version=N`.";
     /// One dimension name stands twice in a record.
-    DuplicateDimension = 7, "duplicate_dimension";
+    DuplicateDimension = 7, "duplicate_dimension",
+        "Leave one of the two out with `--line`.";
     /// The record has no dimension, and the settings ask to refuse that.
-    NoDimension = 8, "no_dimension";
+    NoDimension = 8, "no_dimension",
+        "Add one with `--set dimension.NAME=VALUE`, or give all records a default (`ingest.default_dimension`).";
     /// A name is reserved or holds characters that it must not.
-    InvalidName = 9, "invalid_name";
+    InvalidName = 9, "invalid_name",
+        "Choose another name with `--line`; the message says what a name may hold.";
     /// A name is longer than its limit.
-    NameTooLong = 10, "name_too_long";
+    NameTooLong = 10, "name_too_long",
+        "Shorten the name with `--line`.";
     /// A value is longer than its limit.
-    ValueTooLong = 11, "value_too_long";
+    ValueTooLong = 11, "value_too_long",
+        "Shorten the value: `--set measure.NAME=VALUE`, or `--line`.";
     /// The record has more dimensions than its limit.
-    TooManyDimensions = 12, "too_many_dimensions";
+    TooManyDimensions = 12, "too_many_dimensions",
+        "Leave dimensions out with `--line`; what changes with every record is a measure.";
     /// The record has more measures than its limit.
-    TooManyMeasures = 13, "too_many_measures";
+    TooManyMeasures = 13, "too_many_measures",
+        "Split the record into several of fewer measures, of the same time and dimensions.";
     /// The record or its line is larger than its limit.
-    RecordTooLarge = 14, "record_too_large";
+    RecordTooLarge = 14, "record_too_large",
+        "Split the record, or shorten its values.";
     /// An attribute came with another type than its column has.
-    TypeConflict = 15, "type_conflict";
+    TypeConflict = 15, "type_conflict",
+        "Send the type that the column has: `--set measure.NAME:TYPE=VALUE`; or give the new type another name.";
     /// The table would exceed a limit of its own: columns, measure names.
-    TableLimit = 16, "table_limit";
+    TableLimit = 16, "table_limit",
+        "Write to another table, or let go of names that change with every record.";
     /// The database or table does not exist, and is not made.
-    TableNotFound = 17, "table_not_found";
+    TableNotFound = 17, "table_not_found",
+        "Make the database or table, or allow that it is made (`ingest.create_tables`), and send it again as it is.";
     /// The table was deleted while the record was on its way.
-    TableDeleted = 18, "table_deleted";
+    TableDeleted = 18, "table_deleted",
+        "Make the table again, and send it again as it is; or leave it, since the table was deleted on purpose.";
     /// The stored record has a higher version.
-    VersionLower = 19, "version_lower";
+    VersionLower = 19, "version_lower",
+        "Nothing, if the newer record is right; else send it with a version above the one that stands: `--set version=next`.";
     /// The stored record has the same version and another value.
-    VersionConflict = 20, "version_conflict";
+    VersionConflict = 20, "version_conflict",
+        "Compare it with the value that stood; if this one is right, send it with a higher version: `--set version=next`.";
     /// The time is outside the table's retention window.
-    TimeOutsideWindow = 21, "time_outside_window";
+    TimeOutsideWindow = 21, "time_outside_window",
+        "Lengthen the table's retention or allow late writes, or correct the time: `--set time=TIME`.";
     /// The record lacks the dimension that the table's partition key requires.
-    PartitionKeyMissing = 22, "partition_key_missing";
+    PartitionKeyMissing = 22, "partition_key_missing",
+        "Add the dimension that the message names: `--set dimension.NAME=VALUE`.";
     /// The request was refused as a whole because of another record in it.
-    NotTaken = 23, "not_taken";
+    NotTaken = 23, "not_taken",
+        "Mend the other record that the message names; this one is sent again as it is.";
     /// The sender may not write to the database that the record names.
-    Forbidden = 24, "forbidden";
+    Forbidden = 24, "forbidden",
+        "Give the sender's token the right to write to that database, and send it again as it is.";
 }
 
 impl Reason {
@@ -179,7 +208,7 @@ mod tests {
         let mut codes: Vec<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
         for reason in Reason::ALL {
             assert_eq!(Reason::from_number(reason.number()), Some(*reason));
-            assert!(!reason.meaning().is_empty());
+            assert!(reason.meaning().ends_with('.') && reason.remedy().ends_with('.'));
         }
         codes.sort_unstable();
         codes.dedup();

@@ -2,7 +2,7 @@
 //! The batcher builds them; engines execute them. Beside it, what an engine answers.
 
 use super::codec::RecordView;
-use super::{Reason, TableId, Value};
+use super::{Reason, TableId, Value, ValueType};
 
 /// Records of one table, at most [`super::limits::RECORDS_PER_REQUEST_MAX`] unless the engine likes more,
 /// for it to write.
@@ -53,6 +53,19 @@ pub struct Rejection {
     pub message: String,
     /// The version of the record that stands, where one does.
     pub existing_version: Option<i64>,
+    /// What stands where the record names another value, as far as the engine has read it to decide.
+    pub stood: Vec<Stood>,
+}
+
+/// One value that stands, for whoever mends the record that it kept out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stood {
+    /// The attribute's name; empty for the one value of a scalar record.
+    pub name: String,
+    /// The value as [`Value::to_text`] gives it.
+    pub value: String,
+    /// Its type.
+    pub value_type: ValueType,
 }
 
 /// Attributes of one record that an engine reads back: names and values, sorted by name.

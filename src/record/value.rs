@@ -103,6 +103,16 @@ impl Value<'_> {
             _ => false,
         }
     }
+
+    /// The value as text that reads back as the same value of its type.
+    pub fn to_text(&self) -> String {
+        match self {
+            Self::Double(value) => zmij::Buffer::new().format(*value).to_owned(),
+            Self::Bigint(value) | Self::Timestamp(value) => value.to_string(),
+            Self::Boolean(value) => value.to_string(),
+            Self::Varchar(value) => (*value).to_owned(),
+        }
+    }
 }
 
 #[cfg(test)]

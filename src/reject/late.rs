@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::report::{Content, Place, RecordJson, Report, ReportedRecord};
+use super::entry::RecordJson;
+use super::report::{Content, Place, Report, ReportedRecord};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -32,10 +33,10 @@ struct LateJson<'r> {
     measure_name: &'r str,
     measure_value: Option<&'r str>,
     measure_values: Option<Vec<MeasureJson<'r>>>,
-    measure_value_type: &'static str,
+    measure_value_type: &'r str,
     time: &'r str,
-    time_unit: &'static str,
-    version: i64,
+    time_unit: &'r str,
+    version: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -51,17 +52,16 @@ struct DimensionJson<'r> {
 struct MeasureJson<'r> {
     name: &'r str,
     value: &'r str,
-    r#type: &'static str,
+    r#type: &'r str,
 }
 
 /// The report's number: 32 upper-case hexadecimal digits, made of what it is of. A replay finds the
 /// same rejections under the same number and overwrites the report.
 pub(super) fn report_id(report: &Report<'_>) -> String {
-    let Content::Records { place: Place::Location { id, .. }, shard, part, .. } = &report.content
-    else {
+    let Content::Records { place: Place::Location { id, .. }, shard, .. } = &report.content else {
         unreachable!("only reports at a table's location have a number");
     };
-    let (shard, shards) = shard;
+    let ((shard, shards), part) = (shard, report.part);
     let of = format!("{id} {} {shard} {shards} {part}", report.lsn);
     format!("{:032X}", xxh3_128(of.as_bytes()))
 }
@@ -89,7 +89,7 @@ impl<'r> LateJson<'r> {
             let json = measures.iter().map(|measure| MeasureJson {
                 name: &measure.name,
                 value: &measure.value,
-                r#type: measure.r#type,
+                r#type: &measure.r#type,
             });
             json.collect()
         });
@@ -98,9 +98,9 @@ impl<'r> LateJson<'r> {
             measure_name: &record.measure_name,
             measure_value: record.measure_value.as_deref(),
             measure_values: measures,
-            measure_value_type: record.measure_value_type,
+            measure_value_type: &record.measure_value_type,
             time: &record.time,
-            time_unit: record.time_unit,
+            time_unit: &record.time_unit,
             version: record.version,
         }
     }

@@ -1,24 +1,33 @@
 //! Floor 2: the reject sink. What cannot be stored is kept here, with the reason, as it came.
 //!
-//! A report is one JSON object in the [object store](crate::object): the rejections that one shard
-//! found in one frame of the log. Its key is made of the frame's number, so that a replay which finds
-//! the same rejections again overwrites the report instead of doubling it:
+//! A report is one JSON object in the [object store](crate::object) ([`entry`] has its layout). Small reports of
+//! the frames of a block share one ([`shared`]); a large one has its own. Keys are made of the frames' numbers, so
+//! that a replay which finds the same rejections again writes the same objects:
 //!
 //! | key | what |
 //! |---|---|
-//! | `records/<database>/<table>/<yyyy>/<mm>/<dd>/<lsn>-<shard>of<shards>-<part>.json` | records that the engine refused, of one table |
+//! | `records/<database>/<table>/<yyyy>/<mm>/<dd>/<first>-<last>-<shard>of<shards>.json` | records that the engine refused, of one table and up to 256 frames |
+//! | `records/<database>/<table>/<yyyy>/<mm>/<dd>/<lsn>-<shard>of<shards>-<part>.json` | the same, of one frame with many |
+//! | `lines/<database>/<yyyy>/<mm>/<dd>/<first>-<last>.json` | lines that could not be decoded or did not pass validation |
+//! | `lines/<database>/<yyyy>/<mm>/<dd>/<lsn>-<part>.json` | the same, of one frame with many |
 //! | `<prefix>/<database>/<table>/<yyyy>/<mm>/<dd>/<number>.json` | conflicts of versions in the magnetic store of a strict table that names a prefix for them |
-//! | `lines/<database>/<yyyy>/<mm>/<dd>/<lsn>.json` | lines that could not be decoded or did not pass validation |
+//! | `resubmitted/<first>-<last>/<lsn>.json` | marks: what was sent again, in frame `lsn`, of the rejections of these frames ([`archive`]) |
 //!
 //! The day is that of receipt, UTC; names are encoded ([`crate::object::encode`]). With another number
-//! of shards after a crash a report may stand twice under two keys; none is lost.
+//! of shards after a crash a rejection may stand twice under two keys, with one number: who reads
+//! ([`archive`]) shows it once. None is lost.
 //!
 //! A frame is released from the log only when its reports are durable, so a sink that is away holds
 //! the log and loses nothing: [`Reporter::write_out`] tries until it succeeds or the server stops. The
 //! reports of a turn of a shard are written together ([`outbox`]), since each waits for the disk.
 
-pub mod outbox;
+pub mod entry;
+pub mod key;
 pub mod report;
+pub mod shared;
+pub mod outbox;
+pub mod select;
+pub mod archive;
 mod late;
 
 use std::sync::atomic::AtomicBool;
@@ -30,6 +39,7 @@ use crate::base::lsn::Lsn;
 use crate::metrics::Metrics;
 use crate::object::{ObjectError, Store};
 
+pub use archive::Archive;
 pub use outbox::Outbox;
 pub use report::{Report, ReportedRecord};
 
@@ -56,21 +66,38 @@ pub struct Reporter {
     stopping: Arc<AtomicBool>,
     /// Why the last attempt failed; `None` when it did not.
     trouble: Arc<Mutex<Option<String>>>,
+    shared: Arc<shared::Kept>,
 }
 
-/// The last frame that has a report in `store`; 0 when there is none. Looks at every key.
+/// The last frame that has a report, or a mark, in `store`; 0 when there is none. Looks at every key.
 ///
 /// # Errors
 ///
-/// [`ObjectError`] when the store cannot be listed.
+/// [`ObjectError`] when the store cannot be listed, or the last object cannot be read.
 pub fn last_reported(store: &Store) -> Result<Lsn, ObjectError> {
-    let mut last = Lsn::ZERO;
-    for prefix in [report::RECORDS, report::LINES] {
-        for key in store.list(prefix)? {
-            last = last.max(report::lsn_in(&key).unwrap_or_default());
+    let mut last = (Lsn::ZERO, Lsn::ZERO);
+    let mut blocks = Vec::new();
+    for prefix in [key::RECORDS, key::LINES, key::RESUBMITTED] {
+        for name in store.list(prefix)? {
+            let file = name.rsplit('/').next().unwrap_or_default();
+            let Some((first, end)) = key::lsns_in(file) else { continue };
+            if first == end {
+                last.0 = last.0.max(first);
+            } else {
+                last.1 = last.1.max(end);
+                blocks.push((end, name));
+            }
         }
     }
-    Ok(last)
+    // Which frames of its block an object is of, only itself says.
+    blocks.retain(|(end, _)| *end == last.1 && *end > last.0);
+    let mut found = last.0;
+    for (end, name) in blocks {
+        let sheet = entry::Sheet::parse(&store.get(&name)?);
+        let of_sheet = sheet.map(|sheet| sheet.entries.iter().map(|entry| entry.lsn).max());
+        found = found.max(of_sheet.ok().flatten().unwrap_or(end));
+    }
+    Ok(found)
 }
 
 /// The server stops before the report could be written; its frame stays in the log.
@@ -88,7 +115,12 @@ impl Reporter {
         metrics: Metrics,
         stopping: Arc<AtomicBool>,
     ) -> Self {
-        Self { store, clock, metrics, stopping, trouble: Arc::default() }
+        Self { store, clock, metrics, stopping, trouble: Arc::default(), shared: Arc::default() }
+    }
+
+    /// Who reads what it has written.
+    pub fn archive(&self) -> Archive {
+        Archive::new(Arc::clone(&self.store))
     }
 
     /// Why the sink takes no reports; `None` while it does.

@@ -1,31 +1,14 @@
-//! What a report says.
-
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
-use serde::Serialize;
+//! Rejections of one frame on their way to the sink.
 
 use crate::base::lsn::Lsn;
 use crate::object::encode;
 use crate::record::codec::{CodecError, RecordView, RefusedLine};
 use crate::record::request::Rejection;
-use crate::record::{MeasureKind, Reason, TableId, Value};
+use crate::record::{MeasureKind, Reason, TableId};
 
+use super::entry::{DimensionJson, Entry, Id, MeasureJson, Moment, RecordJson, sheet};
+use super::key::{Block, Day, LINES, RECORDS, digits};
 use super::late;
-
-/// What the keys of reports on records and on lines begin with.
-pub(super) const RECORDS: &str = "records";
-pub(super) const LINES: &str = "lines";
-
-/// Digits of a frame's number in a key.
-const LSN_DIGITS: usize = 20;
-
-/// The frame that the report under this key is of; `None` for a key that is no report's.
-pub(super) fn lsn_in(key: &str) -> Option<Lsn> {
-    let name = key.rsplit('/').next()?.strip_suffix(".json")?;
-    let (digits, rest) = name.split_at_checked(LSN_DIGITS)?;
-    let is_ours = rest.is_empty() || rest.starts_with('-');
-    digits.parse().ok().filter(|_| is_ours).map(Lsn)
-}
 
 /// Rejections of one frame.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +19,8 @@ pub struct Report<'a> {
     pub received_ns: i64,
     /// The database.
     pub database: &'a str,
+    /// From 0: a frame with many rejections is reported in parts.
+    pub part: u32,
     /// What was rejected.
     pub content: Content<'a>,
 }
@@ -51,13 +36,11 @@ pub enum Content<'a> {
         place: Place<'a>,
         /// The shard that found them, and how many shards there were.
         shard: (u16, usize),
-        /// From 0: a frame with many rejections is reported in parts.
-        part: u32,
         /// The records.
         records: Vec<ReportedRecord>,
     },
-    /// Lines that were never records.
-    Lines(Vec<RefusedLine<'a>>),
+    /// Lines that were never records, and where each stands in the frame.
+    Lines(Vec<(u64, RefusedLine<'a>)>),
 }
 
 /// Where records are reported.
@@ -75,79 +58,25 @@ pub enum Place<'a> {
 }
 
 /// One rejected record, with everything needed to send it again.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportedRecord {
+    /// Where it stands in its frame.
+    place: u64,
     number: u64,
     reason: Reason,
     pub(super) message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     existing_version: Option<i64>,
+    stood: Vec<MeasureJson>,
     pub(super) record: RecordJson,
-}
-
-/// A record in the shape of Timestream's `WriteRecords`, which the JSON endpoint takes as it is.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct RecordJson {
-    pub(super) dimensions: Vec<DimensionJson>,
-    pub(super) measure_name: String,
-    pub(super) measure_value_type: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) measure_value: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) measure_values: Option<Vec<MeasureJson>>,
-    pub(super) time: String,
-    pub(super) time_unit: &'static str,
-    pub(super) version: i64,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct DimensionJson {
-    pub(super) name: String,
-    pub(super) value: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct MeasureJson {
-    pub(super) name: String,
-    pub(super) value: String,
-    pub(super) r#type: &'static str,
-}
-
-#[derive(Serialize)]
-struct ReportJson<'a> {
-    lsn: Lsn,
-    received: String,
-    database: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    table: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    records: Option<&'a [ReportedRecord]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lines: Option<Vec<LineJson<'a>>>,
-}
-
-#[derive(Serialize)]
-struct LineJson<'a> {
-    number: u64,
-    reason: Reason,
-    message: &'a str,
-    /// The line, where it is UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    line: Option<&'a str>,
-    /// The line, where it is not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    line_base64: Option<String>,
+    /// About how many bytes it takes.
+    bytes: usize,
 }
 
 impl Report<'_> {
-    /// The report's key in the object store.
-    pub fn key(&self) -> String {
-        let day =
-            timestamp(self.received_ns).to_zoned(TimeZone::UTC).strftime("%Y/%m/%d").to_string();
-        let database = encode(self.database);
+    /// The key of an object of its own: for a report that is large, or has a layout of its own.
+    pub(super) fn own_key(&self) -> String {
+        let (database, day) = (encode(self.database), Day::of(self.received_ns));
+        let (lsn, part) = (digits(self.lsn), self.part);
         match &self.content {
             Content::Records { table, place: Place::Location { prefix, .. }, .. } => {
                 let id = late::report_id(self);
@@ -155,116 +84,159 @@ impl Report<'_> {
                 let prefix: String = parts.map(|part| encode(part) + "/").collect();
                 format!("{prefix}{database}/{}/{day}/{id}.json", encode(table))
             }
-            Content::Records { table, shard: (shard, shards), part, .. } => {
+            Content::Records { table, shard: (shard, shards), .. } => {
                 let table = encode(table);
-                let lsn = self.lsn.0;
-                format!(
-                    "{RECORDS}/{database}/{table}/{day}/{lsn:0LSN_DIGITS$}-{shard}of{shards}-{part}.json"
-                )
+                format!("{RECORDS}/{database}/{table}/{day}/{lsn}-{shard}of{shards}-{part}.json")
             }
-            Content::Lines(_) => {
-                format!("{LINES}/{database}/{day}/{:0LSN_DIGITS$}.json", self.lsn.0)
+            Content::Lines(_) => format!("{LINES}/{database}/{day}/{lsn}-{part}.json"),
+        }
+    }
+
+    /// The key of the object that it shares with small reports of the frames around it, without its
+    /// ending.
+    pub(super) fn shared_key(&self) -> String {
+        let (database, day) = (encode(self.database), Day::of(self.received_ns));
+        let block = Block::of(self.lsn);
+        match &self.content {
+            Content::Records { table, shard: (shard, shards), .. } => {
+                format!("{RECORDS}/{database}/{}/{day}/{block}-{shard}of{shards}", encode(table))
+            }
+            Content::Lines(_) => format!("{LINES}/{database}/{day}/{block}"),
+        }
+    }
+
+    /// Whether it has a layout of its own, which no object of many has.
+    pub(super) fn is_late(&self) -> bool {
+        matches!(self.content, Content::Records { place: Place::Location { .. }, .. })
+    }
+
+    /// The table; `None` for lines.
+    pub(super) fn table(&self) -> Option<&str> {
+        match self.content {
+            Content::Records { table, .. } => Some(table),
+            Content::Lines(_) => None,
+        }
+    }
+
+    /// Each rejection with its number and reason, as JSON.
+    pub(super) fn entries(&self) -> Vec<(Id, Reason, Vec<u8>)> {
+        let written = |entry: Entry| {
+            let json = serde_json::to_vec(&entry).expect("strings and numbers always serialise");
+            (entry.id, entry.reason, json)
+        };
+        match &self.content {
+            Content::Records { records, .. } => {
+                records.iter().map(|record| written(self.of_record(record))).collect()
+            }
+            Content::Lines(lines) => {
+                lines.iter().map(|(place, line)| written(self.of_line(*place, line))).collect()
             }
         }
     }
 
-    /// The report as JSON.
-    pub fn to_json(&self) -> Vec<u8> {
+    /// The object that it is by itself.
+    pub(super) fn to_json(&self) -> Vec<u8> {
         if let Content::Records { place: Place::Location { .. }, records, .. } = &self.content {
             return late::to_json(self, records);
         }
-        let (table, records, lines) = match &self.content {
-            Content::Records { table, records, .. } => (Some(*table), Some(&records[..]), None),
-            Content::Lines(lines) => (None, None, Some(lines.iter().map(LineJson::of).collect())),
-        };
-        let report = ReportJson {
-            lsn: self.lsn,
-            received: timestamp(self.received_ns).to_string(),
-            database: self.database,
-            table,
-            records,
-            lines,
-        };
-        serde_json::to_vec_pretty(&report).expect("strings and numbers always serialise")
+        let entries = self.entries();
+        sheet(self.database, self.table(), entries.iter().map(|(_, _, json)| &json[..]))
     }
 
-    /// The reason of each rejection in it.
-    pub fn reasons(&self) -> Vec<Reason> {
-        match &self.content {
-            Content::Records { records, .. } => records.iter().map(|r| r.reason).collect(),
-            Content::Lines(lines) => lines.iter().map(|line| line.reason).collect(),
+    fn entry(&self, (place, number): (u64, u64), (reason, message): (Reason, &str)) -> Entry {
+        Entry {
+            id: Id { lsn: self.lsn, place },
+            lsn: self.lsn,
+            received: Moment(self.received_ns),
+            number,
+            reason,
+            message: message.to_owned(),
+            existing_version: None,
+            stood: Vec::new(),
+            record: None,
+            line: None,
+            line_base64: None,
+        }
+    }
+
+    fn of_record(&self, record: &ReportedRecord) -> Entry {
+        Entry {
+            existing_version: record.existing_version,
+            stood: record.stood.clone(),
+            record: Some(record.record.clone()),
+            ..self.entry((record.place, record.number), (record.reason, &record.message))
+        }
+    }
+
+    fn of_line(&self, place: u64, line: &RefusedLine<'_>) -> Entry {
+        use base64::Engine as _;
+        let utf8 = std::str::from_utf8(line.text).ok();
+        let encoded = || base64::engine::general_purpose::STANDARD.encode(line.text);
+        Entry {
+            line: utf8.map(str::to_owned),
+            line_base64: utf8.is_none().then(encoded),
+            ..self.entry((place, line.number), (line.reason, line.message))
         }
     }
 }
 
 impl ReportedRecord {
-    /// The record `view`, rejected for `rejection`.
+    /// The record `view`, which stands at `place` in its frame, rejected for `rejection`.
     ///
     /// # Errors
     ///
     /// [`CodecError`] when its values cannot be read.
-    pub fn new(view: &RecordView<'_>, rejection: &Rejection) -> Result<Self, CodecError> {
+    pub fn new(
+        view: &RecordView<'_>,
+        place: u64,
+        rejection: &Rejection,
+    ) -> Result<Self, CodecError> {
         let names = view.layout.entries();
         let mut measures = Vec::with_capacity(view.layout.attributes);
-        for ((value_type, name), value) in names.zip(view.values()) {
-            measures.push(MeasureJson {
-                name: name.to_owned(),
-                value: text(&value?),
-                r#type: value_type.name(),
-            });
+        for ((_, name), value) in names.zip(view.values()) {
+            measures.push(MeasureJson::new(name, &value?));
         }
-        let scalar = view.layout.kind == MeasureKind::Scalar;
-        let first = if scalar { measures.pop() } else { None };
+        let is_scalar = view.layout.kind == MeasureKind::Scalar;
+        let dimensions = view
+            .dimensions()
+            .map(|(name, value)| DimensionJson { name: name.into(), value: value.into() });
         let record = RecordJson {
-            dimensions: view
-                .dimensions()
-                .map(|(name, value)| DimensionJson { name: name.into(), value: value.into() })
-                .collect(),
-            measure_name: view.family.measure_name.to_owned(),
-            measure_value_type: first.as_ref().map_or("MULTI", |measure| measure.r#type),
-            measure_value: first.map(|measure| measure.value),
-            measure_values: (!scalar).then_some(measures),
             time: view.time_ns.to_string(),
-            time_unit: "NANOSECONDS",
-            version: view.version,
+            version: Some(view.version),
+            ..RecordJson::new(dimensions.collect(), view.family.measure_name, (is_scalar, measures))
         };
+        let stood: usize = rejection.stood.iter().map(|one| one.name.len() + one.value.len()).sum();
         Ok(Self {
+            place,
             number: view.number,
             reason: rejection.reason,
             message: rejection.message.clone(),
             existing_version: rejection.existing_version,
+            stood: rejection.stood.iter().map(MeasureJson::from).collect(),
             record,
+            bytes: view.values.len() + view.series_values.len() + stood + rejection.message.len(),
         })
     }
-}
 
-impl<'a> LineJson<'a> {
-    fn of(line: &RefusedLine<'a>) -> Self {
-        use base64::Engine as _;
-        let utf8 = std::str::from_utf8(line.text).ok();
-        let line_base64 =
-            utf8.is_none().then(|| base64::engine::general_purpose::STANDARD.encode(line.text));
-        Self {
-            number: line.number,
-            reason: line.reason,
-            message: line.message,
-            line: utf8,
-            line_base64,
-        }
+    /// The same at another place.
+    #[cfg(test)]
+    pub(super) fn at(self, place: u64) -> Self {
+        Self { place, ..self }
+    }
+
+    /// About how many bytes it takes, for whoever bounds a report.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
-/// A value as text that reads back as the same value.
-fn text(value: &Value<'_>) -> String {
-    match value {
-        Value::Double(value) => zmij::Buffer::new().format(*value).to_owned(),
-        Value::Bigint(value) | Value::Timestamp(value) => value.to_string(),
-        Value::Boolean(value) => value.to_string(),
-        Value::Varchar(value) => (*value).to_owned(),
-    }
-}
-
-fn timestamp(ns: i64) -> Timestamp {
-    // 64-bit nanoseconds reach from 1677 to 2262, well inside jiff's range.
-    Timestamp::from_nanosecond(i128::from(ns)).unwrap_or(Timestamp::UNIX_EPOCH)
+/// Where `part` stands in `payload`, of which it is a slice.
+///
+/// # Panics
+///
+/// When it is none: its number would be another's.
+pub fn place_in(payload: &[u8], part: &[u8]) -> u64 {
+    let place = part.as_ptr().addr().checked_sub(payload.as_ptr().addr());
+    let place = place.filter(|place| place + part.len() <= payload.len());
+    place.expect("records and lines are read in place") as u64
 }

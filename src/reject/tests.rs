@@ -2,13 +2,13 @@
 
 use std::sync::atomic::Ordering;
 
-use super::report::{Content, Place};
+use super::report::{Content, Place, place_in};
 use super::*;
 use crate::base::clock::ManualClock;
 use crate::base::lsn::Lsn;
 use crate::record::codec::{Payload, PayloadBuilder, RefusedLine};
-use crate::record::request::Rejection;
-use crate::record::{Attribute, Dimension, MeasureKind, Reason, Record, TableId, Value};
+use crate::record::request::{Rejection, Stood};
+use crate::record::{Attribute, Dimension, MeasureKind, Reason, Record, TableId, Value, ValueType};
 
 const RECEIVED_NS: i64 = 1_700_000_000_000_000_000;
 
@@ -34,12 +34,17 @@ fn reported(kind: MeasureKind, attributes: Vec<Attribute<'_>>) -> ReportedRecord
         reason: Reason::VersionConflict,
         message: "another value stands".into(),
         existing_version: Some(2),
+        stood: vec![Stood {
+            name: "t".into(),
+            value: "20.5".into(),
+            value_type: ValueType::Double,
+        }],
     };
-    ReportedRecord::new(&view, &rejection).unwrap()
+    ReportedRecord::new(&view, place_in(&bytes, view.values), &rejection).unwrap()
 }
 
 fn report(content: Content<'_>) -> Report<'_> {
-    Report { lsn: Lsn(7), received_ns: RECEIVED_NS, database: "iot/eu", content }
+    Report { lsn: Lsn(7), received_ns: RECEIVED_NS, database: "iot/eu", part: 0, content }
 }
 
 #[test]
@@ -47,14 +52,25 @@ fn the_last_frame_with_a_report_is_known_by_its_keys() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::in_directory(dir.path()).unwrap();
     assert_eq!(last_reported(&store).unwrap(), Lsn::ZERO);
-    let (shard, part, place) = ((0, 1), 0, Place::Sink);
-    let records = || Content::Records { table: "t", shard, part, place, records: Vec::new() };
+    let (shard, place) = ((0, 1), Place::Sink);
+    let records = || Content::Records { table: "t", shard, place, records: Vec::new() };
     for (lsn, content) in [(12, records()), (9, records()), (700, Content::Lines(Vec::new()))] {
         let report = Report { lsn: Lsn(lsn), ..report(content) };
-        store.put(&report.key(), report.to_json()).unwrap();
+        store.put(&report.own_key(), report.to_json()).unwrap();
     }
     store.put("records/iot/t/99999999999999999999.txt", Vec::new()).unwrap();
     assert_eq!(last_reported(&store).unwrap(), Lsn(700));
+    // Of a block the frames that it has count, not those that it may have.
+    let (_dir, other, _, reporter) = sink(|_| unreachable!("the sink is there"));
+    let mut outbox = Outbox::default();
+    for lsn in [3, 515, 516, 400] {
+        reporter.report(&mut outbox, &lines(lsn, "d")).unwrap();
+    }
+    reporter.write_out(&mut outbox).unwrap();
+    assert_eq!(last_reported(&other).unwrap(), Lsn(516));
+    let last = other.list("lines").unwrap().pop().unwrap();
+    other.put(&last, b"damaged".to_vec()).unwrap();
+    assert_eq!(last_reported(&other).unwrap(), Lsn(767), "more rather than less");
 }
 
 #[test]
@@ -64,22 +80,23 @@ fn a_report_names_record_reason_table_and_frame() {
         Attribute { name: "n", value: Value::Bigint(i64::MIN) },
     ];
     let records = vec![reported(MeasureKind::Multi, attributes)];
-    let report = report(Content::Records {
-        table: "weather",
-        place: Place::Sink,
-        shard: (1, 2),
-        part: 0,
-        records,
-    });
+    let report =
+        report(Content::Records { table: "weather", place: Place::Sink, shard: (1, 2), records });
     assert_eq!(
-        report.key(),
+        report.own_key(),
         "records/iot=2Feu/weather/2023/11/14/00000000000000000007-1of2-0.json"
+    );
+    assert_eq!(
+        report.shared_key(),
+        "records/iot=2Feu/weather/2023/11/14/00000000000000000000-00000000000000000255-1of2"
     );
     let json: serde_json::Value = serde_json::from_slice(&report.to_json()).unwrap();
     assert_eq!(json["table"], "weather");
-    assert_eq!(json["lsn"], 7);
-    assert_eq!(json["received"], "2023-11-14T22:13:20Z");
     let entry = &json["records"][0];
+    assert_eq!(entry["lsn"], 7);
+    assert_eq!(entry["received"], "2023-11-14T22:13:20Z");
+    assert!(entry["id"].as_str().unwrap().starts_with("7-"), "{entry}");
+    assert_eq!(entry["stood"][0]["Value"], "20.5");
     assert_eq!(entry["reason"], "version_conflict");
     assert_eq!(entry["existing_version"], 2);
     assert_eq!(entry["record"]["MeasureValues"][1]["Value"], "-9223372036854775808");
@@ -91,13 +108,8 @@ fn a_report_names_record_reason_table_and_frame() {
 fn a_scalar_record_is_reported_as_one() {
     let scalar = vec![Attribute { name: "", value: Value::Boolean(true) }];
     let records = vec![reported(MeasureKind::Scalar, scalar)];
-    let report = report(Content::Records {
-        table: "weather",
-        place: Place::Sink,
-        shard: (0, 1),
-        part: 0,
-        records,
-    });
+    let report =
+        report(Content::Records { table: "weather", place: Place::Sink, shard: (0, 1), records });
     let json: serde_json::Value = serde_json::from_slice(&report.to_json()).unwrap();
     let record = &json["records"][0]["record"];
     assert_eq!(record["MeasureValueType"], "BOOLEAN");
@@ -112,20 +124,16 @@ fn a_conflict_of_the_magnetic_store_is_reported_in_timestreams_layout() {
     let multi = vec![Attribute { name: "t", value: Value::Bigint(7) }];
     let records = vec![reported(MeasureKind::Scalar, scalar), reported(MeasureKind::Multi, multi)];
     let place = Place::Location { id: TableId(3), prefix: "late/of fleet//" };
-    let content = |part| Content::Records {
-        table: "weather",
-        place,
-        shard: (1, 2),
-        part,
-        records: records.clone(),
-    };
-    let told = report(content(0));
+    let content =
+        || Content::Records { table: "weather", place, shard: (1, 2), records: records.clone() };
+    let part = |part| Report { part, ..report(content()) };
+    let told = part(0);
     let json: serde_json::Value = serde_json::from_slice(&told.to_json()).unwrap();
     let id = json["reportId"].as_str().unwrap();
     assert!(id.len() == 32 && id.bytes().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b)));
-    assert_eq!(told.key(), format!("late/of=20fleet/iot=2Feu/weather/2023/11/14/{id}.json"));
-    assert_eq!(report(content(0)).key(), told.key(), "a replay overwrites it");
-    assert_ne!(report(content(1)).key(), told.key(), "its parts stand side by side");
+    assert_eq!(told.own_key(), format!("late/of=20fleet/iot=2Feu/weather/2023/11/14/{id}.json"));
+    assert_eq!(part(0).own_key(), told.own_key(), "a replay overwrites it");
+    assert_ne!(part(1).own_key(), told.own_key(), "its parts stand side by side");
     let dimensions =
         serde_json::json!([{"name": "site", "value": "a", "dimensionValueType": null}]);
     let expected = serde_json::json!({"reportId": id, "errors": [{
@@ -151,8 +159,8 @@ fn a_line_that_is_not_utf8_is_kept_byte_for_byte() {
         message: "byte 0xff",
         text: b"cpu \xff",
     };
-    let report = report(Content::Lines(vec![line]));
-    assert_eq!(report.key(), "lines/iot=2Feu/2023/11/14/00000000000000000007.json");
+    let report = report(Content::Lines(vec![(40, line)]));
+    assert_eq!(report.own_key(), "lines/iot=2Feu/2023/11/14/00000000000000000007-0.json");
     let json: serde_json::Value = serde_json::from_slice(&report.to_json()).unwrap();
     assert_eq!(json["lines"][0]["line_base64"], "Y3B1IP8=");
 }
@@ -171,17 +179,12 @@ fn a_report_is_written_and_counted_and_a_stop_gives_up() {
     );
     let scalar = vec![Attribute { name: "", value: Value::Bigint(1) }];
     let records = vec![reported(MeasureKind::Scalar, scalar)];
-    let report = report(Content::Records {
-        table: "w",
-        place: Place::Sink,
-        shard: (0, 1),
-        part: 0,
-        records,
-    });
+    let report =
+        report(Content::Records { table: "w", place: Place::Sink, shard: (0, 1), records });
     let mut outbox = Outbox::default();
     reporter.report(&mut outbox, &report).unwrap();
     reporter.write_out(&mut outbox).unwrap();
-    assert_eq!(store.list("records").unwrap(), [report.key()]);
+    assert_eq!(store.list("records").unwrap(), [report.shared_key() + ".json"]);
     assert_eq!(metrics.reject_records.with_label_values(&["version_conflict"]).get(), 1);
 
     // A sink that is away: its directory became a file.
@@ -225,7 +228,7 @@ fn lines(lsn: u64, database: &str) -> Report<'_> {
         message: "no measure",
         text: b"cpu",
     };
-    Report { lsn: Lsn(lsn), database, ..report(Content::Lines(vec![line])) }
+    Report { lsn: Lsn(lsn), database, ..report(Content::Lines(vec![(40, line)])) }
 }
 
 /// A sink in a folder of its own, and a reporter that calls `mend` with the folder instead of pausing.
@@ -241,9 +244,15 @@ fn sink(
     (dir, store, metrics, reporter)
 }
 
+/// The report of the first frame of block `block`, so that each has an object of its own.
+fn of_block(block: u64, database: &str) -> Report<'_> {
+    lines(block * key::BLOCK_FRAMES, database)
+}
+
 #[test]
 fn a_sink_that_fails_in_the_middle_gets_the_rest_and_each_report_once() {
     const REPORTS: u64 = 100;
+    let text = "x".repeat(outbox::SHARED_REPORT_BYTES_MAX).into_bytes();
     let in_the_way = |dir: &std::path::Path| dir.join("lines/late");
     let (dir, store, metrics, reporter) = sink(move |dir| {
         // What was written before is not written again.
@@ -255,15 +264,16 @@ fn a_sink_that_fails_in_the_middle_gets_the_rest_and_each_report_once() {
     std::fs::create_dir_all(dir.path().join("lines")).unwrap();
     std::fs::write(in_the_way(dir.path()), b"").unwrap();
     let mut outbox = Outbox::default();
-    // One in the middle cannot be written, and those after it wait for it.
+    // One in the middle cannot be written, and those after it wait for it. All have objects of their own.
     for lsn in 1..=REPORTS {
         let database = if lsn == REPORTS / 2 { "late" } else { "well" };
-        reporter.report(&mut outbox, &lines(lsn, database)).unwrap();
+        reporter.report(&mut outbox, &large(lines(lsn, database), &text)).unwrap();
     }
     reporter.write_out(&mut outbox).unwrap();
     assert!(outbox.is_empty() && reporter.trouble().is_none());
     let keys = store.list("lines").unwrap();
-    let mut found: Vec<u64> = keys.iter().map(|key| report::lsn_in(key).unwrap().0).collect();
+    let lsn = |key: &String| key::read(key).unwrap().first.0;
+    let mut found: Vec<u64> = keys.iter().map(lsn).collect();
     found.sort_unstable();
     assert_eq!(found, (1..=REPORTS).collect::<Vec<_>>());
     let is_first = |key: &&String| store.get(key).unwrap() == b"untouched";
@@ -273,29 +283,30 @@ fn a_sink_that_fails_in_the_middle_gets_the_rest_and_each_report_once() {
     assert_eq!(metrics.reject_retries.get(), 1);
 }
 
+/// The same report with a long line.
+fn large<'t>(mut report: Report<'t>, text: &'t [u8]) -> Report<'t> {
+    let Content::Lines(lines) = &mut report.content else { unreachable!("it is of lines") };
+    lines[0].1.text = text;
+    report
+}
+
 #[test]
 fn as_many_reports_wait_as_the_bounds_allow_and_no_more() {
     let (_dir, store, metrics, reporter) = sink(|_| unreachable!("the sink is there"));
     let mut outbox = Outbox::default();
     let most = outbox::WAITING_REPORTS_MAX as u64;
-    for lsn in 1..most {
-        reporter.report(&mut outbox, &lines(lsn, "d")).unwrap();
+    for block in 1..most {
+        reporter.report(&mut outbox, &of_block(block, "d")).unwrap();
     }
     assert!(store.list("lines").unwrap().is_empty());
-    reporter.report(&mut outbox, &lines(most, "d")).unwrap();
+    reporter.report(&mut outbox, &of_block(most, "d")).unwrap();
     assert!(outbox.is_empty());
     assert_eq!(store.list("lines").unwrap().len() as u64, most);
 
     // Large ones: a report is a little larger than its line.
     let text = "x".repeat(outbox::WAITING_BYTES_MAX / 2 - (1 << 10)).into_bytes();
-    let large = |lsn| {
-        let mut report = lines(lsn, "large");
-        let Content::Lines(lines) = &mut report.content else { unreachable!("it is of lines") };
-        lines[0].text = &text;
-        report
-    };
     for (lsn, written) in [(1, 0), (2, 0), (3, 3), (4, 3)] {
-        reporter.report(&mut outbox, &large(lsn)).unwrap();
+        reporter.report(&mut outbox, &large(lines(lsn, "large"), &text)).unwrap();
         assert_eq!(metrics.reject_reports.get() - most, written, "after {lsn}");
     }
 }
@@ -319,6 +330,9 @@ fn the_sink_is_the_same_whatever_the_order_of_its_reports() {
         assert_eq!(files, keys.len(), "nothing half-written stays");
         (keys, contents)
     });
-    assert_eq!(sinks[0].0.len(), 40);
+    assert_eq!(sinks[0].0.len(), 1, "they share an object");
     assert_eq!(sinks[0], sinks[1]);
 }
+
+mod shared;
+mod archive;

@@ -10,6 +10,9 @@
 //! says so only when the shards have executed what the log held at the start.
 
 mod fit;
+mod life;
+pub mod notify;
+pub mod reload;
 mod status;
 
 use std::net::SocketAddr;
@@ -19,11 +22,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::api::answers::{Answers, KEYED_LIMITS, SDK_LIMITS};
 use crate::api::datazone::DataZone;
+use crate::api::rejects::Desk;
 use crate::api::{App, EXPORTS_MAX, Mapping};
 use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::lsn::Lsn;
@@ -36,6 +41,7 @@ use crate::engine::timestream::{self, Timestream};
 use crate::engine::{self, EngineError, LogEnds, TableEngine};
 use crate::http::auth::{AuthError, Keyring};
 use crate::http::service::Service;
+use crate::http::tls::{Material, TlsError};
 use crate::ingest::Ingest;
 use crate::load::{self, LoadError, Loads};
 use crate::metrics::Metrics;
@@ -47,6 +53,8 @@ use crate::shard::{self, Shards};
 use crate::wal::{Wal, WalError};
 use crate::{http, ingest};
 
+pub use life::{End, Surroundings};
+pub use notify::Notifier;
 use status::{LogObserver, ServerStatus};
 
 /// Why a server does not start. Nothing was accepted; what is on disk stays as it is.
@@ -97,6 +105,9 @@ pub enum StartError {
     /// A token or password.
     #[error("the credentials cannot be read")]
     Auth(#[from] AuthError),
+    /// The certificate or its key.
+    #[error("the certificate cannot be used")]
+    Tls(#[from] TlsError),
     /// The metrics' table is wrong.
     #[error("the metrics contradict each other")]
     Metrics(#[from] prometheus::Error),
@@ -323,6 +334,12 @@ pub struct Server {
     loads: Arc<Loads>,
     runtime: Option<Runtime>,
     local_addr: SocketAddr,
+    /// The settings as they hold now, the reloaded ones too.
+    config: Config,
+    /// What connections ask for service and certificate.
+    current: Arc<http::Current>,
+    /// Heard from the start on: a reload that is asked for meanwhile must not end the process.
+    hang_up: Signal,
     stop: watch::Sender<bool>,
     socket: Option<tokio::task::JoinHandle<http::Drained>>,
 }
@@ -341,6 +358,8 @@ impl Server {
             .build()
             .map_err(StartError::Thread)?;
         runtime.block_on(async { outlive_file_size_limit() }).map_err(StartError::Thread)?;
+        let hang_up = runtime.block_on(async { signal(SignalKind::hangup()) });
+        let hang_up = hang_up.map_err(StartError::Thread)?;
         let core = Core::open(config)?;
         // After the folder's lock: two servers on one folder must fail for the folder, not the port.
         let listener = runtime
@@ -348,20 +367,27 @@ impl Server {
             .map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
         let keyring = Keyring::load(&config.auth)?;
+        let material = Material::load(&config.server.tls)?;
+        tell_expiry(&core, material.as_ref());
         let loads = core.start_loads(config)?;
         let app = Arc::new(app(&core, config, &loads));
         let service = Service::new(app, config.server.clone(), keyring);
+        let current = Arc::new(http::Current::new(service, material));
         let (stop, mut stopped) = watch::channel(false);
         // The sender lives as long as the server, so an error here is a stop as well.
         let shutdown = async move { drop(stopped.wait_for(|stop| *stop).await) };
-        let socket = runtime.spawn(http::serve(listener, Arc::new(service), shutdown));
+        let socket = runtime.spawn(http::serve(listener, Arc::clone(&current), shutdown));
         let version = env!("CARGO_PKG_VERSION");
-        info!(version, %local_addr, data = %config.data_dir.display(), "listening");
+        let tls = config.server.tls.is_on();
+        info!(version, %local_addr, tls, data = %config.data_dir.display(), "listening");
         Ok(Self {
             core: Some(core),
             loads,
             runtime: Some(runtime),
             local_addr,
+            config: config.clone(),
+            current,
+            hang_up,
             stop,
             socket: Some(socket),
         })
@@ -375,17 +401,6 @@ impl Server {
     /// Waits until everything that the log held at the start is executed.
     pub fn wait_replayed(&self) -> bool {
         self.core.as_ref().is_some_and(Core::wait_replayed)
-    }
-
-    /// Waits until the process is asked to end (SIGTERM, SIGINT) or the log is poisoned. Returns
-    /// whether all was well.
-    ///
-    /// # Errors
-    ///
-    /// When the signals cannot be listened for.
-    pub fn wait(&self) -> std::io::Result<bool> {
-        let (Some(runtime), Some(core)) = (&self.runtime, &self.core) else { return Ok(true) };
-        runtime.block_on(wait_for_end(&core.poison))
     }
 
     /// Stops: no new connections, the requests under way are answered, the shards end, the engine
@@ -425,7 +440,7 @@ impl Drop for Server {
 fn app(core: &Core, config: &Config, loads: &Arc<Loads>) -> App {
     let options = core.ingest.options();
     let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-    let status = Arc::new(ServerStatus::new(core));
+    let status = Arc::new(ServerStatus::new(core, config));
     let forgotten = || core.metrics.answers_forgotten.clone();
     App {
         ingest: core.ingest.clone(),
@@ -446,6 +461,7 @@ fn app(core: &Core, config: &Config, loads: &Arc<Loads>) -> App {
         datazone: Arc::new(DataZone::new(config.datazone.clone())),
         exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
         loads: Arc::clone(loads),
+        rejects: Desk::new(core.reporter.archive()),
     }
 }
 
@@ -492,33 +508,16 @@ fn make_folder(path: &Path) -> Result<(), StartError> {
 /// Makes a write beyond the process's file size limit an error that can be told. Left alone, the
 /// system ends the process for it, without a word in any log.
 fn outlive_file_size_limit() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
     let exceeded = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
     // The handler stays when the listener goes; nobody needs to hear it.
     signal(exceeded).map(drop)
 }
 
-async fn wait_for_end(poison: &Poison) -> std::io::Result<bool> {
-    use tokio::signal::unix::{SignalKind, signal};
-    /// How soon a poisoned log ends the process.
-    const LOOK: Duration = Duration::from_millis(100);
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    loop {
-        let signalled = async {
-            tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-            }
-        };
-        if let Ok(signal) = tokio::time::timeout(LOOK, signalled).await {
-            info!(signal, "asked to stop");
-            return Ok(true);
-        }
-        if let Some(reason) = poison.reason() {
-            error!(reason, "the log failed; ending, so that the next start reads what is there");
-            return Ok(false);
-        }
+/// A certificate that has expired is told and used: clients that look refuse it, others still write.
+fn tell_expiry(core: &Core, material: Option<&Material>) {
+    let Some(Material { expires_seconds, .. }) = material else { return };
+    if expires_seconds.saturating_mul(1_000_000_000) < core.clock.wall_ns() {
+        warn!(expires_seconds, "the certificate has expired: clients that look will refuse it");
     }
 }
 

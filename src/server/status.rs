@@ -1,9 +1,10 @@
 //! What probes, metrics and clients that ask for databases are told.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::IntCounter;
+use prometheus::{Counter, IntCounter};
 
 use crate::api::fault::{Fault, Kind};
 use crate::api::{Component, Health, Readiness, Status, Tables};
@@ -11,11 +12,15 @@ use crate::base::class::Class;
 use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
 use crate::base::poison::Poison;
+use crate::config::Config;
 use crate::engine::catalog::{Catalog, CatalogError, DatabaseSettings};
-use crate::engine::{Remote, TableEngine, Tidied, UpstreamFigures};
+use crate::engine::{Flushed, Remote, TableEngine, Tidied, UpstreamFigures};
 use crate::metrics::Metrics;
+use crate::metrics::catalog::FOLDERS;
+use crate::record::codec::Payload;
 use crate::record::{TableId, validate};
 use crate::reject::Reporter;
+use crate::shard::marks::Marks;
 use crate::wal::{Commit, Observer, Wal};
 
 use super::Core;
@@ -35,12 +40,16 @@ pub(super) struct ServerStatus {
     replay_until: Lsn,
     create_tables: bool,
     clock: SharedClock,
+    marks: Option<Arc<Marks>>,
+    /// The folders whose disks are looked at, in the order of [`FOLDERS`].
+    folders: [PathBuf; FOLDERS.len()],
     /// Held while counters are brought to what the engine has counted.
     refreshing: Mutex<()>,
 }
 
 impl ServerStatus {
-    pub(super) fn new(core: &Core) -> Self {
+    pub(super) fn new(core: &Core, config: &Config) -> Self {
+        let config = config.clone().placed();
         Self {
             wal: core.wal.clone(),
             engine: Arc::clone(&core.engine),
@@ -51,6 +60,8 @@ impl ServerStatus {
             replay_until: core.replay_until,
             create_tables: core.ingest.options().create_tables,
             clock: Arc::clone(&core.clock),
+            marks: core.shards.as_ref().map(|shards| Arc::clone(shards.marks())),
+            folders: [config.data_dir, config.wal.dir],
             refreshing: Mutex::default(),
         }
     }
@@ -128,6 +139,8 @@ impl Status for ServerStatus {
         metrics.wal_segments.set(gauge(state.segments));
         metrics.wal_retained_segments.set(gauge(state.segments_retained));
         metrics.wal_retained_bytes.set(gauge(state.bytes_retained));
+        metrics.wal_pending_bytes.set(gauge(state.bytes_pending));
+        metrics.wal_files_bytes.set(gauge(state.bytes_total));
         metrics.wal_poisoned.set(i64::from(self.poison.is_thrown()));
         let state = self.engine.state();
         metrics.engine_memory_bytes.set(gauge(state.memory_bytes));
@@ -137,12 +150,14 @@ impl Status for ServerStatus {
         metrics.engine_files.set(gauge(state.files));
         metrics.engine_file_bytes.set(gauge(state.file_bytes));
         self.count_tidied(&state.tidied);
+        self.count_flushed(&state.flushed);
         if let Some(remote) = &state.remote {
             self.count_remote(remote);
         }
         if let Some(upstream) = &state.upstream {
             self.count_upstream(upstream);
         }
+        self.refresh_server();
     }
 }
 
@@ -158,6 +173,69 @@ impl ServerStatus {
             (&metrics.engine_expired_bytes, tidied.expired_bytes),
             (&metrics.engine_deleted_files, tidied.deleted_files),
         ]);
+        let took = Duration::from_nanos(tidied.compaction_ns);
+        self.bring_to_seconds(&metrics.engine_compaction_seconds, took);
+    }
+
+    fn count_flushed(&self, flushed: &Flushed) {
+        let metrics = &self.metrics;
+        self.bring_to(&[
+            (&metrics.engine_flushes, flushed.flushes),
+            (&metrics.engine_flush_failures, flushed.failures),
+            (&metrics.engine_flushed_rows, flushed.rows),
+            (&metrics.engine_flushed_bytes, flushed.bytes),
+        ]);
+        self.bring_to_seconds(&metrics.engine_flush_seconds, flushed.took);
+        #[expect(clippy::cast_precision_loss, reason = "a time of day to the microsecond will do")]
+        metrics.engine_last_flush_timestamp.set(flushed.last_ns as f64 / 1e9);
+        metrics.engine_last_flush_duration.set(flushed.last_took.as_secs_f64());
+        metrics.engine_last_flush_rows.set(gauge(flushed.last_rows));
+    }
+
+    /// Brings a counter of seconds to what the engine has counted itself.
+    fn bring_to_seconds(&self, counter: &Counter, total: Duration) {
+        let _one_at_a_time = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+        counter.inc_by((total.as_secs_f64() - counter.get()).max(0.0));
+    }
+
+    /// What is not of one part: whether writes are taken, how old what waits is, the disks.
+    fn refresh_server(&self) {
+        let metrics = &self.metrics;
+        metrics.server_ready.set(i64::from(self.readiness() == Readiness::Ready));
+        for part in self.components() {
+            let is_well = part.health == Health::Pass;
+            metrics.server_component_up.with_label_values(&[part.name]).set(i64::from(is_well));
+        }
+        let age_ns = self
+            .oldest_unapplied_ns()
+            .map_or(0, |received_ns| self.clock.wall_ns().saturating_sub(received_ns).max(0));
+        let age = Duration::from_nanos(age_ns.unsigned_abs());
+        metrics.shard_oldest_unapplied_age.set(age.as_secs_f64());
+        for (label, folder) in FOLDERS.into_iter().zip(&self.folders) {
+            // A disk that does not answer keeps its last figures; the log says what is wrong with it.
+            let Ok(stat) = rustix::fs::statvfs(folder) else { continue };
+            let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+            let size = stat.f_blocks.saturating_mul(stat.f_frsize);
+            metrics.server_disk_free_bytes.with_label_values(&[label]).set(gauge(free));
+            metrics.server_disk_size_bytes.with_label_values(&[label]).set(gauge(size));
+        }
+    }
+
+    /// When the oldest durable request was received that the engine has not executed.
+    fn oldest_unapplied_ns(&self) -> Option<i64> {
+        if let Some(received_ns) = self.marks.as_ref().and_then(|marks| marks.oldest_received_ns())
+        {
+            return Some(received_ns);
+        }
+        // Nothing was handed to a shard: all is executed, or the engine does not say yet where to begin,
+        // and the oldest frame is still in the log.
+        let marks = self.wal.marks();
+        if marks.applied >= marks.durable {
+            return None;
+        }
+        // A frame that is executed and let go meanwhile is no longer the oldest.
+        let frame = self.wal.reader(marks.applied.next()).next(Duration::ZERO).ok()??;
+        Payload::open(frame.payload()).ok().map(|payload| payload.received_ns())
     }
 
     fn count_upstream(&self, upstream: &UpstreamFigures) {
@@ -184,18 +262,14 @@ impl ServerStatus {
     fn count_remote(&self, remote: &Remote) {
         let metrics = &self.metrics;
         metrics.engine_remote_sessions.set(gauge(remote.sessions));
-        let _one_at_a_time = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
-        for (counter, total) in [
+        self.bring_to(&[
             (&metrics.engine_remote_sessions_made, remote.sessions_made),
             (&metrics.engine_remote_transactions, remote.transactions),
             (&metrics.engine_remote_undone, remote.undone),
             (&metrics.engine_remote_statements, remote.statements),
-        ] {
-            counter.inc_by(total.saturating_sub(counter.get()));
-        }
-        let seconds = Duration::from_nanos(remote.statement_ns).as_secs_f64();
-        let counter = &metrics.engine_remote_statement_seconds;
-        counter.inc_by((seconds - counter.get()).max(0.0));
+        ]);
+        let took = Duration::from_nanos(remote.statement_ns);
+        self.bring_to_seconds(&metrics.engine_remote_statement_seconds, took);
     }
 }
 

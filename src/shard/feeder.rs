@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{SendTimeoutError, Sender};
+use prometheus::IntGauge;
 use tracing::{error, warn};
 
 use super::marks::{AbandonOnPanic, Marks};
@@ -55,9 +56,14 @@ pub struct Feeder {
     clock: SharedClock,
     poison: Poison,
     stopping: Arc<AtomicBool>,
+    /// The engine has stored all of the frames up to here, so nobody needs to look at them.
+    stored_min: Lsn,
     /// The engine has stored nothing of later frames, so their buckets need no look.
     stored_max: Lsn,
     checkpoint_due: Duration,
+    /// Frames waiting for each shard. Set here now and then: a worker sets its own between two turns, and
+    /// one that is stuck in a turn has the queue that matters.
+    waiting: Vec<IntGauge>,
 }
 
 impl Feeder {
@@ -68,7 +74,11 @@ impl Feeder {
         queues: Vec<Sender<Work>>,
         marks: Arc<Marks>,
     ) -> Self {
+        let gauge =
+            |at: usize| parts.metrics.shard_queue_frames.with_label_values(&[&at.to_string()]);
+        let waiting = (0..queues.len()).map(gauge).collect();
         Self {
+            waiting,
             reader,
             queues,
             marks,
@@ -77,6 +87,7 @@ impl Feeder {
             clock: Arc::clone(&parts.clock),
             poison: parts.poison.clone(),
             stopping: Arc::clone(&parts.stopping),
+            stored_min: Lsn::ZERO,
             stored_max: Lsn::ZERO,
             checkpoint_due: parts.clock.monotonic() + CHECKPOINT_INTERVAL,
         }
@@ -105,8 +116,10 @@ impl Feeder {
             self.look_after()?;
             self.clock.sleep(TURN);
         }
-        let stored = Bucket::all().map(|bucket| self.engine.stored(bucket));
-        self.stored_max = stored.max().unwrap_or_default();
+        let stored = || Bucket::all().map(|bucket| self.engine.stored(bucket));
+        self.stored_min = stored().min().unwrap_or_default();
+        self.stored_max = stored().max().unwrap_or_default();
+        assert!(self.stored_min <= self.stored_max, "of the same buckets");
         loop {
             self.look_after()?;
             if let Some(frame) = self.reader.next(TURN)? {
@@ -116,13 +129,20 @@ impl Feeder {
     }
 
     fn hand_out(&mut self, frame: &Frame) -> Result<(), Ended> {
+        // The log's checkpoint lags behind the engine's by a second, and that may be a million records:
+        // a start after a crash has better to do than to look at each of them twice.
+        if frame.lsn() <= self.stored_min {
+            // Executed already, so nobody asks for its age.
+            self.marks.fed(frame.lsn(), 0, 0);
+            return Ok(());
+        }
         let payload = Payload::open(frame.payload())?;
         let filter = self.filter(frame.lsn(), &payload);
         let takers: Vec<usize> =
             (0..self.queues.len()).filter(|at| takes(&payload, *at, filter)).collect();
         let parts = u32::try_from(takers.len()).expect("at most BUCKETS shards");
         // Before the first send: a worker may be done before the second.
-        self.marks.fed(frame.lsn(), parts);
+        self.marks.fed(frame.lsn(), parts, payload.received_ns());
         for at in takers {
             self.send(at, Work { frame: frame.clone(), filter })?;
         }
@@ -161,6 +181,9 @@ impl Feeder {
         if now >= self.checkpoint_due {
             self.checkpoint_due = now + CHECKPOINT_INTERVAL;
             self.checkpoint();
+            for (queue, gauge) in self.queues.iter().zip(&self.waiting) {
+                gauge.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
+            }
             self.check_engine()?;
         }
         Ok(())

@@ -68,11 +68,19 @@ pub struct Marks {
     engine: Arc<dyn TableEngine>,
 }
 
+/// A frame that is not executed by all of its shards.
+struct Open {
+    /// How many of them still have it.
+    parts: u32,
+    /// When its request was received.
+    received_ns: i64,
+}
+
 struct Inner {
     /// Every frame up to here was executed by all shards that have a part in it.
     applied: Lsn,
-    /// For each frame behind `applied`, in order, how many shards still have it.
-    open: VecDeque<u32>,
+    /// The frames behind `applied`, in order.
+    open: VecDeque<Open>,
     waiting: BTreeMap<Lsn, Waiting>,
     /// Nobody executes frames any more.
     is_abandoned: bool,
@@ -95,11 +103,17 @@ impl Marks {
         self.lock().applied
     }
 
+    /// When the request of the oldest frame was received that the shards have and not all have executed;
+    /// `None` where they have none.
+    pub fn oldest_received_ns(&self) -> Option<i64> {
+        self.lock().open.front().map(|open| open.received_ns)
+    }
+
     /// The feeder hands frame `lsn`, the one behind the last, to `parts` shards.
-    pub fn fed(&self, lsn: Lsn, parts: u32) {
+    pub fn fed(&self, lsn: Lsn, parts: u32, received_ns: i64) {
         let mut inner = self.lock();
         assert_eq!(inner.applied.0 + inner.open.len() as u64 + 1, lsn.0, "frames come in order");
-        inner.open.push_back(parts);
+        inner.open.push_back(Open { parts, received_ns });
         self.advance(inner);
     }
 
@@ -108,8 +122,9 @@ impl Marks {
         let mut inner = self.lock();
         assert!(lsn > inner.applied, "a frame is executed once by each of its shards");
         let at = usize::try_from(lsn.0 - inner.applied.0 - 1).expect("open frames fit memory");
-        let parts = inner.open.get_mut(at).expect("a frame is fed before it is executed");
-        *parts = parts.checked_sub(1).expect("a frame is executed once by each of its shards");
+        let open = inner.open.get_mut(at).expect("a frame is fed before it is executed");
+        open.parts =
+            open.parts.checked_sub(1).expect("a frame is executed once by each of its shards");
         self.advance(inner);
     }
 
@@ -176,7 +191,7 @@ impl Marks {
     /// who wait.
     fn advance(&self, mut inner: std::sync::MutexGuard<'_, Inner>) {
         let before = inner.applied;
-        while inner.open.front() == Some(&0) {
+        while inner.open.front().is_some_and(|open| open.parts == 0) {
             inner.open.pop_front();
             inner.applied = inner.applied.next();
         }

@@ -110,6 +110,8 @@ impl Shards {
     pub fn start(parts: &Parts, count: usize, batch: &batch::Options) -> io::Result<Self> {
         assert!((1..=BUCKETS).contains(&count), "checked with the settings");
         let checkpoint = parts.wal.marks().checkpoint;
+        let most = i64::try_from(QUEUE_FRAMES_MAX).expect("a constant that fits");
+        parts.metrics.shard_queue_limit_frames.set(most);
         let marks = Arc::new(Marks::new(checkpoint, parts.wal.clone(), Arc::clone(&parts.engine)));
         let mut threads = Vec::with_capacity(count + 1);
         let mut queues = Vec::with_capacity(count);

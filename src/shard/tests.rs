@@ -25,6 +25,8 @@ type OnWrite = Box<dyn Fn(&WriteRequest<'_>) -> Result<Outcome, EngineError> + S
 /// An engine that does with every record of a batch what a test says, and remembers what it was given.
 struct Scripted {
     on_write: OnWrite,
+    /// What it has stored before it was started.
+    stored: Lsn,
     committed: Mutex<Vec<Lsn>>,
     /// How many of the next commits undo their turn.
     undone: Mutex<u32>,
@@ -67,7 +69,7 @@ impl TableEngine for Scripted {
     }
 
     fn stored(&self, _bucket: Bucket) -> Lsn {
-        Lsn::ZERO
+        self.stored
     }
 
     fn flush(&self) -> Result<(), EngineError> {
@@ -121,6 +123,14 @@ impl House {
     fn new(
         on_write: impl Fn(&WriteRequest<'_>) -> Result<Outcome, EngineError> + Send + Sync + 'static,
     ) -> Self {
+        Self::over(Lsn::ZERO, on_write)
+    }
+
+    /// The same with an engine that has stored the frames up to `stored` already.
+    fn over(
+        stored: Lsn,
+        on_write: impl Fn(&WriteRequest<'_>) -> Result<Outcome, EngineError> + Send + Sync + 'static,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = SystemClock::shared();
         let (poison, metrics) = (Poison::new(), Metrics::new().unwrap());
@@ -135,7 +145,7 @@ impl House {
         let table = catalog.create("d", "t", &TableSettings::default()).unwrap().id;
         let (committed, undone, relieved) = Default::default();
         let on_write = Box::new(on_write);
-        let engine = Arc::new(Scripted { on_write, committed, undone, relieved });
+        let engine = Arc::new(Scripted { on_write, stored, committed, undone, relieved });
         let stopping = Arc::new(AtomicBool::new(false));
         let store = Arc::new(Store::in_directory(&dir.path().join("rejects")).unwrap());
         let reporter =
@@ -210,6 +220,33 @@ fn what_the_engine_took_is_applied() {
     assert_eq!(*house.engine.committed.lock().unwrap(), [Lsn(1), Lsn(2)]);
 }
 
+#[test]
+fn the_age_of_what_waits_is_known_until_it_is_applied() {
+    let (open, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    let house = House::new(move |_| {
+        gate.lock().unwrap().recv_timeout(WAIT_MAX).expect("the test opens the gate");
+        Ok(Outcome::Stored)
+    });
+    let marks = Arc::clone(house.shards.marks());
+    assert_eq!(marks.oldest_received_ns(), None);
+    let applied = house.append(1);
+    let until = house.parts.clock.monotonic() + WAIT_MAX;
+    while marks.oldest_received_ns().is_none() {
+        assert!(house.parts.clock.monotonic() < until, "the frame is fed");
+        std::thread::yield_now();
+    }
+    // As the payload says, not as the clock does: after a restart the time before it counts.
+    assert_eq!(marks.oldest_received_ns(), Some(0));
+    open.send(()).unwrap();
+    applied.recv_timeout(WAIT_MAX).unwrap();
+    assert_eq!(marks.oldest_received_ns(), None);
+    house.shards.stop();
+    let turns = house.parts.metrics.shard_turns.with_label_values(&["0"]).get();
+    let busy = house.parts.metrics.shard_busy_seconds.with_label_values(&["0"]).get();
+    assert!(turns == 1 && busy > 0.0, "{turns} turns, {busy} s");
+}
+
 /// The server must not acknowledge for hours what nobody executes any more.
 #[test]
 fn a_shard_that_panics_throws_the_poison_and_tells_who_waits() {
@@ -250,6 +287,20 @@ fn a_frame_that_is_no_payload_throws_the_poison() {
     assert!(house.parts.poison.reason().unwrap().contains("cannot be read"));
 }
 
+/// Frames that are no payloads show that nobody looks: whoever did would throw the poison.
+#[test]
+fn a_frame_that_is_stored_whole_is_not_looked_at() {
+    let house = House::over(Lsn(2), |_| Ok(Outcome::Stored));
+    for _ in 1..=2 {
+        let done = Box::new(|_committed| {});
+        house.parts.wal.append(b"no payload", Durability::Sync, done).unwrap();
+    }
+    assert_eq!(house.append(1).recv_timeout(WAIT_MAX), Ok(Lsn(3)));
+    assert!(!house.parts.poison.is_thrown());
+    house.shards.stop();
+    assert_eq!(*house.engine.committed.lock().unwrap(), [Lsn(3)]);
+}
+
 /// To try again would only hold the shard, and with it the log, without a word to anybody.
 #[test]
 fn a_record_that_the_engine_cannot_read_throws_the_poison() {
@@ -283,6 +334,7 @@ fn conflict() -> Outcome {
         reason: Reason::VersionConflict,
         message: "another value stands".to_owned(),
         existing_version: Some(1),
+        stood: Vec::new(),
     }))
 }
 
@@ -359,6 +411,7 @@ fn a_turn_that_is_undone_is_executed_again_from_its_first_frame_and_told_once() 
             reason: Reason::VersionLower,
             message: "as the test wants".to_owned(),
             existing_version: Some(2),
+            stood: Vec::new(),
         };
         if attempts.len() == 2 { Err(undone()) } else { Ok(Outcome::Rejected(Box::new(rejection))) }
     });
@@ -389,6 +442,10 @@ fn a_turn_that_is_undone_is_executed_again_from_its_first_frame_and_told_once() 
     assert_eq!(*attempts.lock().unwrap(), [[1, 2], [1, 2], [1, 2]], "written, undone, and again");
     let rejected = house.parts.metrics.engine_outcomes.with_label_values(&["rejected"]);
     assert_eq!(rejected.get(), 2);
+    let reports = house.reports();
+    let store = Store::in_directory(&house.dir.path().join("rejects")).unwrap();
+    let sheet = crate::reject::entry::Sheet::parse(&store.get(&reports[0]).unwrap()).unwrap();
+    assert_eq!((reports.len(), sheet.entries.len()), (1, 2), "reported once, each with its number");
     house.shards.stop();
     assert_eq!(*house.engine.committed.lock().unwrap(), [Lsn(1)]);
 }

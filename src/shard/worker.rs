@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
-use prometheus::{IntCounter, IntGauge};
+use prometheus::{Counter, IntCounter, IntGauge};
 use tracing::{error, warn};
 
 use super::feeder::{Filter, Work};
@@ -22,12 +22,12 @@ use crate::engine::catalog::{Catalog, Profile, TableSettings};
 use crate::engine::{EngineError, ShardId, TableEngine};
 use crate::metrics::Metrics;
 use crate::metrics::catalog::{BATCH_CAUSES, OUTCOMES};
-use crate::record::codec::{Bucket, CodecError, Family, Layout, Payload, RecordView, RefusedLine};
+use crate::record::codec::{Bucket, Family, Layout, Payload, RecordView, RefusedLine};
 use crate::record::limits::RECORDS_PER_REQUEST_MAX;
 use crate::record::request::{Outcome, Rejection, WriteRequest};
 use crate::record::window::Store;
 use crate::record::{Reason, TableId};
-use crate::reject::report::{Content, Place};
+use crate::reject::report::{Content, Place, place_in};
 use crate::reject::{Outbox, Report, ReportedRecord, Reporter};
 
 /// Frames executed together at most, so that marks move on and the stop is noticed.
@@ -40,6 +40,10 @@ pub(super) const GATHERED_BYTES_MAX: usize = 8 << 20;
 
 /// Rejections in one report at most; a frame with more is reported in parts.
 pub const REPORTED_RECORDS_MAX: usize = 1_000;
+
+/// Bytes in one report from which on the frame's next rejection begins another part, so that whoever reads
+/// reports can bound what one takes.
+const REPORTED_BYTES_MAX: usize = 1 << 20;
 
 /// The state of one writer thread.
 #[derive(Debug)]
@@ -64,6 +68,8 @@ pub struct Worker {
 struct Counters {
     queue: IntGauge,
     records: IntCounter,
+    turns: IntCounter,
+    busy_seconds: Counter,
     /// In the order of [`OUTCOMES`].
     outcomes: [IntCounter; 4],
     /// In the order of [`BATCH_CAUSES`].
@@ -87,7 +93,10 @@ pub fn run(mut worker: Worker) {
     let _abandoned = AbandonOnPanic(Arc::clone(&worker.marks));
     let _panic = worker.poison.on_panic("a shard panicked");
     while let Some(work) = worker.receive() {
-        match worker.execute(&work) {
+        let started = worker.clock.monotonic();
+        let executed = worker.execute(&work);
+        worker.counters.turn(worker.clock.monotonic().saturating_sub(started));
+        match executed {
             Ok(()) => {}
             Err(Ended::Stopping | Ended::Unreported(_)) => return,
             Err(cause) => {
@@ -180,6 +189,7 @@ impl Worker {
     ) -> Result<Tally, Ended> {
         let mut turn = Turn {
             worker: self,
+            work,
             outcomes: Vec::new(),
             rejected: Rejected::default(),
             tally: Tally::default(),
@@ -255,6 +265,8 @@ impl Worker {
 /// One turn of a worker: some frames, executed together.
 struct Turn<'w> {
     worker: &'w Worker,
+    /// Its frames, in the order of the log.
+    work: &'w [Work],
     outcomes: Vec<Outcome>,
     rejected: Rejected,
     /// Reports that are not written yet; all are before the marks move.
@@ -304,6 +316,7 @@ struct Pending {
     received_ns: i64,
     parts: u32,
     records: Vec<ReportedRecord>,
+    bytes: usize,
 }
 
 impl Turn<'_> {
@@ -379,7 +392,8 @@ impl Turn<'_> {
         for at in 0..count {
             if let Outcome::Rejected(rejection) = &self.outcomes[at] {
                 let (lsn, record) = (batch.frame(at), &batch.records()[at]);
-                let reported = ReportedRecord::new(record, rejection)?;
+                let place = self.place(lsn, record.values);
+                let reported = ReportedRecord::new(record, place, rejection)?;
                 let settings = settings.as_deref();
                 let sink = settings.map_or(Sink::Ours, |of| sink_of(of, record, rejection.reason));
                 self.tally.verdicts.push(Told {
@@ -394,6 +408,13 @@ impl Turn<'_> {
         Ok(())
     }
 
+    /// Where a part of a frame stands in it.
+    fn place(&self, lsn: Lsn, part: &[u8]) -> u64 {
+        let at = self.work.binary_search_by_key(&lsn, |work| work.frame.lsn());
+        let work = &self.work[at.expect("what is rejected is of a frame of the turn")];
+        place_in(work.frame.payload(), part)
+    }
+
     fn reject(
         &mut self,
         of: &(Lsn, TableId, Sink),
@@ -402,9 +423,11 @@ impl Turn<'_> {
     ) -> Result<(), Ended> {
         let pending = self.rejected.open.entry(of.clone()).or_default();
         pending.received_ns = received_ns;
+        pending.bytes += record.bytes();
         pending.records.push(record);
-        if pending.records.len() >= REPORTED_RECORDS_MAX {
+        if pending.records.len() >= REPORTED_RECORDS_MAX || pending.bytes >= REPORTED_BYTES_MAX {
             let full = std::mem::take(&mut pending.records);
+            pending.bytes = 0;
             let part = pending.parts;
             pending.parts += 1;
             self.report_records(of, (received_ns, part), full)?;
@@ -438,18 +461,29 @@ impl Turn<'_> {
             Sink::Ours => Place::Sink,
             Sink::OfTable(prefix) => Place::Location { id: *table, prefix },
         };
-        let content = Content::Records { table: &named.name, place, shard, part, records };
-        let report = Report { lsn: *lsn, received_ns, database: &named.database, content };
+        let content = Content::Records { table: &named.name, place, shard, records };
+        let report = Report { lsn: *lsn, received_ns, database: &named.database, part, content };
         Ok(self.worker.reporter.report(&mut self.outbox, &report)?)
     }
 
     fn report_lines(&mut self, lsn: Lsn, payload: &Payload<'_>) -> Result<(), Ended> {
-        let lines =
-            payload.refused_lines().collect::<Result<Vec<RefusedLine<'_>>, CodecError>>()?;
-        let database = lines.first().map_or("", |line| line.database);
         let received_ns = payload.received_ns();
-        let report = Report { lsn, received_ns, database, content: Content::Lines(lines) };
-        Ok(self.worker.reporter.report(&mut self.outbox, &report)?)
+        let (mut lines, mut bytes, mut part) = (Vec::new(), 0, 0);
+        let mut rest = payload.refused_lines().peekable();
+        while let Some(line) = rest.next() {
+            let line: RefusedLine<'_> = line?;
+            let database = line.database;
+            bytes += line.text.len() + line.message.len();
+            lines.push((self.place(lsn, line.text), line));
+            let is_full = lines.len() >= REPORTED_RECORDS_MAX || bytes >= REPORTED_BYTES_MAX;
+            if is_full || rest.peek().is_none() {
+                let content = Content::Lines(std::mem::take(&mut lines));
+                let report = Report { lsn, received_ns, database, part, content };
+                self.worker.reporter.report(&mut self.outbox, &report)?;
+                (bytes, part) = (0, part + 1);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -459,9 +493,16 @@ impl Counters {
         Self {
             queue: metrics.shard_queue_frames.with_label_values(&[&shard]),
             records: metrics.shard_records.with_label_values(&[&shard]),
+            turns: metrics.shard_turns.with_label_values(&[&shard]),
+            busy_seconds: metrics.shard_busy_seconds.with_label_values(&[&shard]),
             outcomes: OUTCOMES.map(|label| metrics.engine_outcomes.with_label_values(&[label])),
             batches: BATCH_CAUSES.map(|label| metrics.batch_batches.with_label_values(&[label])),
         }
+    }
+
+    fn turn(&self, took: Duration) {
+        self.turns.inc();
+        self.busy_seconds.inc_by(took.as_secs_f64());
     }
 
     fn count(&self, tally: &Tally) {

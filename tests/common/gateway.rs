@@ -42,6 +42,11 @@ pub(crate) struct Gateway {
 pub(crate) struct Log(PathBuf);
 
 impl Log {
+    /// All that it said so far.
+    pub(crate) fn text(&self) -> String {
+        fs::read_to_string(&self.0).unwrap_or_default()
+    }
+
     /// How often it says `event` so far.
     pub(crate) fn count(&self, event: &str) -> usize {
         fs::read_to_string(&self.0).unwrap_or_default().matches(event).count()
@@ -102,11 +107,17 @@ impl Place {
 
     /// Starts the server and returns at once, before it listens.
     pub(crate) fn spawn(&self) -> (Child, PathBuf) {
+        self.spawn_with(&[])
+    }
+
+    /// The same with these environment variables.
+    pub(crate) fn spawn_with(&self, variables: &[(&str, &str)]) -> (Child, PathBuf) {
         let number = self.starts.fetch_add(1, Ordering::Relaxed);
         let log = self.file(&format!("server-{number}.log"));
         let child = self
             .command("serve")
             .args(["--listen", "127.0.0.1:0"])
+            .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(File::create(&log).expect("a log file can be made"))
             .spawn()
@@ -114,14 +125,14 @@ impl Place {
         (child, log)
     }
 
+    /// Starts the server and waits until it listens; whether it is ready is not asked.
+    pub(crate) fn listening(&self) -> Gateway {
+        Gateway::listening(self.spawn())
+    }
+
     /// Starts the server and waits until it is ready.
     pub(crate) fn start(&self) -> Gateway {
-        let (mut child, log) = self.spawn();
-        let address = wait_for("the server to listen", START_MAX, || {
-            assert_runs(&mut child, &log);
-            address_in(&log)
-        });
-        let mut gateway = Gateway { child, address, log: Log(log) };
+        let mut gateway = self.listening();
         let mut client = gateway.client();
         wait_for("the server to be ready", START_MAX, || {
             assert_runs(&mut gateway.child, &gateway.log.0);
@@ -166,6 +177,15 @@ impl Drop for Place {
 }
 
 impl Gateway {
+    /// One that was spawned, once it listens.
+    pub(crate) fn listening((mut child, log): (Child, PathBuf)) -> Self {
+        let address = wait_for("the server to listen", START_MAX, || {
+            assert_runs(&mut child, &log);
+            address_in(&log)
+        });
+        Self { child, address, log: Log(log) }
+    }
+
     /// What it says.
     pub(crate) fn log(&self) -> Log {
         self.log.clone()
@@ -253,6 +273,11 @@ impl Gateway {
     /// Ends it as `end` does.
     pub(crate) fn end(mut self, end: impl FnOnce(&mut Child)) {
         end(&mut self.child);
+    }
+
+    /// Sends it a signal, and does not wait.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self::signal(&self.child, signal);
     }
 
     /// SIGTERM, and waits until it has stopped well.

@@ -250,8 +250,8 @@ fn reported_conflicts(place: &Place) -> HashMap<String, u32> {
     for path in place.files("rejects/records", ".json") {
         let bytes = std::fs::read(&path).expect("a report can be read");
         let report: Json = serde_json::from_slice(&bytes).expect("a report is JSON");
-        let lsn = report["lsn"].as_u64().expect("a report names its frame");
         for record in report["records"].as_array().expect("a report lists records") {
+            let lsn = record["lsn"].as_u64().expect("a rejection names its frame");
             let text = record["record"]["MeasureValues"][0]["Value"].as_str();
             frames.insert((lsn, text.expect("a record as it came").to_owned()));
         }

@@ -27,8 +27,10 @@ use hyper::header::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 use crate::api::fault::{Fault, Kind};
+use crate::api::partial;
 use crate::api::reply::Reply;
 use crate::base::class::Class;
+use crate::base::lsn::Lsn;
 use crate::engine::catalog::CatalogError;
 use crate::ingest::IngestError;
 
@@ -94,6 +96,8 @@ pub struct Exception {
     pub members: Map<String, Value>,
     /// How long to wait before trying again, milliseconds; 0 leaves it to the client.
     pub retry_after_ms: u64,
+    /// The frame with which what was refused is kept.
+    pub kept_in: Option<Lsn>,
 }
 
 impl Code {
@@ -138,7 +142,13 @@ impl Code {
 impl Exception {
     /// An error of this code.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), members: Map::new(), retry_after_ms: 0 }
+        Self {
+            code,
+            message: message.into(),
+            members: Map::new(),
+            retry_after_ms: 0,
+            kept_in: None,
+        }
     }
 
     /// 400: the request breaks a rule.
@@ -159,7 +169,10 @@ impl Exception {
         body.insert("__type".into(), format!("{namespace}{name}").into());
         body.insert("Message".into(), self.message.as_str().into());
         body.extend(self.members.clone());
-        let reply = ok_with(self.status(), &body);
+        let mut reply = ok_with(self.status(), &body);
+        if let Some(lsn) = self.kept_in {
+            reply = reply.with(partial::X_TIDEGATE_REJECTS, partial::link(lsn));
+        }
         if self.retry_after_ms == 0 {
             return reply;
         }

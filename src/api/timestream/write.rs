@@ -186,6 +186,7 @@ impl Written {
         };
         let message = format!("{REJECTED_MESSAGE} RecordIndex {}: {}", first.index, first.reason);
         let mut exception = Exception::new(Code::RejectedRecords, message);
+        exception.kept_in = self.lsn;
         let rejected: Vec<Value> = self.rejected.iter().map(Rejected::shown).collect();
         exception.members.insert("RejectedRecords".into(), rejected.into());
         exception.members.insert("RecordsIngested".into(), self.ingested());

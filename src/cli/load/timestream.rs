@@ -2,9 +2,8 @@
 //! without common attributes. One value is a record of one measure, more are a record of several.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, Write};
 
-use super::{FIELDS, LoadArgs, TAGS, Template, UNSTAMPED_NS, next_value, put_tag};
+use super::{Body, CALL_DIGITS, FIELDS, LoadArgs, TAGS, UNSTAMPED_NS, next_value, put_tag};
 use crate::cli::Failure;
 use crate::cli::client::{Address, Client};
 use crate::record::limits::RECORDS_PER_REQUEST_MAX;
@@ -48,12 +47,12 @@ pub(super) fn head(operation: &str, address: &Address) -> String {
     )
 }
 
-/// Names a call, as SDKs do, so that the server keeps its answer for a repetition.
-pub(super) fn put_call(
-    request: &mut Vec<u8>,
-    (run, connection, round): (u64, usize, u64),
-) -> io::Result<()> {
-    write!(request, "amz-sdk-invocation-id: {run:x}-{connection}-{round}\r\n")
+/// A head that names each call, as SDKs do, so that the server keeps its answer for a repetition; and
+/// where in it the number of the call stands.
+pub(super) fn named_call(head: &str, (run, connection): (u64, u32)) -> (String, usize) {
+    let named = format!("{head}amz-sdk-invocation-id: {run:x}-{connection}-");
+    let at = named.len();
+    (format!("{named}{:0width$}\r\n", 0, width = CALL_DIGITS), at)
 }
 
 /// A request with one record of each host.
@@ -61,7 +60,7 @@ pub(super) fn put_records(
     args: &LoadArgs,
     hosts: impl Iterator<Item = u32>,
     random: &mut u64,
-) -> Result<Template, fmt::Error> {
+) -> Result<Body, fmt::Error> {
     let (mut out, mut timestamps) = (String::new(), Vec::new());
     let database = &args.database;
     write!(out, "{{\"DatabaseName\":\"{database}\",\"TableName\":\"{TABLE}\",\"Records\":[")?;
@@ -79,7 +78,7 @@ pub(super) fn put_records(
         write!(out, "{UNSTAMPED_NS}\",\"TimeUnit\":\"NANOSECONDS\"}}")?;
     }
     out.push_str("]}");
-    Ok(Template { body: out.into_bytes(), timestamps })
+    Ok(Body { text: out, timestamps })
 }
 
 fn put_measures(out: &mut String, fields: &[&str], random: &mut u64) -> fmt::Result {

@@ -44,7 +44,12 @@ pub(super) struct Flush<'f> {
 
 impl Flush<'_> {
     /// Writes `frozen`, oldest first, to files and lets them count, together with `marks`.
-    pub(super) fn run(&mut self, frozen: &[Arc<Frozen>], marks: &[Lsn]) -> Result<(), CommitError> {
+    /// Returns the bytes of the files that it wrote.
+    pub(super) fn run(
+        &mut self,
+        frozen: &[Arc<Frozen>],
+        marks: &[Lsn],
+    ) -> Result<u64, CommitError> {
         let mut changes = Changes::default();
         let files = self.magnetic.files();
         let written = self.write_all(frozen, &files, &mut changes);
@@ -54,7 +59,7 @@ impl Flush<'_> {
         if matches!(result, Err(CommitError::Before(_))) {
             changes.discard();
         }
-        result
+        result.map(|()| changes.written.iter().map(|written| written.file.meta.bytes).sum())
     }
 
     fn write_all(

@@ -17,7 +17,7 @@ use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
 use crate::base::poison::Poison;
 use crate::engine::catalog::Catalog;
-use crate::engine::{EngineError, EngineState, ShardId};
+use crate::engine::{EngineError, EngineState, Flushed, ShardId};
 use crate::record::codec::{BUCKETS, Bucket};
 
 use super::commit::CommitError;
@@ -102,6 +102,8 @@ pub(super) struct Signal {
     flushed: Vec<u64>,
     /// Why the last flush failed, until one succeeds.
     failure: Option<EngineError>,
+    /// What was flushed since the start.
+    totals: Flushed,
 }
 
 impl fmt::Debug for Inner {
@@ -348,7 +350,10 @@ impl Inner {
             state.files += 1;
             state.file_bytes += file.meta.bytes;
         }
-        let failure = lock(&self.signal).failure.as_ref().map(ToString::to_string);
+        let signal = lock(&self.signal);
+        state.flushed = signal.totals;
+        let failure = signal.failure.as_ref().map(ToString::to_string);
+        drop(signal);
         state.needs_restart = self.fault.is_thrown();
         state.fault = self.fault.reason().map(str::to_owned).or(failure);
         state
@@ -363,6 +368,7 @@ impl Inner {
         if frozen.is_empty() {
             return Ok(false);
         }
+        let started = self.clock.monotonic();
         let mut manifest = lock(&self.manifest);
         let mut marks: Vec<Lsn> =
             self.stored.iter().map(|mark| Lsn(mark.load(Ordering::Acquire))).collect();
@@ -374,18 +380,35 @@ impl Inner {
         }
         let (magnetic, catalog) = (&self.magnetic, &*self.catalog);
         let mut flush = Flush { magnetic, catalog, manifest: &mut manifest };
-        match flush.run(&frozen, &marks) {
-            Ok(()) => {}
+        let bytes = match flush.run(&frozen, &marks) {
+            Ok(bytes) => bytes,
             Err(CommitError::Before(error)) => return Err(error),
             Err(CommitError::During(error)) => {
                 self.fault.throw(error.to_string());
                 return Err(error);
             }
-        }
+        };
         drop(manifest);
+        let rows = frozen.iter().map(|frozen| frozen.rows).sum();
         drop(frozen);
         self.let_go(&of_shards);
+        self.count_flush(rows, bytes, self.clock.monotonic().saturating_sub(started));
         Ok(true)
+    }
+
+    fn count_flush(&self, rows: u64, bytes: u64, took: Duration) {
+        let last_ns = self.clock.wall_ns();
+        let totals = &mut lock(&self.signal).totals;
+        *totals = Flushed {
+            flushes: totals.flushes + 1,
+            failures: totals.failures,
+            rows: totals.rows + rows,
+            bytes: totals.bytes + bytes,
+            took: totals.took + took,
+            last_ns,
+            last_took: took,
+            last_rows: rows,
+        };
     }
 
     /// Lets go of stores whose rows are in files that count, and advances the marks.
@@ -492,6 +515,7 @@ pub(super) fn run(inner: &Inner) {
                 if signal.failure.is_none() {
                     tracing::error!(%error, "flush failed; memory and log keep the records");
                 }
+                signal.totals.failures += 1;
                 signal.failure = Some(error);
             }
         }

@@ -138,6 +138,7 @@ impl Layouts {
                 reason,
                 message,
                 existing_version: None,
+                stood: Vec::new(),
             }));
         }
         let mut sorted: Vec<(&str, ValueType, u32)> = layout

@@ -202,6 +202,7 @@ impl TableEngine for Embedded {
                 reason: Reason::TableDeleted,
                 message: format!("there is no table number {}", request.table),
                 existing_version: None,
+                stood: Vec::new(),
             }));
             outcomes.extend(std::iter::repeat_n(outcome, request.records.len()));
             return Ok(());

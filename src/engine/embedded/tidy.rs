@@ -64,6 +64,7 @@ pub(super) struct Counts {
     expired_rows: AtomicU64,
     expired_bytes: AtomicU64,
     deleted_files: AtomicU64,
+    compaction_ns: AtomicU64,
 }
 
 impl Counts {
@@ -77,6 +78,7 @@ impl Counts {
             expired_rows: read(&self.expired_rows),
             expired_bytes: read(&self.expired_bytes),
             deleted_files: read(&self.deleted_files),
+            compaction_ns: read(&self.compaction_ns),
         }
     }
 }
@@ -112,6 +114,7 @@ impl Inner {
                 manifest.next_file += 1;
                 manifest.next_file - 1
             };
+            let started = self.clock.monotonic();
             let is_over = || self.is_ending();
             let Some(changes) = job.run(&self.magnetic, number, &is_over)? else { return Ok(()) };
             let mut manifest = lock(&self.manifest);
@@ -126,6 +129,9 @@ impl Inner {
             }
             let bytes = changes.written.iter().map(|written| written.file.meta.bytes).sum();
             self.commit_tidied(&changes, &mut manifest)?;
+            let took = self.clock.monotonic().saturating_sub(started).as_nanos();
+            let took = u64::try_from(took).unwrap_or(u64::MAX);
+            self.counts.compaction_ns.fetch_add(took, Ordering::Relaxed);
             self.counts.compactions.fetch_add(1, Ordering::Relaxed);
             self.counts.compacted_files.fetch_add(job.files.len() as u64, Ordering::Relaxed);
             self.counts.compacted_bytes.fetch_add(bytes, Ordering::Relaxed);

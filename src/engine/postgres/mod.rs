@@ -58,6 +58,7 @@ mod turn;
 mod marks;
 mod shared;
 mod keeper;
+mod probe;
 mod scan;
 pub mod ddl;
 
@@ -79,6 +80,7 @@ use super::{
 };
 
 pub use self::options::{Options, SslMode};
+pub use self::probe::probe;
 use self::session::{Connector, Counts, Purpose};
 use self::shared::{Shared, lock};
 use self::turn::Shard;
@@ -166,6 +168,7 @@ impl TableEngine for Postgres {
                 reason: Reason::TableDeleted,
                 message: format!("there is no table number {}", request.table),
                 existing_version: None,
+                stood: Vec::new(),
             }));
             outcomes.extend(std::iter::repeat_n(outcome, request.records.len()));
             return Ok(());

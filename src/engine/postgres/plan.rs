@@ -207,11 +207,12 @@ fn has_nul(view: &RecordView<'_>) -> Result<bool, CodecError> {
 
 fn nul(reason: Reason, what: &str) -> Rejection {
     let message = format!("{what} has the character U+0000, which PostgreSQL cannot store");
-    Rejection { reason, message, existing_version: None }
+    Rejection { reason, message, existing_version: None, stood: Vec::new() }
 }
 
 fn refused(error: &crate::engine::catalog::ClaimError) -> Rejection {
-    Rejection { reason: error.reason(), message: error.to_string(), existing_version: None }
+    let (reason, message) = (error.reason(), error.to_string());
+    Rejection { reason, message, existing_version: None, stood: Vec::new() }
 }
 
 /// The type of a column's values.

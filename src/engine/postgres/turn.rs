@@ -360,5 +360,6 @@ fn rejected(reason: Reason, error: &SqlError) -> Outcome {
         reason,
         message: error.to_string(),
         existing_version: None,
+        stood: Vec::new(),
     }))
 }

@@ -160,6 +160,15 @@ impl Upstream {
         self.sent.0.load(Ordering::Relaxed)
     }
 
+    /// Asks where records would be sent to, which needs a connection, a region and credentials.
+    pub(super) fn probe(&self) -> Result<(), Failure> {
+        self.run(async {
+            let client = self.client().await?;
+            let asked = client.describe_endpoints().send().await;
+            asked.map(drop).map_err(|error| failure(&error))
+        })
+    }
+
     /// Writes a request.
     pub(super) fn write(&self, table: &Table, request: Encoded) -> Result<(), Failure> {
         self.run(async {

@@ -129,6 +129,23 @@ struct Part<'r> {
     keys: &'r [(Key, i64)],
 }
 
+/// Asks the upstream whether it is there and knows us, and changes nothing; returns its name. Waits as
+/// long as the settings say.
+///
+/// # Errors
+///
+/// [`EngineError::Io`]: the secret cannot be read. [`EngineError::Busy`]: the upstream is away, or refuses us.
+pub fn probe(options: &Options) -> Result<String, EngineError> {
+    let upstream = Upstream::open(options, Arc::default())
+        .map_err(|source| marks::failed("read", &options.secret_key_file, source))?;
+    let asked = upstream.probe();
+    upstream.close();
+    match asked {
+        Ok(()) => Ok(upstream.place().to_owned()),
+        Err(failure) => Err(EngineError::Busy { what: format!("{}: {failure}", upstream.place()) }),
+    }
+}
+
 impl Timestream {
     /// Opens the engine for `shards` writer threads. Asks nothing of the upstream, which may be away.
     ///
@@ -249,7 +266,7 @@ impl Timestream {
         (reason, message): (Reason, String),
         outcomes: &mut Vec<Outcome>,
     ) {
-        let rejection = Rejection { reason, message, existing_version: None };
+        let rejection = Rejection { reason, message, existing_version: None, stood: Vec::new() };
         let all = (0..part.keys.len()).map(|at| (at, rejection.clone()));
         self.answered(shard, part, all.collect(), outcomes);
     }

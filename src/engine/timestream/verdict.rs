@@ -29,7 +29,7 @@ pub(super) fn rejection(refused: &Refused, version: i64) -> Rejection {
         // What is left of the three causes that the API documents: limits of the table.
         (None, None) => Reason::TableLimit,
     };
-    Rejection { reason, message: refused.reason.clone(), existing_version }
+    Rejection { reason, message: refused.reason.clone(), existing_version, stood: Vec::new() }
 }
 
 #[cfg(test)]

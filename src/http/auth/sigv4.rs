@@ -90,6 +90,11 @@ impl Claim {
             return Ok(None);
         };
         let Some(parts) = header.strip_prefix(ALGORITHM) else { return Ok(None) };
+        // Whoever stands before us may have looked at the other.
+        if headers.get_all(AUTHORIZATION).iter().count() > 1 {
+            let message = "Authorization header must stand once.";
+            return Err(Exception::new(Code::IncompleteSignature, message));
+        }
         let part = |name: &str| {
             let mut all = parts.split(',').map(str::trim);
             let found = all.find_map(|part| part.strip_prefix(name)?.strip_prefix('='));

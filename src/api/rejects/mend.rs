@@ -1,0 +1,330 @@
+//! A rejection made into a record again, with what was asked to be set.
+//!
+//! | set | does |
+//! |---|---|
+//! | `version=N`, `version=next` | the version; `next` is one above the version that stood |
+//! | `time=TIME` | the time: RFC 3339, or nanoseconds |
+//! | `measure.NAME=VALUE` | the value of a measure, of the type that it has |
+//! | `measure.NAME:TYPE=VALUE` | the same with another type, or a measure more |
+//! | `dimension.NAME=VALUE` | a dimension's value, or a dimension more |
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use serde_json::Value as Json;
+
+use crate::api::export::time_ns;
+use crate::record::{
+    Attribute, Dimension, MeasureKind, Reason, Record, RecordSink, Refusal, Value, ValueType,
+};
+use crate::reject::archive::Rejected;
+use crate::reject::entry::RecordJson;
+
+/// What is set in each record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Set {
+    version: Option<Version>,
+    time_ns: Option<i64>,
+    measures: Vec<Measure>,
+    dimensions: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Fixed(i64),
+    Next,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Measure {
+    name: String,
+    value_type: Option<ValueType>,
+    value: String,
+}
+
+impl Set {
+    /// Reads what is to be set: texts, numbers and truth values by name.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, for people.
+    pub(super) fn parse(members: &BTreeMap<String, Json>) -> Result<Self, String> {
+        let mut set = Self::default();
+        for (name, value) in members {
+            let value = match value {
+                Json::String(text) => text.clone(),
+                Json::Number(number) => number.to_string(),
+                Json::Bool(flag) => flag.to_string(),
+                other => {
+                    return Err(format!("set {name}: {other} is no text, number or truth value"));
+                }
+            };
+            set.add(name, value)?;
+        }
+        Ok(set)
+    }
+
+    fn add(&mut self, name: &str, value: String) -> Result<(), String> {
+        match (name, name.split_once('.')) {
+            ("version", _) if value == "next" => self.version = Some(Version::Next),
+            ("version", _) => {
+                let version = value.parse().ok().filter(|version| *version >= 1);
+                let right = || format!("set version={value}: write an integer from 1 on, or next");
+                self.version = Some(Version::Fixed(version.ok_or_else(right)?));
+            }
+            ("time", _) => {
+                let right =
+                    || format!("set time={value}: write RFC 3339, or nanoseconds since 1970");
+                self.time_ns = Some(time_ns(&value).ok_or_else(right)?);
+            }
+            (_, Some(("measure", rest))) => {
+                // A name may have colons itself: only a type's name behind the last one is a type.
+                let typed = rest.rsplit_once(':');
+                let typed = typed.and_then(|(name, of)| Some((name, ValueType::from_name(of)?)));
+                let (name, value_type) = typed.map_or((rest, None), |(name, of)| (name, Some(of)));
+                self.measures.push(Measure { name: name.to_owned(), value_type, value });
+            }
+            (_, Some(("dimension", rest))) if !rest.is_empty() => {
+                self.dimensions.push((rest.to_owned(), value));
+            }
+            _ => {
+                return Err(format!(
+                    "set {name}: there are version, time, measure.NAME and dimension.NAME"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The record with all of it set.
+    fn apply<'r>(
+        &'r self,
+        record: &Record<'r>,
+        rejected: &Rejected,
+    ) -> Result<Record<'r>, (Reason, String)> {
+        let mut mended = record.clone();
+        // A line that left its time to the receipt means the first one.
+        mended.time_ns = self.time_ns.or(record.time_ns).or(Some(rejected.entry.received.0));
+        match self.version {
+            None => {}
+            Some(Version::Fixed(version)) => mended.version = Some(version),
+            Some(Version::Next) => {
+                let stood = rejected.entry.existing_version.and_then(|stood| stood.checked_add(1));
+                let next = stood.ok_or_else(|| {
+                    let message =
+                        "version=next: it is not known that a version stood; write a number";
+                    (Reason::InvalidVersion, message.to_owned())
+                })?;
+                mended.version = Some(next);
+            }
+        }
+        for (name, value) in &self.dimensions {
+            match mended.dimensions.iter_mut().find(|dimension| dimension.name == name) {
+                Some(dimension) => dimension.value = value,
+                None => mended.dimensions.push(Dimension { name, value }),
+            }
+        }
+        for measure in &self.measures {
+            measure.apply(&mut mended)?;
+        }
+        Ok(mended)
+    }
+}
+
+impl Measure {
+    fn apply<'r>(&'r self, record: &mut Record<'r>) -> Result<(), (Reason, String)> {
+        let is_scalar = record.kind == MeasureKind::Scalar;
+        let is_it = |attribute: &Attribute<'_>| {
+            attribute.name == self.name || is_scalar && record.measure_name == self.name
+        };
+        let at = record.attributes.iter().position(is_it);
+        let of = at.map(|at| record.attributes[at].value.value_type());
+        let Some(value_type) = self.value_type.or(of).filter(|_| at.is_some() || !is_scalar) else {
+            let name = &self.name;
+            let message = format!(
+                "the record measures no {name:?}: write measure.{name}:TYPE=VALUE to add it"
+            );
+            return Err((Reason::InvalidValue, message));
+        };
+        let value = value(value_type, &self.value).ok_or_else(|| {
+            let message = format!("{:?} is no {value_type} for {:?}", self.value, self.name);
+            (Reason::InvalidValue, message)
+        })?;
+        match at {
+            Some(at) => record.attributes[at].value = value,
+            None => record.attributes.push(Attribute { name: &self.name, value }),
+        }
+        Ok(())
+    }
+}
+
+fn value(value_type: ValueType, text: &str) -> Option<Value<'_>> {
+    match value_type {
+        ValueType::Double => text.parse().ok().map(Value::Double),
+        ValueType::Bigint => text.parse().ok().map(Value::Bigint),
+        ValueType::Boolean => text.parse().ok().map(Value::Boolean),
+        ValueType::Varchar => Some(Value::Varchar(text)),
+        ValueType::Timestamp => time_ns(text).map(Value::Timestamp),
+    }
+}
+
+/// Sets what is to be set in the records of one rejection, and hands them on under its number.
+pub(super) struct Mender<'m> {
+    pub(super) sink: &'m mut dyn RecordSink,
+    pub(super) set: &'m Set,
+    pub(super) rejected: &'m Rejected,
+    /// The rejection's place among those that are sent together.
+    pub(super) number: u64,
+    /// Where to put down what is sent, and whether its version is too low, if somebody wants to know.
+    pub(super) seen: Option<&'m Mutex<BTreeMap<u64, Seen>>>,
+}
+
+/// A record as it would be sent.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) record: RecordJson,
+    /// Why the engine would refuse it, if what stood then stands still.
+    pub(super) too_low: Option<String>,
+}
+
+impl RecordSink for Mender<'_> {
+    fn record(&mut self, record: &Record<'_>) {
+        let mut origin = record.origin;
+        origin.number = self.number;
+        match self.set.apply(record, self.rejected) {
+            Ok(mut mended) => {
+                mended.origin = origin;
+                if let Some(seen) = self.seen {
+                    let one = Seen::of(&mended, self.rejected);
+                    let mut seen = seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    seen.insert(self.number, one);
+                }
+                self.sink.record(&mended);
+            }
+            Err((reason, message)) => {
+                self.sink.refuse(Refusal { origin, column: 0, reason, message });
+            }
+        }
+    }
+
+    fn refuse(&mut self, mut refusal: Refusal<'_>) {
+        refusal.origin.number = self.number;
+        self.sink.refuse(refusal);
+    }
+}
+
+impl Seen {
+    fn of(mended: &Record<'_>, rejected: &Rejected) -> Self {
+        let record = RecordJson::from(mended);
+        let entry = &rejected.entry;
+        let too_low = entry.existing_version.zip(mended.version).and_then(|(stood, version)| {
+            let measures = record.measure_values.iter().flatten();
+            let is_same = measures
+                .map(|one| (one.name.as_str(), one.value.as_str()))
+                .chain(record.measure_value.as_deref().map(|value| ("", value)))
+                .all(|(name, value)| {
+                    entry.stood.iter().any(|stood| stood.name == name && stood.value == value)
+                });
+            (version < stood || version == stood && !is_same)
+                .then(|| format!("version {version} is not above version {stood}, which stood"))
+        });
+        Self { record, too_low }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::base::lsn::Lsn;
+    use crate::reject::entry::{Entry, Id, Moment};
+    use crate::reject::select::State;
+
+    fn rejected(existing_version: Option<i64>) -> Rejected {
+        let entry = Entry {
+            id: Id { lsn: Lsn(1), place: 2 },
+            lsn: Lsn(1),
+            received: Moment(7),
+            number: 0,
+            reason: Reason::VersionConflict,
+            message: String::new(),
+            existing_version,
+            stood: Vec::new(),
+            record: None,
+            line: None,
+            line_base64: None,
+        };
+        let (database, state) = ("d".to_owned(), State::Open);
+        Rejected { database, table: None, state, resubmitted: None, entry }
+    }
+
+    fn record<'r>() -> Record<'r> {
+        Record {
+            measure_name: "m",
+            dimensions: vec![Dimension { name: "site", value: "a" }],
+            attributes: vec![Attribute { name: "t", value: Value::Bigint(1) }],
+            version: Some(3),
+            ..Record::default()
+        }
+    }
+
+    fn set(members: &Json) -> Result<Set, String> {
+        Set::parse(&serde_json::from_value(members.clone()).unwrap())
+    }
+
+    #[test]
+    fn what_is_set_is_set_and_all_else_stays() {
+        let all = json!({"version": "next", "time": "1970-01-01T00:00:01Z", "measure.t": 5,
+            "measure.a:b:DOUBLE": "1.5", "dimension.site": "b", "dimension.hall": true});
+        let set = set(&all).unwrap();
+        let mended = set.apply(&record(), &rejected(Some(8))).unwrap();
+        assert_eq!((mended.version, mended.time_ns), (Some(9), Some(1_000_000_000)));
+        let values = [("t", Value::Bigint(5)), ("a:b", Value::Double(1.5))];
+        assert_eq!(mended.attributes, values.map(|(name, value)| Attribute { name, value }));
+        let names = [("site", "b"), ("hall", "true")];
+        // In the order of the names in the map.
+        for (name, value) in names {
+            assert!(mended.dimensions.contains(&Dimension { name, value }), "{name}");
+        }
+        let mended = Set::default().apply(&record(), &rejected(None)).unwrap().version;
+        assert_eq!(mended, Some(3));
+        let untimed = Set::default();
+        assert_eq!(untimed.apply(&record(), &rejected(None)).unwrap().time_ns, Some(7));
+    }
+
+    #[test]
+    fn the_one_value_of_a_scalar_is_set_by_the_name_of_the_measure() {
+        let set = set(&json!({"measure.m:VARCHAR": "x"})).unwrap();
+        let attributes = vec![Attribute { name: "", value: Value::Bigint(1) }];
+        let scalar = Record { kind: MeasureKind::Scalar, attributes, ..record() };
+        let mended = set.apply(&scalar, &rejected(None)).unwrap();
+        assert_eq!(mended.attributes, [Attribute { name: "", value: Value::Varchar("x") }]);
+        let other = self::set(&json!({"measure.other:BIGINT": 1})).unwrap();
+        assert!(other.apply(&scalar, &rejected(None)).is_err(), "a scalar has one value");
+    }
+
+    #[test]
+    fn what_cannot_be_set_says_why() {
+        for (members, word) in [
+            (json!({"version": 0}), "from 1"),
+            (json!({"version": "higher"}), "next"),
+            (json!({"time": "noon"}), "RFC 3339"),
+            (json!({"table": "t"}), "there are version"),
+            (json!({"dimension.": "t"}), "there are version"),
+            (json!({"version": [1]}), "no text"),
+        ] {
+            let error = set(&members).unwrap_err();
+            assert!(error.contains(word), "{error}");
+        }
+        for (members, word) in [
+            (json!({"version": "next"}), "version stood"),
+            (json!({"measure.t": "1.5"}), "no BIGINT"),
+            (json!({"measure.new": 1}), ":TYPE=VALUE"),
+        ] {
+            let set = set(&members).unwrap();
+            let (_, message) = set.apply(&record(), &rejected(None)).unwrap_err();
+            assert!(message.contains(word), "{message}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What the server needs besides its disk: files with secrets, the engine, the reject sink, its port.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::super::client::{Address, Client};
+use super::super::{Failure, chain, health};
+use super::Finding;
+use crate::base::clock::SystemClock;
+use crate::config::Config;
+use crate::engine::{Kind, postgres, timestream};
+use crate::object::Store;
+
+/// What a file of the settings holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Secret,
+    Certificate,
+}
+
+/// Longest wait for whoever has the port: a program of another kind may say nothing.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// Bits of a file's mode that let others than its owner and group read it.
+const OTHERS_READ: u32 = 0o004;
+
+pub(super) fn files(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (key, path, content) in named(config) {
+        findings.push(file(&key, &path, content));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::ok("files", "the settings name no certificate and no secret"));
+    }
+    findings
+}
+
+/// Each file that the settings name, with its key.
+fn named(config: &Config) -> Vec<(String, PathBuf, Content)> {
+    let mut named = Vec::new();
+    let mut put = |key: String, path: &Path, content| {
+        if !path.as_os_str().is_empty() {
+            named.push((key, path.to_owned(), content));
+        }
+    };
+    let auth = &config.auth;
+    for (list, file) in [
+        (
+            "auth.tokens",
+            auth.tokens.iter().map(|token| token.token_file.as_ref()).collect::<Vec<_>>(),
+        ),
+        ("auth.users", auth.users.iter().map(|user| user.password_file.as_ref()).collect()),
+        ("auth.access_keys", auth.access_keys.iter().map(|key| key.secret_file.as_ref()).collect()),
+    ] {
+        for path in file.into_iter().flatten() {
+            put(list.to_owned(), path, Content::Secret);
+        }
+    }
+    put(
+        "object.secret_access_key_file".into(),
+        &config.object.secret_access_key_file,
+        Content::Secret,
+    );
+    match config.engine.kind {
+        Kind::Embedded => {}
+        Kind::Postgres => {
+            let postgres = &config.engine.postgres;
+            put("engine.postgres.password_file".into(), &postgres.password_file, Content::Secret);
+            put("engine.postgres.ca_file".into(), &postgres.ca_file, Content::Certificate);
+        }
+        Kind::Timestream => {
+            let path = &config.engine.timestream.secret_key_file;
+            put("engine.timestream.secret_key_file".into(), path, Content::Secret);
+        }
+    }
+    named
+}
+
+fn file(key: &str, path: &Path, content: Content) -> Finding {
+    let place = format!("{key} = {}", path.display());
+    let mut begin = [0];
+    let read = File::open(path).and_then(|mut file| file.read(&mut begin));
+    match read {
+        Err(error) => {
+            let remedy = "put the file there, readable by the user that runs Tidegate";
+            return Finding::fault("files", (format!("{place} cannot be read: {error}"), remedy));
+        }
+        Ok(0) => return Finding::fault("files", (format!("{place} is empty"), "fill it")),
+        Ok(_) => {}
+    }
+    let mode = fs::metadata(path).map(|metadata| metadata.mode()).unwrap_or_default();
+    if content == Content::Secret && mode & OTHERS_READ != 0 {
+        let found = format!("{place} can be read by everybody on this machine");
+        return Finding::warning("files", (found, "chmod o-r"));
+    }
+    Finding::ok("files", format!("{place} can be read"))
+}
+
+pub(super) fn engine(config: &Config) -> Finding {
+    let options = &config.engine;
+    let (found, remedy) = match options.kind {
+        Kind::Embedded => {
+            return Finding::ok("engine", "embedded: this process, and its tables' folder");
+        }
+        Kind::Postgres => (
+            postgres::probe(&options.postgres, SystemClock::shared())
+                .map(|version| format!("{} at {}", version, options.postgres.address())),
+            "writes are acknowledged and wait in the log meanwhile; see engine.postgres and the server's log",
+        ),
+        Kind::Timestream => (
+            timestream::probe(&options.timestream),
+            "writes are acknowledged and wait in the log meanwhile; see engine.timestream and the \
+             credentials",
+        ),
+    };
+    match found {
+        Ok(found) => Finding::ok("engine", found),
+        Err(error) => Finding::fault("engine", (chain(&error), remedy)),
+    }
+}
+
+pub(super) fn sink(config: &Config) -> Finding {
+    let url = &config.rejects.url;
+    let path = Path::new(url);
+    let is_folder = !url.contains("://");
+    if is_folder && !path.exists() {
+        return Finding::ok("reject sink", format!("{url} is made by the first start"));
+    }
+    match try_sink(config) {
+        Ok(place) => Finding::ok("reject sink", format!("{place} takes objects and lets them go")),
+        Err(why) => {
+            let remedy = "give the credentials the right to put and delete, or name another in rejects.url: \
+                          while it is away the log keeps what was refused, and grows";
+            Finding::fault("reject sink", (format!("{url}: {why}"), remedy))
+        }
+    }
+}
+
+/// Writes an object and removes it.
+fn try_sink(config: &Config) -> Result<String, String> {
+    let told = |error| chain(&error);
+    let store = Store::open(&config.rejects.url, &config.object).map_err(told)?;
+    let key = format!("tidegate-doctor-{}", std::process::id());
+    store.put(&key, b"{}".to_vec()).map_err(told)?;
+    store.delete(&key).map_err(told)?;
+    Ok(store.place().to_owned())
+}
+
+pub(super) fn port(listen: SocketAddr) -> Finding {
+    let Err(error) = TcpListener::bind(listen) else {
+        return Finding::ok("port", format!("{listen} is free"));
+    };
+    if error.kind() != io::ErrorKind::AddrInUse {
+        let remedy =
+            "write an address of this machine in server.listen, and a port that the user may have";
+        return Finding::fault("port", (format!("{listen}: {error}"), remedy));
+    }
+    match asked(listen) {
+        Ok(said) => Finding::ok("port", format!("a Tidegate answers at {listen} already: {said}")),
+        Err(why) => {
+            let found = format!("{listen} is taken by another program ({why})");
+            Finding::fault("port", (found, "stop it, or write another port in server.listen"))
+        }
+    }
+}
+
+/// What the Tidegate says that listens there.
+fn asked(listen: SocketAddr) -> Result<String, String> {
+    let told = |failure: Failure| match failure {
+        Failure::Usage(error) | Failure::Failed(error) | Failure::BrokenOff(error) => {
+            error.to_string()
+        }
+    };
+    let address = Address::parse("--url", &format!("http://{}", health::here(listen)));
+    let mut client = Client::impatient(address.map_err(told)?, ANSWER_MAX);
+    let reply = client.get("/health").map_err(|error| error.to_string())?;
+    let answer: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    // InfluxDB answers in the same shape, and has no log of ours among its checks.
+    let is_ours = answer["checks"]
+        .as_array()
+        .is_some_and(|checks| checks.iter().any(|check| check["name"] == "wal"));
+    if !is_ours {
+        return Err("it does not answer as a Tidegate".to_owned());
+    }
+    Ok(answer["message"].as_str().unwrap_or_default().to_owned())
+}

@@ -1,0 +1,108 @@
+//! What is judged how. That each fault is found on a real machine, `tests/doctor.rs` shows.
+
+use std::path::Path;
+
+use super::disk::mount_in;
+use super::process::{judge_clock, judge_memory, judge_open_files};
+use super::*;
+
+#[test]
+fn the_defaults_have_nothing_to_be_told() {
+    let findings = settings(&Config::default());
+    let marks: Vec<Mark> = findings.iter().map(|finding| finding.mark).collect();
+    assert_eq!(marks, [Mark::Ok], "{findings:?}");
+}
+
+#[test]
+fn what_is_not_the_default_is_listed_and_secrets_are_not() {
+    let text = "[wal]\ndurability = \"interval\"\n[auth]\ntokens = [{ name = \"f\", token = \"geheim\", \
+                read = [], write = [\"iot\"] }]\n";
+    let changed = changed(&toml::from_str(text).unwrap()).join("\n");
+    assert!(changed.contains("wal.durability = \"interval\""), "{changed}");
+    assert!(changed.contains("auth.tokens") && !changed.contains("geheim"), "{changed}");
+}
+
+#[test]
+fn what_an_operator_will_regret_is_a_warning() {
+    for (text, key) in [
+        ("[wal]\ndurability = \"memory\"", "wal.durability"),
+        ("[wal]\nbytes_max = \"200 MiB\"", "wal.bytes_max"),
+        ("[server]\nlisten = \"0.0.0.0:1\"\n[auth]\nanonymous = true", "everybody"),
+    ] {
+        let findings = settings(&toml::from_str(text).unwrap());
+        let warned = findings.iter().filter(|finding| finding.mark == Mark::Warning);
+        let warned: Vec<&str> = warned.map(|finding| &*finding.found).collect();
+        assert!(matches!(*warned, [found] if found.contains(key)), "{text}: {findings:?}");
+    }
+}
+
+#[test]
+fn limits_are_judged_at_their_bounds() {
+    for (limit, mark) in [
+        (Some(255), Mark::Fault),
+        (Some(256), Mark::Warning),
+        (Some(10_255), Mark::Warning),
+        (Some(10_256), Mark::Ok),
+        (None, Mark::Ok),
+    ] {
+        assert_eq!(judge_open_files(limit, 10_000).mark, mark, "{limit:?}");
+    }
+    for (asked, available, mark) in [
+        (101, Some(100), Mark::Fault),
+        (100, Some(100), Mark::Warning),
+        (80, Some(100), Mark::Ok),
+        (80, None, Mark::Ok),
+    ] {
+        assert_eq!(judge_memory(asked, available).mark, mark, "{asked} of {available:?}");
+    }
+}
+
+#[test]
+fn a_clock_of_another_age_is_a_fault() {
+    const NOW_NS: i64 = 1_795_000_000_000_000_000;
+    for (now_ns, kept, mark) in [
+        (0, Some(true), Mark::Fault),
+        (NOW_NS, Some(true), Mark::Ok),
+        (NOW_NS, None, Mark::Ok),
+        (NOW_NS, Some(false), Mark::Warning),
+        (i64::MAX, Some(true), Mark::Fault),
+    ] {
+        assert_eq!(judge_clock(now_ns, kept).mark, mark, "{now_ns} {kept:?}");
+    }
+}
+
+#[test]
+fn the_deepest_mount_is_that_of_a_folder() {
+    let table = "1 0 8:1 / / rw,noatime shared:1 - ext4 /dev/sda1 rw\n\
+                 2 1 8:2 / /var/lib rw - xfs /dev/sdb1 rw\n\
+                 3 1 8:3 / /var/lib/old\\040one ro - ext4 /dev/sdc1 rw\n";
+    for (dir, expected) in [
+        (
+            "/home",
+            "Some(Mount { kind: \"ext4\", source: \"/dev/sda1\", at: \"/\", is_read_only: false })",
+        ),
+        (
+            "/var/library",
+            "Some(Mount { kind: \"ext4\", source: \"/dev/sda1\", at: \"/\", is_read_only: false })",
+        ),
+        (
+            "/var/lib/x",
+            "Some(Mount { kind: \"xfs\", source: \"/dev/sdb1\", at: \"/var/lib\", is_read_only: false })",
+        ),
+        (
+            "/var/lib/old one/x",
+            "Some(Mount { kind: \"ext4\", source: \"/dev/sdc1\", at: \"/var/lib/old one\", is_read_only: true })",
+        ),
+    ] {
+        assert_eq!(format!("{:?}", mount_in(table, Path::new(dir))), expected, "{dir}");
+    }
+}
+
+#[test]
+fn a_finding_is_a_line_with_its_remedy_below() {
+    let finding = Finding::fault("port", ("taken", "stop it"));
+    let text = told(&finding, false);
+    assert_eq!(text, "fault    port         taken\n                      to do: stop it\n");
+    assert!(told(&finding, true).starts_with("\x1b[31m✗\x1b[0m port "));
+    assert_eq!(size(1536), "1.5 KiB");
+}

@@ -1,0 +1,86 @@
+//! `tidegate health`: is the server well? For a container's health check, which has no curl.
+
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::client::{Address, Client};
+use super::{Failure, SettingsArgs};
+
+/// What stands below `health --help`.
+pub const EXAMPLES: &str = "Examples:
+  tidegate health --url http://127.0.0.1:8086
+  tidegate health --ready
+
+Without --url the server of these settings is asked, on this machine, without TLS. Exit code 0 when it is
+well.";
+
+/// Who is well answers sooner.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// Flags of `health`.
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// The server.
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// Ask whether it takes writes: not before its log is replayed, nor once the log has failed.
+    #[arg(long)]
+    ready: bool,
+}
+
+/// Asks, and prints the answer.
+///
+/// # Errors
+///
+/// [`Failure::Usage`] for settings or a URL that cannot be read, [`Failure::Failed`] when the server does
+/// not answer, or says that it is not well.
+pub fn run(args: &HealthArgs) -> Result<(), Failure> {
+    let address = if let Some(url) = &args.url {
+        Address::parse("--url", url)?
+    } else {
+        let listen = here(args.settings.load(Vec::new())?.server.listen);
+        Address::parse("server.listen", &format!("http://{listen}"))?
+    };
+    let target = if args.ready { "/ready" } else { "/health" };
+    let reply = Client::impatient(address.clone(), ANSWER_MAX)
+        .get(target)
+        .map_err(|error| Failure::failed(format!("http://{address}{target}: {error}")))?;
+    let text = String::from_utf8_lossy(&reply.body);
+    writeln!(io::stdout(), "{}", text.trim_end()).map_err(Failure::failed)?;
+    if reply.status == 200 {
+        return Ok(());
+    }
+    Err(Failure::failed(format!("http://{address}{target} answered {}", reply.status)))
+}
+
+/// Where a server is reached from this machine that listens at `listen`.
+pub(super) const fn here(mut listen: SocketAddr) -> SocketAddr {
+    if listen.ip().is_unspecified() {
+        listen.set_ip(match listen {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        });
+    }
+    listen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::here;
+
+    #[test]
+    fn a_server_on_every_address_is_asked_on_this_machines_own() {
+        for (listen, asked) in [
+            ("0.0.0.0:8086", "127.0.0.1:8086"),
+            ("[::]:8086", "[::1]:8086"),
+            ("10.0.0.1:80", "10.0.0.1:80"),
+        ] {
+            assert_eq!(here(listen.parse().unwrap()).to_string(), asked);
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! `tidegate rejects ..`: what was refused and why; sent again once it is mended.
+//!
+//! `ls` and `show` read the sink itself, so that they work without a server and beside one; with `--url` they ask
+//! a running server, which may be elsewhere. `resubmit` always asks a server, since only that writes.
+
+mod show;
+mod source;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use self::source::{Server, Source};
+use super::{Failure, SettingsArgs};
+use crate::reject::entry::Id;
+
+/// What stands below `rejects --help`.
+pub const EXAMPLES: &str = "Examples:
+  tidegate rejects ls --reason version_conflict --from 2026-11-22T00:00:00Z
+  tidegate rejects show 42-57
+  tidegate rejects resubmit 42-57 --set version=next
+  tidegate rejects resubmit 42-57 --line 'weather,site=a t=21.5 1700000000000000000'
+  tidegate rejects resubmit --all --reason table_not_found --dry-run
+
+ls and show read the sink that the settings name; with --url they ask a running server. resubmit asks the
+server at --url, or the one that the settings describe. Exit code 1 when something was refused again.";
+
+/// Flags of `rejects`.
+#[derive(Debug, Args)]
+pub struct RejectsArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List what was refused and is still open, the newest first.
+    #[command(after_help = EXAMPLES)]
+    Ls(LsArgs),
+    /// Tell all about rejections: the record, the reason, the value that stood, what to do.
+    #[command(after_help = "Example:\n  tidegate rejects show 42-57")]
+    Show(ShowArgs),
+    /// Send rejections again, as they are or mended, and mark those that are taken.
+    #[command(after_help = RESUBMIT_EXAMPLES)]
+    Resubmit(ResubmitArgs),
+}
+
+const RESUBMIT_EXAMPLES: &str = "Examples:
+  tidegate rejects resubmit 42-57 --set version=next
+  tidegate rejects resubmit 42-57 --set measure.t=21.5 --set dimension.site=b --dry-run
+  tidegate rejects resubmit --all --database iot --table weather --set measure.n:BIGINT=3
+
+What can be set: version=N, version=next (one above the version that stood), time=TIME, measure.NAME=VALUE,
+measure.NAME:TYPE=VALUE, dimension.NAME=VALUE. Refused lines are read as line protocol, or as JSON where they
+begin with a brace; timestamps in ns, or ms in JSON, unless --precision says otherwise.";
+
+/// Which server, if any.
+#[derive(Debug, Args)]
+struct Remote {
+    /// A running server, instead of the sink that the settings name.
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// A token, where the server asks for one.
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    token: Option<String>,
+    /// A file that holds the token and nothing else.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// Which rejections.
+#[derive(Debug, Args)]
+struct Filter {
+    /// Of this reason, by its code; the README lists them.
+    #[arg(long, value_name = "CODE")]
+    reason: Option<String>,
+    /// Of this database.
+    #[arg(long, value_name = "D")]
+    database: Option<String>,
+    /// Of this table.
+    #[arg(long, value_name = "T")]
+    table: Option<String>,
+    /// record: refused by the engine; line: refused before the log.
+    #[arg(long, value_name = "KIND")]
+    kind: Option<String>,
+    /// Received at this time or later: RFC 3339, or nanoseconds since 1970.
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// Received before this time.
+    #[arg(long, value_name = "TIME")]
+    to: Option<String>,
+    /// Of this frame, as X-Tidegate-LSN names it.
+    #[arg(long, value_name = "LSN")]
+    lsn: Option<String>,
+}
+
+/// Flags of `rejects ls`.
+#[derive(Debug, Args)]
+struct LsArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    #[command(flatten)]
+    remote: Remote,
+    #[command(flatten)]
+    filter: Filter,
+    /// Most rejections that are listed.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    /// Those that were sent again too.
+    #[arg(long)]
+    all: bool,
+    /// The oldest first.
+    #[arg(long)]
+    oldest: bool,
+    /// text, or json: one object a line.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    format: String,
+}
+
+/// Flags of `rejects show`.
+#[derive(Debug, Args)]
+struct ShowArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    #[command(flatten)]
+    remote: Remote,
+    /// text, or json: one object a line.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    format: String,
+    /// The rejections' numbers.
+    #[arg(value_name = "ID", required = true)]
+    ids: Vec<String>,
+}
+
+/// Flags of `rejects resubmit`.
+#[derive(Debug, Args)]
+struct ResubmitArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    #[command(flatten)]
+    remote: Remote,
+    #[command(flatten)]
+    filter: Filter,
+    /// Every open one that the filters leave.
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+    /// What to set in each record.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// The mended line, in place of the one that was refused.
+    #[arg(long, value_name = "TEXT", conflicts_with = "all")]
+    line: Option<String>,
+    /// How refused texts are read: line or json.
+    #[arg(long, value_name = "FORMAT")]
+    text_format: Option<String>,
+    /// The unit of the timestamps of refused texts.
+    #[arg(long, value_name = "UNIT")]
+    precision: Option<String>,
+    /// Say what would become of them, and write nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// The rejections' numbers.
+    #[arg(value_name = "ID", required_unless_present = "all")]
+    ids: Vec<String>,
+}
+
+/// Rejections that one request sends again: few enough for a server's limit of time.
+const SENT_AT_ONCE: usize = 200;
+
+/// Runs one of the commands.
+///
+/// # Errors
+///
+/// [`Failure::Usage`] for a wrong filter, number or format; [`Failure::Failed`] when sink or server cannot be
+/// asked, there is no such rejection, or something was refused again.
+pub fn run(args: &RejectsArgs) -> Result<(), Failure> {
+    // Settings may stand before the command's name or behind it.
+    let settings = |own: &SettingsArgs| own.or(&args.settings);
+    match &args.command {
+        Command::Ls(args) => ls(args, &settings(&args.settings)),
+        Command::Show(args) => show(args, &settings(&args.settings)),
+        Command::Resubmit(args) => resubmit(args, &settings(&args.settings)),
+    }
+}
+
+impl Filter {
+    /// The parts that are given, under the names that the server knows.
+    fn parts(&self) -> Vec<(&'static str, String)> {
+        let all = [
+            ("reason", &self.reason),
+            ("db", &self.database),
+            ("table", &self.table),
+            ("kind", &self.kind),
+            ("from", &self.from),
+            ("to", &self.to),
+            ("lsn", &self.lsn),
+        ];
+        all.into_iter().filter_map(|(name, part)| Some((name, part.clone()?))).collect()
+    }
+}
+
+/// Whether a format is JSON.
+fn is_json(format: &str) -> Result<bool, Failure> {
+    match format {
+        "text" => Ok(false),
+        "json" => Ok(true),
+        other => Err(Failure::usage(format!("--format {other}: write text or json"))),
+    }
+}
+
+fn ls(args: &LsArgs, settings: &SettingsArgs) -> Result<(), Failure> {
+    let is_json = is_json(&args.format)?;
+    let mut source = Source::open(settings, &args.remote)?;
+    let mut parts = args.filter.parts();
+    parts.push(("order", if args.oldest { "oldest" } else { "newest" }.to_owned()));
+    if args.all {
+        parts.push(("state", "all".to_owned()));
+    }
+    let (mut left, mut count) = (args.limit as usize, 0);
+    let mut after = None;
+    while left > 0 {
+        let page = source.page(&parts, left, after.take())?;
+        for warning in page.unreadable {
+            // Standard error may be closed; the list is what was asked for.
+            drop(writeln!(io::stderr(), "passed over: {}", show::plain(&warning)));
+        }
+        left = left.saturating_sub(page.rejections.len());
+        for one in page.rejections {
+            if is_json {
+                print_json(&one)?;
+            } else {
+                if count == 0 {
+                    print(show::HEAD)?;
+                }
+                print(&show::row(&one))?;
+            }
+            count += 1;
+        }
+        let Some(next) = page.next else { break };
+        if left == 0 {
+            drop(writeln!(io::stderr(), "there are more: --limit, or narrower filters"));
+        }
+        after = Some(next);
+    }
+    if count == 0 && !is_json {
+        print(&format!("nothing refused is open in {}\n", source.place()))?;
+    }
+    Ok(())
+}
+
+fn show(args: &ShowArgs, settings: &SettingsArgs) -> Result<(), Failure> {
+    let is_json = is_json(&args.format)?;
+    let ids = ids(&args.ids)?;
+    let mut source = Source::open(settings, &args.remote)?;
+    let mut missing = Vec::new();
+    for id in ids {
+        match source.find(id)? {
+            Some(one) if is_json => print_json(&one)?,
+            Some(one) => print(&show::explained(&one))?,
+            None => missing.push(id.to_string()),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::failed(format!("{} has no rejection {}", source.place(), missing.join(", "))))
+}
+
+fn ids(texts: &[String]) -> Result<Vec<Id>, Failure> {
+    let parse = |text: &String| {
+        text.parse().map_err(|wrong: crate::reject::entry::NoId| {
+            Failure::usage(format!("{}: {wrong}", show::plain(text)))
+        })
+    };
+    texts.iter().map(parse).collect()
+}
+
+fn resubmit(args: &ResubmitArgs, settings: &SettingsArgs) -> Result<(), Failure> {
+    ids(&args.ids)?;
+    let parts = args.filter.parts();
+    if !args.all && !parts.is_empty() {
+        return Err(Failure::usage("filters choose among --all; leave them out beside IDs"));
+    }
+    let config = settings.load(Vec::new())?;
+    let url = args.remote.url.clone();
+    let url = url.unwrap_or_else(|| format!("http://{}", config.server.listen));
+    let mut server = Server::new(&url, &args.remote)?;
+    let mut request = Map::new();
+    request.insert("set".into(), set(&args.set)?);
+    request.insert("dry_run".into(), args.dry_run.into());
+    let texts =
+        [("line", &args.line), ("precision", &args.precision), ("format", &args.text_format)];
+    for (name, text) in texts.into_iter().filter_map(|(name, text)| Some((name, text.as_ref()?))) {
+        request.insert(name.into(), text.as_str().into());
+    }
+    let mut tally = Tally::default();
+    if !args.all {
+        for some in args.ids.chunks(SENT_AT_ONCE) {
+            request.insert("ids".into(), json!(some));
+            tally.told(&server.resubmit(&request)?)?;
+        }
+        return tally.end(args.dry_run);
+    }
+    let mut filter: Map<String, Value> =
+        parts.into_iter().map(|(name, part)| (name.to_owned(), part.into())).collect();
+    filter.insert("limit".into(), SENT_AT_ONCE.into());
+    loop {
+        request.insert("filter".into(), filter.clone().into());
+        let answer = server.resubmit(&request)?;
+        tally.told(&answer)?;
+        // Those that stay open are behind the mark, and do not come again.
+        match &answer["next"] {
+            Value::Null => return tally.end(args.dry_run),
+            next => filter.insert("after".into(), next.clone()),
+        };
+    }
+}
+
+/// What is set, by name.
+fn set(pairs: &[String]) -> Result<Value, Failure> {
+    let mut set = Map::new();
+    for pair in pairs {
+        let (key, value) = pair.split_once('=').ok_or_else(|| {
+            Failure::usage(format!("--set {pair}: write KEY=VALUE, as in version=next"))
+        })?;
+        if set.insert(key.to_owned(), value.into()).is_some() {
+            return Err(Failure::usage(format!("--set {key}: it stands twice")));
+        }
+    }
+    Ok(set.into())
+}
+
+/// What became of all that was sent.
+#[derive(Debug, Default)]
+struct Tally {
+    stored: u64,
+    left: u64,
+}
+
+impl Tally {
+    /// Prints an answer, and counts it.
+    fn told(&mut self, answer: &Value) -> Result<(), Failure> {
+        for result in answer["results"].as_array().into_iter().flatten() {
+            let outcome = result["outcome"].as_str().unwrap_or("unknown");
+            match outcome {
+                "stored" | "would_be_stored" | "resubmitted" => self.stored += 1,
+                _ => self.left += 1,
+            }
+            print(&show::outcome(result, outcome))?;
+        }
+        Ok(())
+    }
+
+    fn end(&self, is_dry: bool) -> Result<(), Failure> {
+        let Self { stored, left } = self;
+        let would = if is_dry { "would be " } else { "" };
+        print(&format!("{stored} {would}stored, {left} not\n"))?;
+        if *left == 0 { Ok(()) } else { Err(Failure::failed(format!("{left} {would}not stored"))) }
+    }
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let json = serde_json::to_string(value).map_err(Failure::failed)?;
+    print(&(json + "\n"))
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,191 @@
+//! Where `rejects ls` and `show` look: the sink itself, or a running server.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::Remote;
+use crate::api::rejects::{PATH, RESUBMIT, query};
+use crate::cli::client::{Address, Client, Reply};
+use crate::cli::{Failure, SettingsArgs};
+use crate::object::Store;
+use crate::reject::Archive;
+use crate::reject::archive::Rejected;
+use crate::reject::entry::Id;
+use crate::reject::select::LIMIT_MAX;
+
+/// Where rejections are looked up.
+pub(super) enum Source {
+    Sink(Archive),
+    Server(Server),
+}
+
+/// Some rejections, and where to go on.
+#[derive(Debug, Deserialize)]
+pub(super) struct Page {
+    pub(super) rejections: Vec<Rejected>,
+    pub(super) next: Option<String>,
+    #[serde(default)]
+    pub(super) unreadable: Vec<String>,
+}
+
+impl Source {
+    pub(super) fn open(settings: &SettingsArgs, remote: &Remote) -> Result<Self, Failure> {
+        if let Some(url) = &remote.url {
+            return Ok(Self::Server(Server::new(url, remote)?));
+        }
+        let config = settings.load(Vec::new())?.placed();
+        let url = &config.rejects.url;
+        // To open a store makes its folder, and a wrong path should be told and not made.
+        let folder = url.strip_prefix("file://").unwrap_or(url);
+        if !folder.contains("://") && !Path::new(folder).is_dir() {
+            return Err(Failure::failed(format!(
+                "there is no reject sink at {folder}: --data or --config name another, --url a server"
+            )));
+        }
+        let store = Store::open(url, &config.object).map_err(Failure::failed)?;
+        Ok(Self::Sink(Archive::new(Arc::new(store))))
+    }
+
+    /// Where it is, for people.
+    pub(super) fn place(&self) -> &str {
+        match self {
+            Self::Sink(archive) => archive.place(),
+            Self::Server(server) => &server.url,
+        }
+    }
+
+    /// The next rejections, `left` at most.
+    pub(super) fn page(
+        &mut self,
+        parts: &[(&'static str, String)],
+        left: usize,
+        after: Option<String>,
+    ) -> Result<Page, Failure> {
+        let mut parts = parts.to_vec();
+        parts.push(("limit", left.min(LIMIT_MAX).to_string()));
+        parts.extend(after.map(|after| ("after", after)));
+        match self {
+            Self::Server(server) => server.page(&parts),
+            Self::Sink(archive) => {
+                let get = |name: &str| {
+                    parts.iter().find(|(known, _)| *known == name).map(|(_, part)| part.clone())
+                };
+                let query = query(&get).map_err(|fault| Failure::usage(fault.message))?;
+                let page = archive.page(&query, &|_database| true).map_err(Failure::failed)?;
+                Ok(Page {
+                    rejections: page.rejections,
+                    next: page.next.map(|next| next.to_string()),
+                    unreadable: page.unreadable,
+                })
+            }
+        }
+    }
+
+    /// One rejection, whatever became of it.
+    pub(super) fn find(&mut self, id: Id) -> Result<Option<Rejected>, Failure> {
+        match self {
+            Self::Sink(archive) => {
+                let found = archive.find(&BTreeSet::from([id]), &|_database| true);
+                Ok(found.map_err(Failure::failed)?.remove(&id))
+            }
+            Self::Server(server) => server.find(id),
+        }
+    }
+}
+
+/// A running server.
+pub(super) struct Server {
+    url: String,
+    address: Address,
+    client: Client,
+    /// The header that says who asks, or nothing.
+    token: String,
+}
+
+impl Server {
+    pub(super) fn new(url: &str, remote: &Remote) -> Result<Self, Failure> {
+        let address = Address::parse("--url", url)?;
+        let token = match &remote.token_file {
+            None => remote.token.clone(),
+            Some(path) => {
+                let told =
+                    |error| Failure::usage(format!("--token-file {}: {error}", path.display()));
+                Some(std::fs::read_to_string(path).map_err(told)?.trim().to_owned())
+            }
+        };
+        if token.as_ref().is_some_and(|token| !token.chars().all(|c| c.is_ascii_graphic())) {
+            return Err(Failure::usage("the token has characters that no token has"));
+        }
+        let token =
+            token.map_or(String::new(), |token| format!("Authorization: Token {token}\r\n"));
+        let client = Client::new(address.clone());
+        Ok(Self { url: url.to_owned(), address, client, token })
+    }
+
+    fn page(&mut self, parts: &[(&'static str, String)]) -> Result<Page, Failure> {
+        let query: Vec<String> =
+            parts.iter().map(|(name, part)| format!("{name}={}", escaped(part))).collect();
+        let reply = self.get(&format!("{PATH}?{}", query.join("&")))?;
+        serde_json::from_slice(&self.well(reply)?.body).map_err(Failure::failed)
+    }
+
+    fn find(&mut self, id: Id) -> Result<Option<Rejected>, Failure> {
+        let reply = self.get(&format!("{PATH}/{id}"))?;
+        if reply.status == 404 {
+            return Ok(None);
+        }
+        serde_json::from_slice(&self.well(reply)?.body).map(Some).map_err(Failure::failed)
+    }
+
+    fn get(&mut self, target: &str) -> Result<Reply, Failure> {
+        let (address, token) = (&self.address, &self.token);
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {address}\r\n{token}\r\n");
+        self.exchange(&request)
+    }
+
+    /// Sends rejections again.
+    pub(super) fn resubmit(&mut self, request: &Map<String, Value>) -> Result<Value, Failure> {
+        let body = Value::from(request.clone()).to_string();
+        let (address, token, length) = (&self.address, &self.token, body.len());
+        let request = format!(
+            "POST {RESUBMIT} HTTP/1.1\r\nHost: {address}\r\n{token}\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        let reply = self.exchange(&request)?;
+        serde_json::from_slice(&self.well(reply)?.body).map_err(Failure::failed)
+    }
+
+    fn exchange(&mut self, request: &str) -> Result<Reply, Failure> {
+        let url = &self.url;
+        let told = |error| Failure::failed(format!("{url} does not answer: {error}"));
+        self.client.exchange(request.as_bytes()).map_err(told)
+    }
+
+    /// A reply that is 200.
+    fn well(&self, reply: Reply) -> Result<Reply, Failure> {
+        if reply.status == 200 {
+            return Ok(reply);
+        }
+        let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+        let error = answer["error"].as_str().unwrap_or("it is no Tidegate, or one without rejects");
+        let told = format!("{} answers {}: {error}", self.url, reply.status);
+        Err(if reply.status == 400 { Failure::usage(told) } else { Failure::failed(told) })
+    }
+}
+
+/// A text as a value of a query string.
+fn escaped(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut escaped, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
+            escaped.push(char::from(byte));
+        } else {
+            write!(escaped, "%{byte:02X}").expect("a string takes everything");
+        }
+        escaped
+    })
+}

@@ -1,0 +1,399 @@
+//! What the sink holds, read back: found, shown in pages, and marked once it was sent again.
+//!
+//! Rejections are shown by day of receipt and number. Every object is listed, the least of them read: keys tell
+//! day and frames, so a table, a time or a frame prunes the listing. A page is bounded in rejections, bytes
+//! and objects read; what is no report, or cannot be read, is named and passed over.
+//!
+//! # Marks
+//!
+//! A rejection that was sent again is never deleted. The frame that carried it writes one mark into the folder of
+//! each block of frames whose rejections it had, and one into the folder of its own block:
+//!
+//! ```text
+//! resubmitted/<first>-<last>/<lsn>.json
+//! {"lsn":99,"at":"..","by":"operator","stored":["42-57"],"again":false}
+//! ```
+//!
+//! `stored` are the rejections whose records are in the engine since frame `lsn`. `again` says that whatever the
+//! engine refused of frame `lsn` itself is there under its first number already. A crash between the write and
+//! the mark leaves the rejection open; sending it again then is harmless, since the same record with the same
+//! version changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::entry::{Entry, Id, Moment, Sheet};
+use super::key::{self, Block};
+use super::select::{Cursor, Order, Query, Spot, State};
+use crate::base::lsn::Lsn;
+use crate::object::{ObjectError, Store};
+use crate::record::Reason;
+
+/// Most bytes of an object that is read. A part of a report ends at the first rejection beyond a MiB, which as
+/// JSON may take six times its bytes, and its last rejection may be as large as a record can be.
+pub const OBJECT_BYTES_MAX: u64 = 64 << 20;
+
+/// Bytes of a page, about, but for its first rejection.
+pub const PAGE_BYTES_MAX: usize = 4 << 20;
+
+/// Objects after which a page ends, whatever it has by then.
+const OBJECTS_READ_MAX: usize = 2_000;
+
+/// Objects that are remembered from a listing; the next page finds the others.
+const LISTED_MAX: usize = 1 << 14;
+
+/// Keys that a page names because it could not read them.
+const UNREADABLE_NAMED_MAX: usize = 20;
+
+/// Reads what the sink holds.
+#[derive(Debug, Clone)]
+pub struct Archive {
+    store: Arc<Store>,
+}
+
+/// A rejection as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejected {
+    /// The database.
+    pub database: String,
+    /// The table; of a line the one that it names, where that can be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+    /// Whether it was sent again.
+    pub state: State,
+    /// What was sent again, and how it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resubmitted: Option<Resubmitted>,
+    /// The rejection.
+    #[serde(flatten)]
+    pub entry: Entry,
+}
+
+impl Rejected {
+    /// About how many bytes it takes.
+    fn bytes(&self) -> usize {
+        let entry = &self.entry;
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let record = entry.record.as_ref().map_or(0, |record| {
+            let measures = record.measure_values.iter().flatten();
+            let values: usize = measures.map(|one| one.name.len() + one.value.len() + 48).sum();
+            let names = record.dimensions.iter();
+            values + names.map(|one| one.name.len() + one.value.len() + 24).sum::<usize>()
+        });
+        512 + entry.message.len() + text(&entry.line) + text(&entry.line_base64) + record
+    }
+
+    /// What to set so that it is taken as far as its reason goes; `None` where that is not known.
+    pub fn suggested(&self) -> Option<String> {
+        let is_version =
+            matches!(self.entry.reason, Reason::VersionLower | Reason::VersionConflict);
+        let stands = self.entry.existing_version.filter(|_| is_version)?;
+        stands.checked_add(1).map(|next| format!("version={next}"))
+    }
+
+    /// The line as it came; `None` of a record.
+    pub fn text(&self) -> Option<Vec<u8>> {
+        use base64::Engine as _;
+        let decode = |text: &String| base64::engine::general_purpose::STANDARD.decode(text).ok();
+        let plain = self.entry.line.as_ref().map(|line| line.as_bytes().to_vec());
+        plain.or_else(|| self.entry.line_base64.as_ref().and_then(decode))
+    }
+}
+
+/// By whom and when a rejection was sent again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resubmitted {
+    /// The frame that holds it since.
+    pub lsn: Lsn,
+    /// When.
+    pub at: Moment,
+    /// Who, as the server knows them.
+    pub by: String,
+}
+
+/// Some rejections in order, and where to go on.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// The rejections.
+    pub rejections: Vec<Rejected>,
+    /// Where the next page begins; `None` behind the last one. A page may have none and a next one.
+    pub next: Option<Cursor>,
+    /// Keys that are no reports or cannot be read, and why; the first few.
+    pub unreadable: Vec<String>,
+}
+
+/// A mark as it stands in its object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Mark {
+    #[serde(flatten)]
+    resubmitted: Resubmitted,
+    #[serde(default)]
+    stored: BTreeSet<Id>,
+    #[serde(default)]
+    again: bool,
+}
+
+/// The marks of a block.
+#[derive(Debug, Default)]
+struct Marks {
+    stored: BTreeMap<Id, Resubmitted>,
+    again: BTreeMap<Lsn, Resubmitted>,
+}
+
+impl Marks {
+    fn of(&self, id: Id) -> (State, Option<Resubmitted>) {
+        if let Some(resubmitted) = self.stored.get(&id) {
+            return (State::Resubmitted, Some(resubmitted.clone()));
+        }
+        match self.again.get(&id.lsn) {
+            Some(resubmitted) => (State::Again, Some(resubmitted.clone())),
+            None => (State::Open, None),
+        }
+    }
+}
+
+/// Objects of one day and block, whose rejections are put in order together.
+type Groups = BTreeMap<Spot, Vec<String>>;
+
+/// A page that is being filled.
+struct Filling<'q> {
+    query: &'q Query,
+    may_see: &'q dyn Fn(&str) -> bool,
+    page: Page,
+    bytes: usize,
+    read: usize,
+}
+
+impl Archive {
+    /// Of the sink in `store`.
+    pub const fn new(store: Arc<Store>) -> Self {
+        Self { store }
+    }
+
+    /// Where the sink is, for people.
+    pub fn place(&self) -> &str {
+        self.store.place()
+    }
+
+    /// The next rejections that `query` asks for, of databases that `may_see`.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError`] when the sink is away.
+    pub fn page(&self, query: &Query, may_see: &dyn Fn(&str) -> bool) -> Result<Page, ObjectError> {
+        let mut filling = Filling { query, may_see, page: Page::default(), bytes: 0, read: 0 };
+        let (groups, is_cut) = self.groups(query, &mut filling.page)?;
+        let mut groups: Vec<(Spot, Vec<String>)> = groups.into_iter().collect();
+        if query.order == Order::Newest {
+            groups.reverse();
+        }
+        let last = groups.last().map(|(spot, _)| *spot);
+        for (spot, keys) in groups {
+            self.fill(&mut filling, spot, &keys)?;
+            if filling.page.next.is_some() {
+                return Ok(filling.page);
+            }
+            if filling.is_full() && Some(spot) != last {
+                filling.page.next = Some(Cursor::behind(spot, query.order));
+                return Ok(filling.page);
+            }
+        }
+        if is_cut {
+            filling.page.next = last.map(|last| Cursor::behind(last, query.order));
+        }
+        Ok(filling.page)
+    }
+
+    /// These rejections, each with its number, whatever became of them; those that there are.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError`] when the sink is away.
+    pub fn find(
+        &self,
+        ids: &BTreeSet<Id>,
+        may_see: &dyn Fn(&str) -> bool,
+    ) -> Result<BTreeMap<Id, Rejected>, ObjectError> {
+        let mut query = Query::all();
+        query.ids = Some(ids.clone());
+        query.limit = ids.len().max(1);
+        let mut found = BTreeMap::new();
+        loop {
+            let page = self.page(&query, may_see)?;
+            found.extend(page.rejections.into_iter().map(|one| (one.entry.id, one)));
+            // A number stands in one day alone.
+            if found.len() >= ids.len() || page.next.is_none() {
+                return Ok(found);
+            }
+            query.after = page.next;
+        }
+    }
+
+    /// Marks what became of rejections that were sent again in a frame: `stored` are in the engine; `again`
+    /// says that some were refused again, and stand in the sink as the frame's own rejections too.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError`]: some may be marked; those that are not stay open.
+    pub fn mark(
+        &self,
+        resubmitted: &Resubmitted,
+        stored: &BTreeSet<Id>,
+        again: bool,
+    ) -> Result<(), ObjectError> {
+        let mut marks: BTreeMap<Block, Mark> = BTreeMap::new();
+        let empty =
+            Mark { resubmitted: resubmitted.clone(), stored: BTreeSet::new(), again: false };
+        for id in stored {
+            let mark = marks.entry(Block::of(id.lsn)).or_insert_with(|| empty.clone());
+            mark.stored.insert(*id);
+        }
+        if again {
+            marks.entry(Block::of(resubmitted.lsn)).or_insert_with(|| empty.clone()).again = true;
+        }
+        let name = key::digits(resubmitted.lsn);
+        let objects: Vec<(String, Vec<u8>)> = marks
+            .into_iter()
+            .map(|(block, mark)| {
+                let json = serde_json::to_vec(&mark).expect("texts and numbers always serialise");
+                (format!("{}/{block}/{name}.json", key::RESUBMITTED), json)
+            })
+            .collect();
+        let objects: Vec<_> =
+            objects.into_iter().map(|(key, json)| (key, bytes::Bytes::from(json))).collect();
+        let borrowed: Vec<_> =
+            objects.iter().map(|(key, json)| (key.as_str(), json.clone())).collect();
+        self.store.put_all(&borrowed, |_| {})
+    }
+
+    /// What may hold rejections that the query asks for, and whether there is more than is remembered.
+    fn groups(&self, query: &Query, page: &mut Page) -> Result<(Groups, bool), ObjectError> {
+        let mut groups = Groups::new();
+        let (mut count, mut is_cut) = (0, false);
+        for folder in query.folders() {
+            self.store.each(&folder, |object| {
+                let Some(told) = key::read(&object.key) else {
+                    return page.pass_over(&object.key, "is no report's name");
+                };
+                let spot = Spot { day: told.day, block: Block::of(told.first) };
+                if !query.may_hold(&told)
+                    || query.after.is_some_and(|at| at.is_past(spot, query.order))
+                {
+                    return;
+                }
+                if object.bytes > OBJECT_BYTES_MAX {
+                    return page.pass_over(&object.key, "is too large to be read here");
+                }
+                groups.entry(spot).or_default().push(object.key);
+                count += 1;
+                // Those that come last are for another page; the first group alone may be larger.
+                while count > LISTED_MAX && groups.len() > 1 {
+                    let far = match query.order {
+                        Order::Newest => groups.pop_first(),
+                        Order::Oldest => groups.pop_last(),
+                    };
+                    count -= far.map_or(0, |(_, keys)| keys.len());
+                    is_cut = true;
+                }
+            })?;
+        }
+        Ok((groups, is_cut))
+    }
+
+    /// Adds the rejections of one group that the query asks for.
+    fn fill(
+        &self,
+        filling: &mut Filling<'_>,
+        spot: Spot,
+        keys: &[String],
+    ) -> Result<(), ObjectError> {
+        let marks = self.marks(spot.block, &mut filling.page)?;
+        let query = filling.query;
+        let room = query.limit.saturating_sub(filling.page.rejections.len());
+        assert!(room > 0, "a page that is full ends");
+        let mut found: BTreeMap<Id, Rejected> = BTreeMap::new();
+        let (mut bytes, mut left_out) = (0, false);
+        for key in keys {
+            filling.read += 1;
+            let sheet = match Sheet::parse(&self.store.get(key)?) {
+                Ok(sheet) => sheet,
+                Err(error) => {
+                    filling.page.pass_over(key, &error.to_string());
+                    continue;
+                }
+            };
+            if !(filling.may_see)(&sheet.database) {
+                continue;
+            }
+            for entry in sheet.entries {
+                let (state, resubmitted) = marks.of(entry.id);
+                let table = sheet.table.clone().or_else(|| super::select::table_of(&entry));
+                let database = sheet.database.clone();
+                let one = Rejected { database, table, state, resubmitted, entry };
+                if !query.takes(&one, spot.day) {
+                    continue;
+                }
+                bytes += one.bytes();
+                if let Some(twin) = found.insert(one.entry.id, one) {
+                    bytes -= twin.bytes();
+                }
+                // Only what the page has room for is kept: the next page reads the rest again.
+                while found.len() > room
+                    || found.len() > 1 && filling.bytes + bytes > PAGE_BYTES_MAX
+                {
+                    let far = match query.order {
+                        Order::Newest => found.pop_first(),
+                        Order::Oldest => found.pop_last(),
+                    };
+                    bytes -= far.map_or(0, |(_, one)| one.bytes());
+                    left_out = true;
+                }
+            }
+        }
+        let mut found: Vec<Rejected> = found.into_values().collect();
+        if query.order == Order::Newest {
+            found.reverse();
+        }
+        filling.bytes += bytes;
+        filling.page.rejections.extend(found);
+        if left_out {
+            let last = filling.page.rejections.last().expect("a page has room for one");
+            filling.page.next = Some(Cursor::at(spot.day, last.entry.id));
+        }
+        Ok(())
+    }
+
+    fn marks(&self, block: Block, page: &mut Page) -> Result<Marks, ObjectError> {
+        let mut marks = Marks::default();
+        for name in self.store.list(&format!("{}/{block}", key::RESUBMITTED))? {
+            match serde_json::from_slice::<Mark>(&self.store.get(&name)?) {
+                Ok(Mark { resubmitted, stored, again }) => {
+                    if again {
+                        marks.again.insert(resubmitted.lsn, resubmitted.clone());
+                    }
+                    marks.stored.extend(stored.into_iter().map(|id| (id, resubmitted.clone())));
+                }
+                Err(error) => page.pass_over(&name, &error.to_string()),
+            }
+        }
+        Ok(marks)
+    }
+}
+
+impl Filling<'_> {
+    fn is_full(&self) -> bool {
+        self.page.rejections.len() >= self.query.limit
+            || self.bytes >= PAGE_BYTES_MAX
+            || self.read >= OBJECTS_READ_MAX
+    }
+}
+
+impl Page {
+    fn pass_over(&mut self, key: &str, why: &str) {
+        if self.unreadable.len() < UNREADABLE_NAMED_MAX {
+            self.unreadable.push(format!("{key}: {why}"));
+        }
+    }
+}

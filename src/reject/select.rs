@@ -1,0 +1,278 @@
+//! Which rejections somebody asks for, and in which order.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::archive::Rejected;
+use super::entry::{Entry, Id};
+use super::key::{self, Block, Day, Told};
+use crate::base::lsn::Lsn;
+use crate::record::Reason;
+
+/// Rejections of a page where nobody says how many, and at most.
+pub const LIMIT: usize = 100;
+/// See [`LIMIT`].
+pub const LIMIT_MAX: usize = 1_000;
+
+/// What was rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A record, by the engine.
+    Record,
+    /// A line or JSON, before the log.
+    Line,
+}
+
+impl Kind {
+    /// What was rejected.
+    pub const fn of(entry: &Entry) -> Self {
+        if entry.record.is_some() { Self::Record } else { Self::Line }
+    }
+
+    /// The kind of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "record" => Some(Self::Record),
+            "line" => Some(Self::Line),
+            _ => None,
+        }
+    }
+}
+
+/// What became of a rejection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Nothing yet.
+    Open,
+    /// It was sent again, and taken.
+    Resubmitted,
+    /// It is the rejection of a record that was sent again; the one of the first time is still open.
+    Again,
+}
+
+impl State {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Resubmitted => "resubmitted",
+            Self::Again => "again",
+        }
+    }
+}
+
+/// Which end comes first. Order is that of days of receipt, then of numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// The last one.
+    #[default]
+    Newest,
+    /// The first one.
+    Oldest,
+}
+
+/// Which rejections, in which order, how many of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    /// Of this reason.
+    pub reason: Option<Reason>,
+    /// Of this database.
+    pub database: Option<String>,
+    /// Of this table.
+    pub table: Option<String>,
+    /// Of this kind.
+    pub kind: Option<Kind>,
+    /// Received at this time, ns, or later.
+    pub from_ns: i64,
+    /// Received before this time, ns.
+    pub to_ns: i64,
+    /// Of this frame.
+    pub lsn: Option<Lsn>,
+    /// One of these.
+    pub ids: Option<BTreeSet<Id>>,
+    /// In this state; `None` is any.
+    pub state: Option<State>,
+    /// Which come first.
+    pub order: Order,
+    /// Most of them on a page, at least 1.
+    pub limit: usize,
+    /// Where the page begins.
+    pub after: Option<Cursor>,
+}
+
+impl Default for Query {
+    /// The newest open ones.
+    fn default() -> Self {
+        Self { state: Some(State::Open), ..Self::all() }
+    }
+}
+
+impl Query {
+    /// All there are, the newest first.
+    pub const fn all() -> Self {
+        Self {
+            reason: None,
+            database: None,
+            table: None,
+            kind: None,
+            from_ns: i64::MIN,
+            to_ns: i64::MAX,
+            lsn: None,
+            ids: None,
+            state: None,
+            order: Order::Newest,
+            limit: LIMIT,
+            after: None,
+        }
+    }
+
+    /// The folders that may hold any.
+    pub(super) fn folders(&self) -> Vec<String> {
+        let days = Day::of(self.from_ns)..=Day::of(self.to_ns.saturating_sub(1));
+        let days = key::days_in_common(&days);
+        let mut folders = Vec::new();
+        if self.kind != Some(Kind::Line) {
+            folders.push(match (&self.database, &self.table) {
+                (Some(database), Some(table)) => {
+                    key::folder(key::RECORDS, &[database, table]) + &days
+                }
+                (Some(database), None) => key::folder(key::RECORDS, &[database]),
+                (None, _) => key::RECORDS.to_owned(),
+            });
+        }
+        if self.kind != Some(Kind::Record) {
+            folders.push(match &self.database {
+                Some(database) => key::folder(key::LINES, &[database]) + &days,
+                None => key::LINES.to_owned(),
+            });
+        }
+        folders
+    }
+
+    /// Whether the object of this key may hold any.
+    pub(super) fn may_hold(&self, told: &Told) -> bool {
+        let days = Day::of(self.from_ns)..=Day::of(self.to_ns.saturating_sub(1));
+        let frames = told.first..=told.last;
+        let has_id = |ids: &BTreeSet<Id>| {
+            let first = Id { lsn: told.first, place: 0 };
+            let last = Id { lsn: told.last, place: u64::MAX };
+            ids.range(first..=last).next().is_some()
+        };
+        days.contains(&told.day)
+            && self.lsn.is_none_or(|lsn| frames.contains(&lsn))
+            && self.ids.as_ref().is_none_or(has_id)
+    }
+
+    /// Whether it asks for this one, received on `day`.
+    pub(super) fn takes(&self, one: &Rejected, day: Day) -> bool {
+        let entry = &one.entry;
+        let (own, received) = (Cursor { day, id: entry.id }, entry.received.0);
+        let is_ahead = |after: Cursor| match self.order {
+            Order::Newest => own < after,
+            Order::Oldest => own > after,
+        };
+        self.after.is_none_or(is_ahead)
+            && self.state.is_none_or(|state| state == one.state)
+            && self.reason.is_none_or(|reason| reason == entry.reason)
+            && self.kind.is_none_or(|kind| kind == Kind::of(entry))
+            && self.lsn.is_none_or(|lsn| lsn == entry.lsn)
+            && self.ids.as_ref().is_none_or(|ids| ids.contains(&entry.id))
+            && (self.from_ns <= received && (received < self.to_ns || self.to_ns == i64::MAX))
+            && self.database.as_ref().is_none_or(|database| *database == one.database)
+            && self.table.as_ref().is_none_or(|table| Some(table) == one.table.as_ref())
+    }
+}
+
+/// A day and a block of frames, whose objects are read together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Spot {
+    pub(super) day: Day,
+    pub(super) block: Block,
+}
+
+/// A place between two rejections, as whoever pages through them gives it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    day: Day,
+    id: Id,
+}
+
+impl Cursor {
+    /// Behind this one.
+    pub(super) const fn at(day: Day, id: Id) -> Self {
+        Self { day, id }
+    }
+
+    /// Behind all of a group.
+    pub(super) const fn behind(spot: Spot, order: Order) -> Self {
+        let id = match order {
+            Order::Newest => Id { lsn: spot.block.first(), place: 0 },
+            Order::Oldest => Id { lsn: spot.block.last(), place: u64::MAX },
+        };
+        Self { day: spot.day, id }
+    }
+
+    /// Whether a group lies before it as a whole.
+    pub(super) fn is_past(self, spot: Spot, order: Order) -> bool {
+        match order {
+            Order::Newest => Self::behind(spot, order) >= self,
+            Order::Oldest => Self::behind(spot, order) <= self,
+        }
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.day.digits(), self.id)
+    }
+}
+
+/// A text that no page gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("give back what a page said as next")]
+pub struct NoCursor;
+
+impl NoCursor {
+    /// Always the client's.
+    pub const fn class(self) -> crate::base::class::Class {
+        crate::base::class::Class::Refused
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = NoCursor;
+
+    fn from_str(text: &str) -> Result<Self, NoCursor> {
+        let (day, id) = text.split_once('.').ok_or(NoCursor)?;
+        let day = Day::from_digits(day).ok_or(NoCursor)?;
+        Ok(Self { day, id: id.parse().map_err(|_no_id| NoCursor)? })
+    }
+}
+
+/// The table that a refused line names, where that can be told without knowing how it was meant: the
+/// measurement that line protocol begins with, or the member of a JSON object.
+pub(super) fn table_of(entry: &Entry) -> Option<String> {
+    let line = entry.line.as_deref()?.trim_start();
+    if line.starts_with('{') {
+        let json: serde_json::Value = serde_json::from_str(line).ok()?;
+        let named = ["table", "TableName", "measurement", "name"].map(|member| &json[member]);
+        return named.into_iter().find_map(|name| name.as_str()).map(str::to_owned);
+    }
+    let mut table = String::new();
+    let mut chars = line.chars();
+    loop {
+        match chars.next()? {
+            ',' | ' ' => break,
+            '\\' => match chars.next()? {
+                escaped @ (',' | ' ') => table.push(escaped),
+                other => table.extend(['\\', other]),
+            },
+            other => table.push(other),
+        }
+    }
+    Some(table).filter(|table| !table.is_empty())
+}

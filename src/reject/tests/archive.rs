@@ -1,0 +1,227 @@
+//! What the sink holds is found, in order and in pages, and what was sent again is marked.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::reject::archive::{Archive, Rejected, Resubmitted};
+use crate::reject::entry::{Id, Moment};
+use crate::reject::select::{Kind, Order, Query, State};
+
+const DAY_NS: i64 = 86_400_000_000_000;
+
+fn at(lsn: u64, place: u64) -> Id {
+    Id { lsn: Lsn(lsn), place }
+}
+
+/// A sink with `count` refused lines and as many records, over several days, blocks, tables and databases.
+fn full(count: u64) -> (tempfile::TempDir, Archive, Arc<Store>) {
+    let (dir, store, _, reporter) = sink(|_| unreachable!("the sink is there"));
+    let mut outbox = Outbox::default();
+    for lsn in 1..=count {
+        let received_ns = RECEIVED_NS + i64::try_from(lsn / 300).unwrap() * DAY_NS;
+        let database = if lsn % 3 == 0 { "iot/eu" } else { "fleet" };
+        let line = Report { received_ns, ..lines(lsn, database) };
+        reporter.report(&mut outbox, &line).unwrap();
+        let scalar = vec![Attribute { name: "", value: Value::Bigint(1) }];
+        let records = vec![reported(MeasureKind::Scalar, scalar).at(500)];
+        let table = if lsn % 2 == 0 { "even" } else { "odd" };
+        let content = Content::Records { table, place: Place::Sink, shard: (0, 1), records };
+        let record = Report { received_ns, database, content, ..lines(lsn, database) };
+        reporter.report(&mut outbox, &record).unwrap();
+    }
+    reporter.write_out(&mut outbox).unwrap();
+    (dir, reporter.archive(), store)
+}
+
+/// Whether a rejection is one that a query asks for.
+type Expected<'e> = &'e dyn Fn(&Rejected) -> bool;
+
+/// All that a query finds, page by page.
+fn pages(archive: &Archive, query: &Query) -> Vec<Rejected> {
+    let mut query = query.clone();
+    let mut found = Vec::new();
+    loop {
+        let page = archive.page(&query, &|_| true).unwrap();
+        assert!(page.rejections.len() <= query.limit);
+        found.extend(page.rejections);
+        let Some(next) = page.next else { return found };
+        let text = next.to_string();
+        assert_eq!(text.parse(), Ok(next));
+        assert!(query.after != Some(next), "a page leads on");
+        query.after = Some(next);
+    }
+}
+
+fn ids(found: &[Rejected]) -> Vec<Id> {
+    found.iter().map(|one| one.entry.id).collect()
+}
+
+#[test]
+fn pages_of_any_size_give_everything_once_and_in_order() {
+    let (_dir, archive, _) = full(700);
+    let expected: Vec<Id> = (1..=700).flat_map(|lsn| [at(lsn, 40), at(lsn, 500)]).collect();
+    for limit in [1_000, 999, 256, 17] {
+        for order in [Order::Oldest, Order::Newest] {
+            let mut found = ids(&pages(&archive, &Query { order, limit, ..Query::default() }));
+            if order == Order::Newest {
+                found.reverse();
+            }
+            assert_eq!(found, expected, "{limit} {order:?}");
+        }
+    }
+}
+
+#[test]
+fn each_filter_finds_its_own_and_nothing_else() {
+    let (_dir, archive, _) = full(700);
+    let all = pages(&archive, &Query { limit: 1_000, ..Query::all() });
+    let from_ns = RECEIVED_NS + DAY_NS;
+    let any = || Query { limit: 1_000, ..Query::default() };
+    let filters: [(Query, usize, Expected<'_>); 9] = [
+        (Query { reason: Some(Reason::VersionConflict), ..any() }, 700, &|one| {
+            one.entry.reason == Reason::VersionConflict
+        }),
+        (Query { kind: Some(Kind::Line), ..any() }, 700, &|one| one.entry.record.is_none()),
+        (Query { database: Some("iot/eu".into()), ..any() }, 466, &|one| one.database == "iot/eu"),
+        (Query { table: Some("odd".into()), ..any() }, 350, &|one| {
+            one.table.as_deref() == Some("odd")
+        }),
+        (
+            Query { database: Some("fleet".into()), table: Some("odd".into()), ..any() },
+            233,
+            &|one| one.database == "fleet" && one.table.as_deref() == Some("odd"),
+        ),
+        (Query { from_ns, to_ns: from_ns + 1, ..any() }, 600, &|one| {
+            one.entry.received.0 == from_ns
+        }),
+        (Query { lsn: Some(Lsn(300)), ..any() }, 2, &|one| one.entry.lsn == Lsn(300)),
+        (Query { ids: Some([at(9, 40), at(9, 41)].into()), ..any() }, 1, &|one| {
+            one.entry.id == at(9, 40)
+        }),
+        (Query { to_ns: RECEIVED_NS, ..any() }, 0, &|_| false),
+    ];
+    for (query, count, expected) in filters {
+        let found = ids(&pages(&archive, &query));
+        let matching: Vec<Rejected> = all.iter().filter(|one| expected(one)).cloned().collect();
+        assert_eq!(found, ids(&matching), "{query:?}");
+        assert_eq!(found.len(), count, "{query:?}");
+    }
+    // A line names its table in the words of its protocol.
+    let line = all.iter().find(|one| one.entry.record.is_none()).unwrap();
+    assert_eq!(line.table, None, "a line that ends before its measurement does names none");
+    let seen = archive.page(&any(), &|database| database == "fleet").unwrap();
+    assert!(seen.rejections.iter().all(|one| one.database == "fleet"));
+    assert_eq!(seen.rejections.len(), 934);
+}
+
+#[test]
+fn what_is_no_report_is_named_and_passed_over() {
+    let (_dir, archive, store) = full(10);
+    store.put("records/readme.txt", b"hello".to_vec()).unwrap();
+    let digits = "0".repeat(20);
+    store.put(&format!("lines/d/2023/11/14/{digits}.json"), b"{}".to_vec()).unwrap();
+    let page = archive.page(&Query::default(), &|_| true).unwrap();
+    assert_eq!(page.rejections.len(), 20);
+    assert_eq!(page.unreadable.len(), 2, "{:?}", page.unreadable);
+    assert!(page.unreadable.iter().any(|named| named.starts_with("records/readme.txt: is no")));
+    assert!(page.unreadable.iter().any(|named| named.contains("missing field")));
+}
+
+#[test]
+fn reports_of_the_first_layout_are_read() {
+    let (_dir, archive, store) = full(0);
+    let record = r#"{"lsn":7,"received":"2023-11-14T22:13:20Z","database":"d","table":"t","records":[
+        {"number":3,"reason":"version_lower","message":"m","existing_version":5,"record":{"Dimensions":
+        [{"Name":"a","Value":"b"}],"MeasureName":"n","MeasureValueType":"DOUBLE","MeasureValue":"1.5",
+        "Time":"5","TimeUnit":"NANOSECONDS","Version":2}}]}"#;
+    let lines = r#"{"lsn":8,"received":"2023-11-14T22:13:21Z","database":"d","lines":[
+        {"number":1,"reason":"no_measure","message":"m","line":"cpu,a=b"},
+        {"number":2,"reason":"invalid_utf8","message":"m","line_base64":"Y3B1IP8="}]}"#;
+    let day = "2023/11/14/0000000000000000000";
+    store.put(&format!("records/d/t/{day}7-0of1-0.json"), record.into()).unwrap();
+    store.put(&format!("lines/d/{day}8.json"), lines.into()).unwrap();
+    let page =
+        archive.page(&Query { order: Order::Oldest, ..Query::default() }, &|_| true).unwrap();
+    assert_eq!(page.unreadable, Vec::<String>::new());
+    let [first, second, third] = &page.rejections[..] else { panic!("{:?}", page.rejections) };
+    assert_eq!(first.entry.existing_version, Some(5));
+    assert_eq!(first.entry.record.as_ref().unwrap().measure_value.as_deref(), Some("1.5"));
+    assert_eq!(first.entry.received, Moment(RECEIVED_NS));
+    assert_eq!(second.table.as_deref(), Some("cpu"));
+    assert_eq!(third.text().unwrap(), b"cpu \xff");
+    let id: Id = third.entry.id.to_string().parse().unwrap();
+    assert_eq!(archive.find(&[id].into(), &|_| true).unwrap()[&id].entry, third.entry);
+}
+
+#[test]
+fn what_was_sent_again_is_marked_and_never_deleted() {
+    let (_dir, archive, _) = full(600);
+    let resubmitted = Resubmitted { lsn: Lsn(599), at: Moment(RECEIVED_NS), by: "me".into() };
+    let stored = BTreeSet::from([at(1, 500), at(2, 500), at(300, 40)]);
+    archive.mark(&resubmitted, &stored, true).unwrap();
+    // A crash came before the answer: the same again changes nothing.
+    archive.mark(&resubmitted, &stored, true).unwrap();
+    let of_state = |state| ids(&pages(&archive, &Query { state, limit: 1_000, ..Query::all() }));
+    assert_eq!(of_state(Some(State::Open)).len(), 1_200 - 5);
+    assert_eq!(of_state(Some(State::Resubmitted)), [at(300, 40), at(2, 500), at(1, 500)]);
+    assert_eq!(of_state(Some(State::Again)), [at(599, 500), at(599, 40)]);
+    assert_eq!(of_state(None).len(), 1_200);
+    let one = archive.find(&[at(1, 500)].into(), &|_| true).unwrap().remove(&at(1, 500)).unwrap();
+    assert_eq!((one.state, one.resubmitted), (State::Resubmitted, Some(resubmitted)));
+    // Another one for the same block stands beside it.
+    let other = Resubmitted { lsn: Lsn(700), at: Moment(RECEIVED_NS), by: "you".into() };
+    archive.mark(&other, &BTreeSet::from([at(3, 500)]), false).unwrap();
+    assert_eq!(of_state(Some(State::Resubmitted)).len(), 4);
+}
+
+#[test]
+fn a_page_is_bounded_in_bytes() {
+    let (_dir, _, _, reporter) = sink(|_| unreachable!("the sink is there"));
+    let text = "z".repeat(1 << 20).into_bytes();
+    let mut outbox = Outbox::default();
+    for lsn in 1..=12 {
+        reporter.report(&mut outbox, &large(lines(lsn, "d"), &text)).unwrap();
+    }
+    reporter.write_out(&mut outbox).unwrap();
+    let archive = reporter.archive();
+    let first = archive.page(&Query::default(), &|_| true).unwrap();
+    assert!((1..=4).contains(&first.rejections.len()), "{}", first.rejections.len());
+    assert_eq!(ids(&pages(&archive, &Query::default())).len(), 12);
+}
+
+#[test]
+fn numbers_have_one_spelling() {
+    assert_eq!("42-57".parse(), Ok(at(42, 57)));
+    for wrong in ["", "42", "42-", "-57", "+42-57", "042-57", "42-57-1", "9223372036854775808-1"] {
+        assert!(wrong.parse::<Id>().is_err(), "{wrong}");
+    }
+}
+
+/// Names are the clients': whatever they hold, an object lies in the sink, and is found under its name.
+#[test]
+fn no_name_leaves_the_sink() {
+    let (dir, _, _, reporter) = sink(|_| unreachable!("the sink is there"));
+    let long = "\u{6e29}".repeat(85);
+    let names = ["..", ".", "", "/", "../../etc", "a/../b", "\0", "C:\\x", "~", "=2E.", &long];
+    let mut outbox = Outbox::default();
+    for (at, name) in names.iter().enumerate() {
+        let lsn = at as u64 + 1;
+        reporter.report(&mut outbox, &lines(lsn, name)).unwrap();
+        let scalar = vec![Attribute { name: "", value: Value::Bigint(1) }];
+        let records = vec![reported(MeasureKind::Scalar, scalar)];
+        let content = Content::Records { table: name, place: Place::Sink, shard: (0, 1), records };
+        reporter.report(&mut outbox, &Report { content, ..lines(lsn, name) }).unwrap();
+    }
+    reporter.write_out(&mut outbox).unwrap();
+    let mut top: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    top.sort();
+    assert_eq!(top, ["lines", "records"]);
+    for name in names {
+        let (database, table) = (Some(name.to_owned()), Some(name.to_owned()));
+        let query = Query { database, table, kind: Some(Kind::Record), ..Query::default() };
+        let found = reporter.archive().page(&query, &|_| true).unwrap().rejections;
+        assert_eq!(found.len(), 1, "{name:?}");
+        assert_eq!(found[0].database, name);
+    }
+}

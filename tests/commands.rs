@@ -1,0 +1,157 @@
+//! Promise: the commands are pleasant: a shell completes them, `man` shows them, a container asks one of
+//! them for its health.
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::fs;
+use std::process::{Command, Output, Stdio};
+
+use common::gateway::Place;
+
+/// What bash does when the key is pressed: the words, where the cursor is, the function that is registered.
+const PRESS: &str = r#"
+source "$1"; shift
+COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+registered=$(complete -p tidegate); [[ $registered =~ -F\ ([^ ]+) ]]
+"${BASH_REMATCH[1]}" tidegate "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+printf '%s\n' "${COMPREPLY[@]}""#;
+
+/// The binary without settings of a test's own.
+fn tidegate(arguments: &[&str]) -> Output {
+    let binary = Place::new("").command("check").get_program().to_owned();
+    Command::new(binary).args(arguments).output().expect("the binary starts")
+}
+
+fn printed(output: &Output) -> String {
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {complaints}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn bash_completes_commands_and_flags() {
+    let place = Place::new("");
+    let script = place.file("completions.bash");
+    fs::write(&script, printed(&tidegate(&["completions", "bash"]))).expect("it can be written");
+    for (words, expected) in [
+        (&["tidegate", "exp"][..], &["explain", "export"][..]),
+        (&["tidegate", "wal", "v"], &["verify"]),
+        (&["tidegate", "demo", "--k"], &["--keep"]),
+        (&["tidegate", "completions", "f"], &["fish"]),
+    ] {
+        let mut bash = Command::new("bash");
+        bash.args(["-euc", PRESS, "press"]).arg(&script).args(words);
+        let completed = printed(&bash.output().expect("bash is there"));
+        let mut completed: Vec<&str> = completed.lines().collect();
+        completed.sort_unstable();
+        assert_eq!(completed, expected, "{words:?}");
+    }
+}
+
+#[test]
+fn every_shell_has_completions_of_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = printed(&tidegate(&["completions", shell]));
+        for command in ["serve", "doctor", "demo", "batch-load", "salvage"] {
+            assert!(script.contains(command), "{shell} has no {command}");
+        }
+        assert!(!script.contains("plant-loss"), "what is for tests is hidden");
+    }
+    assert_eq!(tidegate(&["completions", "basic"]).status.code(), Some(2));
+}
+
+#[test]
+fn every_command_has_a_manual_page_that_renders_without_a_warning() {
+    let place = Place::new("");
+    let dir = place.file("man");
+    let arguments = ["man", "--dir", dir.to_str().expect("a plain path")];
+    printed(&tidegate(&arguments));
+    fs::write(dir.join("stdout.1"), printed(&tidegate(&["man"]))).expect("it can be written");
+    let mut pages: Vec<_> = fs::read_dir(&dir).expect("it was made").flatten().collect();
+    pages.sort_by_key(fs::DirEntry::path);
+    let names: Vec<String> =
+        pages.iter().map(|page| page.file_name().to_string_lossy().into_owned()).collect();
+    for name in ["tidegate.1", "tidegate-demo.1", "tidegate-wal.1", "tidegate-wal-replay.1"] {
+        assert!(names.iter().any(|found| found == name), "{name} in {names:?}");
+    }
+    for page in pages {
+        let mut groff = Command::new("groff");
+        groff.args(["-man", "-Tutf8", "-ww"]).arg(page.path()).stdin(Stdio::null());
+        let output = groff.output().expect("groff, which tests/run.sh installs");
+        let warnings = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && warnings.is_empty(), "{page:?}: {warnings}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("NAME") && text.contains("Example"), "{page:?}: {text}");
+    }
+}
+
+#[test]
+fn health_says_by_its_exit_code_whether_a_server_is_well() {
+    let place = Place::new("");
+    let server = place.start();
+    let url = format!("http://{}", server.address);
+    let well = printed(&place.run("health", &["--url", &url]));
+    assert!(well.contains("\"status\":\"pass\""), "{well}");
+    let ready = printed(&place.run("health", &["--url", &url, "--ready"]));
+    assert!(ready.contains("ready"), "{ready}");
+    // The settings name the server, too; on every address it is asked on the machine's own.
+    let address = server.address.to_string().replace("127.0.0.1", "0.0.0.0");
+    place.configure(&format!("[server]\nlisten = \"{address}\"\n"));
+    printed(&place.run("health", &[]));
+    server.kill();
+    let gone = place.run("health", &["--url", &url]);
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&gone.stderr).contains("/health"), "{gone:?}");
+    assert_eq!(place.run("health", &["--url", "nowhere"]).status.code(), Some(2));
+}
+
+/// What Kubernetes puts into a pod beside a service of our name does not stop a start, and a setting that
+/// is written wrong does.
+#[test]
+fn links_to_services_in_the_environment_are_no_settings() {
+    let place = Place::new("");
+    let mut pod = place.command("check");
+    pod.env("TIDEGATE_SERVICE_HOST", "10.96.0.7").env("TIDEGATE_SERVICE_PORT", "8086");
+    pod.env("TIDEGATE_PORT", "tcp://10.96.0.7:8086");
+    pod.env("TIDEGATE_PORT_8086_TCP_ADDR", "10.96.0.7");
+    pod.env("TIDEGATE_WAL__DURABILITY", "interval");
+    let effective = printed(&pod.output().expect("the binary starts"));
+    assert!(effective.contains("durability = \"interval\""), "{effective}");
+    let mut wrong = place.command("check");
+    let output = wrong.env("TIDEGATE_WAL_DURABILITY", "interval").output().expect("it starts");
+    assert_eq!(output.status.code(), Some(2));
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(complaint.contains("TIDEGATE_WAL__DURABILITY"), "{complaint}");
+}
+
+/// Runs a command of the binary whose standard error is a terminal; what that shows.
+fn on_a_terminal(place: &Place, name: &str, arguments: &[&str]) -> String {
+    let command = place.command(name);
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    let line = format!("{} {} > /dev/null", words.join(" "), arguments.join(" "));
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--command", &line, "/dev/null"]).stdin(Stdio::null());
+    printed(&terminal.current_dir(place.file(".")).output().expect("script, of util-linux"))
+}
+
+#[test]
+fn long_work_tells_how_far_it_is_in_place_on_a_terminal_and_in_lines_elsewhere() {
+    let place = Place::new("");
+    let server = place.start();
+    let url = format!("http://{}", server.address);
+    // A plain line comes every five seconds.
+    let binary = place.command("load").get_program().to_owned();
+    let mut load = Command::new(&binary);
+    load.args(["load", "--url", &url, "--connections", "2", "--batch", "500", "--seconds", "6"]);
+    let output = load.output().expect("the binary starts");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("sending, lines: ") && told.ends_with('\n'), "{told:?}");
+    assert!(!told.contains('\r') && !told.contains('\x1b'), "a pipe is no terminal: {told:?}");
+    server.stop();
+    let told = on_a_terminal(&place, "export", &["--database", "load", "--table", "cpu"]);
+    assert!(told.contains("\r\x1b[Kexporting, records: ["), "{told:?}");
+    assert!(told.contains('#') && told.contains(" % ("), "{told:?}");
+}

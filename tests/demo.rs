@@ -1,0 +1,142 @@
+//! Promise: `tidegate demo` tells the truth: what it counts is what is there, a loss is found, and
+//! nothing of it stays behind.
+
+#[path = "common/mod.rs"]
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use common::gateway::{Place, files_below};
+use common::{rows, wait_for};
+
+/// Longest time until a process is gone.
+const END_MAX: Duration = Duration::from_secs(30);
+
+/// A short run, whose folder is made in that of the test.
+fn demo(place: &Place, arguments: &[&str]) -> Command {
+    let mut command = place.command("demo");
+    // The demo has settings and data of its own.
+    let binary = command.get_program().to_owned();
+    command = Command::new(binary);
+    command.args(["demo", "--seconds", "4", "--devices", "200"]).args(arguments);
+    command.env("TMPDIR", folder(place)).stdin(Stdio::null()).stdout(Stdio::piped());
+    // A setting of the user's own server, which the demo's must not take.
+    command.env("TIDEGATE_SERVER__LISTEN", "127.0.0.1:1");
+    command
+}
+
+fn folder(place: &Place) -> PathBuf {
+    let dir = place.file("tmp");
+    fs::create_dir_all(&dir).expect("it can be made");
+    dir
+}
+
+fn texts(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+/// The number before ` {what}` in a text, whose thousands are grouped.
+fn number(text: &str, what: &str) -> usize {
+    let (before, _) = text.split_once(&format!(" {what}")).expect(what);
+    let word = before.rsplit(|c: char| !c.is_ascii_digit() && c != ',').next().unwrap_or_default();
+    word.replace(',', "").parse().expect(what)
+}
+
+fn is_empty(dir: &Path) -> bool {
+    fs::read_dir(dir).expect("it is a folder").next().is_none()
+}
+
+#[test]
+fn what_it_counts_is_what_is_in_the_folder_it_keeps() {
+    let place = Place::new("");
+    let output = demo(&place, &["--keep"]).output().expect("the binary starts");
+    let (said, complaints) = texts(&output);
+    assert!(output.status.success(), "{said}{complaints}");
+    assert!(!said.contains('\x1b') && !said.contains('\r'), "a pipe is no terminal: {said}");
+    let (_, counted) = said.split_once("4. Every record").expect("it counts");
+    assert!(counted.contains(": 0 lost, 0 doubled, 0 changed"), "{said}");
+    let (acknowledged, found) = (number(counted, "acknowledged, "), number(counted, "found: "));
+    assert!(acknowledged == found && acknowledged >= 1000, "{said}");
+    let (_, killed) = said.split_once("dead, with ").expect("it kills");
+    let before = number(&format!("dead, with {killed}"), "records acknowledged");
+    assert!(before > 0 && before < acknowledged, "in the middle of it: {said}");
+    assert!(number(&said, "requests in its log") > 0, "{said}");
+
+    // Counted again by another process, from the files.
+    let (_, kept) = said.split_once("kept for a look: ").expect("it is kept");
+    let dir = PathBuf::from(kept.lines().next().unwrap_or_default());
+    let export = |table: &str| {
+        let mut command = Command::new(place.command("export").get_program());
+        command.arg("export").arg("--config").arg(dir.join("config.toml"));
+        command.arg("--data").arg(dir.join("data")).args(["--database", "demo", "--table", table]);
+        let output = command.output().expect("the binary starts");
+        let (exported, complaints) = texts(&output);
+        assert!(output.status.success(), "{complaints}");
+        exported
+    };
+    let exported = export("weather");
+    assert_eq!(exported.lines().count(), acknowledged);
+    let distinct = rows::parse(exported.as_bytes()).expect("it can be read back");
+    assert_eq!(distinct.len(), acknowledged, "each of them once");
+
+    // What was refused is kept, and mended.
+    let reports = files_below(&dir.join("data/rejects"), ".json");
+    assert_eq!(reports.len(), 1, "{reports:?}");
+    let report = fs::read_to_string(&reports[0]).expect("a report can be read");
+    assert!(report.contains("version_conflict"), "{report}");
+    let name = reports[0].strip_prefix(&dir).expect("below it").display().to_string();
+    assert!(said.contains(&format!("kept    {name}")), "{said}");
+    let mended = export("maintenance");
+    assert!(mended.contains("\"firmware\":2") && mended.contains("\"version\":2"), "{mended}");
+}
+
+/// On a terminal, where a line is written over.
+#[test]
+fn nothing_of_it_stays_behind() {
+    let place = Place::new("");
+    let inner = demo(&place, &[]);
+    let words: Vec<_> = [inner.get_program()].into_iter().chain(inner.get_args()).collect();
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"]);
+    terminal.env("TMPDIR", folder(&place)).stdin(Stdio::null());
+    let output = terminal.output().expect("script, of util-linux");
+    let (said, complaints) = texts(&output);
+    assert!(output.status.success(), "{said}{complaints}");
+    assert!(said.contains("\r\x1b[K"), "a line is written over: {said:?}");
+    assert!(said.contains("Nothing was lost"), "{said}");
+    assert!(is_empty(&folder(&place)), "its folder is gone");
+}
+
+/// The control: an acknowledgement that never was.
+#[test]
+fn a_loss_is_found_and_its_folder_kept() {
+    let place = Place::new("");
+    let output = demo(&place, &["--plant-loss"]).output().expect("the binary starts");
+    let (said, complaints) = texts(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}{complaints}");
+    assert!(said.contains(": 1 lost, 0 doubled, 0 changed"), "{said}");
+    assert!(complaints.contains("the promise is broken"), "{complaints}");
+    assert!(!is_empty(&folder(&place)), "its folder is kept");
+}
+
+#[test]
+fn its_server_does_not_outlive_it() {
+    let place = Place::new("");
+    let mut child = demo(&place, &[]).spawn().expect("the binary starts");
+    let said = BufReader::new(child.stdout.take().expect("it was asked for"));
+    let server = said.lines().map_while(Result::ok).find_map(|line| {
+        let (_, rest) = line.split_once(" is process ")?;
+        rest.split(';').next()?.parse::<u32>().ok()
+    });
+    let proc = PathBuf::from(format!("/proc/{}", server.expect("it names its server's process")));
+    assert!(proc.exists(), "the server runs");
+    child.kill().expect("it runs");
+    child.wait().expect("it is our child");
+    wait_for("the server to be gone", END_MAX, || (!proc.exists()).then_some(()));
+}

@@ -1,0 +1,291 @@
+//! Promise: `tidegate doctor` finds what would go wrong, says what to do, and leaves nothing behind.
+//!
+//! Each fault is made for real: file systems of the test's own that are read-only or full, a port that is
+//! taken, a limit of open files, engines and sinks that are away. Needs root and loop devices, as
+//! `full_disk` does. A clock of another age and a slow disk are unit tests.
+
+#[path = "common/mod.rs"]
+mod common;
+#[expect(dead_code, reason = "shared with other tests")]
+#[path = "postgres/server.rs"]
+mod server;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use rustix::fs::{FallocateFlags, fallocate};
+use serde_json::Value as Json;
+
+use common::gateway::Place;
+use common::volume::{Kind, Volume, run};
+
+/// A port of its own, so that no test finds another's server.
+const SETTINGS: &str = "[server]\nlisten = \"127.0.0.1:0\"\n";
+
+/// An address that nobody listens at.
+fn closed() -> u16 {
+    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port()
+}
+
+/// What was found, and the exit code.
+#[derive(Debug)]
+struct Examined {
+    code: Option<i32>,
+    findings: Vec<Json>,
+}
+
+impl Examined {
+    fn of(output: &Output) -> Self {
+        let parsed: Result<Json, _> = serde_json::from_slice(&output.stdout);
+        let complaints = String::from_utf8_lossy(&output.stderr);
+        assert!(parsed.is_ok(), "{parsed:?}: {complaints}");
+        let report = parsed.unwrap_or_default();
+        let findings = report["findings"].as_array().expect("findings").clone();
+        let code = output.status.code();
+        let is_well = !findings.iter().any(|finding| finding["mark"] == "fault");
+        assert_eq!(report["well"], is_well);
+        assert_eq!(code == Some(0), is_well, "{findings:#?}");
+        Self { code, findings }
+    }
+
+    /// Asserts that a check has a finding with this mark, whose text has this in it, and that it says
+    /// what to do unless all is well.
+    fn has(&self, check: &str, mark: &str, text: &str) {
+        let found = self.findings.iter().find(|finding| {
+            finding["check"] == check
+                && finding["mark"] == mark
+                && finding["found"].as_str().is_some_and(|found| found.contains(text))
+        });
+        let all = &self.findings;
+        assert!(found.is_some(), "{mark} {check} {text:?} in {all:#?}");
+        let finding = found.expect("there is one");
+        assert_eq!(finding["remedy"] == "", mark == "ok", "{finding}");
+    }
+
+    fn faults(&self) -> Vec<&str> {
+        let faults = self.findings.iter().filter(|finding| finding["mark"] == "fault");
+        faults.filter_map(|finding| finding["check"].as_str()).collect()
+    }
+}
+
+fn examine(place: &Place) -> Examined {
+    Examined::of(&place.run("doctor", &["--json"]))
+}
+
+fn examine_with(settings: &str) -> Examined {
+    examine(&Place::new(&format!("{SETTINGS}{settings}")))
+}
+
+#[test]
+fn a_machine_without_faults_is_well_and_left_as_it_was() {
+    let place = Place::new(SETTINGS);
+    let found = examine(&place);
+    assert_eq!((found.code, found.faults()), (Some(0), vec![]), "{found:#?}");
+    found.has("settings", "ok", "data_dir");
+    found.has("log", "ok", "data/wal on ");
+    found.has("engine", "ok", "embedded");
+    found.has("reject sink", "ok", "first start");
+    found.has("port", "ok", "is free");
+    found.has("files", "ok", "no certificate");
+    for check in ["sync", "space", "open files", "memory", "clock"] {
+        assert!(found.findings.iter().any(|finding| finding["check"] == check), "{check}");
+    }
+    let left: Vec<_> = fs::read_dir(place.file("")).expect("a folder").flatten().collect();
+    assert_eq!(left.len(), 1, "only the settings: {left:?}");
+    let output = place.run("doctor", &[]);
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(lines.contains("\nok       port         127.0.0.1:0 is free\n"), "{lines}");
+    assert!(lines.trim_end().ends_with(" 0 faults"), "{lines}");
+}
+
+#[test]
+fn a_folder_that_is_read_only_or_full_is_found() {
+    let volume = Volume::new(Kind::Ext4, 640 << 20);
+    let place = Place::on(&volume, SETTINGS);
+    // More than there is could be written into the log.
+    let small = examine(&place);
+    small.has("space", "warning", "of at most 8.0 GiB");
+    small.has("log", "ok", "ext4, /dev/loop");
+    let ballast = volume.root().join("ballast");
+    let file = File::create(&ballast).expect("there is space for a name");
+    let mut bytes = 0;
+    for step in [1 << 26, 1 << 20, 1 << 16, 1 << 12] {
+        while fallocate(&file, FallocateFlags::empty(), bytes, step).is_ok() {
+            bytes += step;
+        }
+    }
+    let full = examine(&place);
+    full.has("space", "fault", "a start needs 192.0 MiB");
+    full.has("writable", "fault", "No space left on device");
+    drop(file);
+    fs::remove_file(ballast).expect("it was made");
+    run(Command::new("mount").args(["-o", "remount,ro"]).arg(volume.root()));
+    let read_only = examine(&place);
+    read_only.has("log", "fault", "read-only");
+    read_only.has("writable", "fault", "Read-only file system");
+    run(Command::new("mount").args(["-o", "remount,rw"]).arg(volume.root()));
+    assert!(examine(&place).faults().is_empty(), "it is well again");
+    let left: Vec<_> = fs::read_dir(volume.root()).expect("a folder").flatten().collect();
+    assert!(left.iter().all(|entry| entry.file_name() == "lost+found"), "{left:?}");
+}
+
+#[test]
+fn a_log_that_is_no_log_on_its_file_system_is_found() {
+    let memory = examine_with("[wal]\ndir = \"/dev/shm/tidegate-doctor/wal\"\n");
+    memory.has("log", "warning", "in memory");
+    memory.has("sync", "fault", "THE DISK LIES");
+    let none = examine_with("[wal]\ndir = \"/proc/tidegate\"\n");
+    none.has("log", "fault", "on proc");
+}
+
+#[test]
+fn a_port_that_is_taken_is_found_and_a_server_of_ours_is_known() {
+    let place = Place::new("");
+    let server = place.start();
+    let listen = |address: &dyn std::fmt::Display| format!("[server]\nlisten = \"{address}\"\n");
+    place.configure(&listen(&server.address));
+    let beside = examine(&place);
+    beside.has("port", "ok", "a Tidegate answers");
+    assert!(beside.faults().is_empty(), "beside a running server: {beside:#?}");
+    server.write("iot", "m,site=a v=1 1");
+    server.stop();
+
+    let other = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = other.local_addr().expect("its address");
+    place.configure(&listen(&address));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, _) = other.accept().expect("it is asked");
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+                .expect("it listens");
+        });
+        examine(&place).has("port", "fault", "taken by another program");
+    });
+    // One that says nothing at all.
+    examine(&place).has("port", "fault", "taken by another program");
+    place.configure("[server]\nlisten = \"192.0.2.1:8086\"\n[auth]\nanonymous = true\n");
+    let elsewhere = examine(&place);
+    elsewhere.has("port", "fault", "192.0.2.1:8086");
+    elsewhere.has("settings", "warning", "everybody who reaches");
+}
+
+#[test]
+fn a_low_limit_of_open_files_is_found() {
+    let place = Place::new(SETTINGS);
+    for (limit, mark) in [(100, "fault"), (1024, "warning"), (20_000, "ok")] {
+        let inner = place.command("doctor");
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]);
+        limited.arg(inner.get_program()).args(inner.get_args()).arg("--json");
+        limited.current_dir(place.file(""));
+        let found = Examined::of(&limited.output().expect("sh is there"));
+        found.has("open files", mark, &format!("at most {limit};"));
+    }
+}
+
+#[test]
+fn more_memory_than_there_is_is_found() {
+    let found = examine_with("[engine.embedded]\nmemory_bytes_max = \"16 TiB\"\n");
+    found.has("memory", "fault", "the settings allow 16");
+}
+
+#[test]
+fn an_engine_that_is_away_is_found_and_one_that_is_there_is_known() {
+    let port = closed();
+    let away =
+        examine_with(&format!("[engine]\nkind = \"postgres\"\n[engine.postgres]\nport = {port}\n"));
+    away.has("engine", "fault", "refused");
+    let postgres = server::Server::new();
+    let port = postgres.address().port();
+    let settings = |user: &str| {
+        format!(
+            "[engine]\nkind = \"postgres\"\n[engine.postgres]\nport = {port}\nuser = \"{user}\"\n"
+        )
+    };
+    examine_with(&settings("tidegate")).has("engine", "ok", "PostgreSQL ");
+    postgres.sql("CREATE USER guest");
+    examine_with(&settings("guest")).has("engine", "fault", "GRANT CREATE ON DATABASE");
+    examine_with(&settings("nobody")).has("engine", "fault", "nobody");
+
+    let place = Place::new("");
+    let upstream = place.start();
+    fs::write(place.file("secret"), "secret").expect("it can be written");
+    let secret = place.file("secret").display().to_string();
+    let settings = |endpoint: &dyn std::fmt::Display| {
+        format!(
+            "[engine]\nkind = \"timestream\"\n[engine.timestream]\nendpoint = \"http://{endpoint}\"\n\
+             region = \"eu-west-1\"\naccess_key = \"AKID\"\nsecret_key_file = \"{secret}\"\n"
+        )
+    };
+    let there = examine_with(&settings(&upstream.address));
+    there.has("engine", "ok", "http://127.0.0.1:");
+    examine_with(&settings(&format!("127.0.0.1:{}", closed()))).has(
+        "engine",
+        "fault",
+        "127.0.0.1:",
+    );
+}
+
+#[test]
+fn a_sink_that_takes_nothing_is_found() {
+    let place = Place::new(SETTINGS);
+    fs::create_dir_all(place.data().join("rejects")).expect("it can be made");
+    let well = examine(&place);
+    well.has("reject sink", "ok", "takes objects");
+    let left = fs::read_dir(place.data().join("rejects")).expect("a folder").count();
+    assert_eq!(left, 0, "the probe is gone");
+    fs::remove_dir(place.data().join("rejects")).expect("it is empty");
+    fs::write(place.data().join("rejects"), b"in the way").expect("it can be written");
+    examine(&place).has("reject sink", "fault", "rejects");
+    let secret = place.file("secret");
+    fs::write(&secret, "secret").expect("it can be written");
+    let cloud = format!(
+        "[rejects]\nurl = \"s3://rejects/here\"\n[object]\nendpoint = \"http://127.0.0.1:{}\"\n\
+         access_key_id = \"AKID\"\nsecret_access_key_file = \"{}\"\n",
+        closed(),
+        secret.display()
+    );
+    examine_with(&cloud).has("reject sink", "fault", "s3://rejects/here");
+}
+
+#[test]
+fn settings_that_cannot_work_are_found() {
+    let broken = Place::new("[wal]\nsegmnt_bytes = 1\n").run("doctor", &["--json"]);
+    let broken = Examined::of(&broken);
+    broken.has("settings", "fault", "segmnt_bytes");
+    assert_eq!((broken.code, broken.findings.len()), (Some(2), 1));
+    let found = examine_with("[batch]\nrecords_max = 101\n[shards]\ncount = 65\n");
+    found.has("settings", "fault", "batch.records_max");
+    found.has("settings", "fault", "shards.count");
+    found.has("port", "ok", "is free");
+}
+
+#[test]
+fn files_with_secrets_are_readable_full_and_not_everybodys() {
+    let place = Place::new("");
+    let path = place.file("fleet.token");
+    place.configure(&format!(
+        "{SETTINGS}[auth]\ntokens = [{{ name = \"fleet\", token_file = \"{}\", read = [], write = [\"iot\"] }}]\n",
+        path.display()
+    ));
+    examine(&place).has("files", "fault", "cannot be read");
+    let write = |text: &str, mode: u32| {
+        fs::write(&path, text).expect("it can be written");
+        let permissions = fs::Permissions::from_mode(mode);
+        fs::set_permissions(Path::new(&path), permissions).expect("it is ours");
+    };
+    write("", 0o600);
+    examine(&place).has("files", "fault", "is empty");
+    write("a-token-of-some-length", 0o644);
+    examine(&place).has("files", "warning", "by everybody");
+    write("a-token-of-some-length", 0o640);
+    let well = examine(&place);
+    well.has("files", "ok", "fleet.token can be read");
+    let all = well.findings.iter().map(ToString::to_string).collect::<String>();
+    assert!(!all.contains("a-token-of-some-length"), "no secret is shown: {all}");
+}
