@@ -85,12 +85,14 @@ fn what_it_counts_is_what_is_in_the_folder_it_keeps() {
     assert_eq!(distinct.len(), acknowledged, "each of them once");
 
     // What was refused is kept, and mended.
-    let reports = files_below(&dir.join("data/rejects"), ".json");
+    let reports = files_below(&dir.join("data/rejects/records"), ".json");
     assert_eq!(reports.len(), 1, "{reports:?}");
     let report = fs::read_to_string(&reports[0]).expect("a report can be read");
     assert!(report.contains("version_conflict"), "{report}");
-    let name = reports[0].strip_prefix(&dir).expect("below it").display().to_string();
-    assert!(said.contains(&format!("kept    {name}")), "{said}");
+    assert!(
+        said.contains("$ tidegate rejects show ") && said.contains("1 stored, 0 not"),
+        "{said}"
+    );
     let mended = export("maintenance");
     assert!(mended.contains("\"firmware\":2") && mended.contains("\"version\":2"), "{mended}");
 }
@@ -123,6 +125,18 @@ fn a_loss_is_found_and_its_folder_kept() {
     assert!(said.contains(": 1 lost, 0 doubled, 0 changed"), "{said}");
     assert!(complaints.contains("the promise is broken"), "{complaints}");
     assert!(!is_empty(&folder(&place)), "its folder is kept");
+}
+
+#[test]
+fn nothing_of_it_stays_behind_either_when_nobody_reads_to_its_end() {
+    let place = Place::new("");
+    let mut child = demo(&place, &[]).stderr(Stdio::null()).spawn().expect("the binary starts");
+    let mut said = BufReader::new(child.stdout.take().expect("it was asked for")).lines();
+    said.next().expect("a line").expect("it can be read");
+    drop(said);
+    let status = child.wait().expect("it is our child");
+    assert_eq!(status.code(), Some(1));
+    assert!(is_empty(&folder(&place)), "its folder is gone");
 }
 
 #[test]

@@ -289,3 +289,29 @@ fn files_with_secrets_are_readable_full_and_not_everybodys() {
     let all = well.findings.iter().map(ToString::to_string).collect::<String>();
     assert!(!all.contains("a-token-of-some-length"), "no secret is shown: {all}");
 }
+
+#[test]
+fn a_certificate_is_read_and_its_last_days_are_told() {
+    let place = Place::new("");
+    let (cert, key) = (place.file("cert.pem"), place.file("key.pem"));
+    let settings = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n[server.tls]\ncert_file = \"{}\"\nkey_file = \"{}\"\n",
+        cert.display(),
+        key.display()
+    );
+    place.configure(&settings);
+    let absent = examine(&place);
+    absent.has("files", "fault", "server.tls.cert_file");
+    absent.has("settings", "fault", "cert.pem");
+    for (days, mark) in [("3", "warning"), ("400", "ok")] {
+        let mut openssl = Command::new("openssl");
+        openssl.args([
+            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=t", "-days", days,
+        ]);
+        run(openssl.arg("-keyout").arg(&key).arg("-out").arg(&cert));
+        let found = examine(&place);
+        found.has("certificate", mark, "it expires in ");
+        found.has("files", "ok", "server.tls.key_file");
+        assert!(found.faults().is_empty(), "{found:#?}");
+    }
+}

@@ -16,7 +16,7 @@ use common::gateway::Place;
 fn sent(output: &Output) -> u64 {
     let said = String::from_utf8_lossy(&output.stdout);
     let lines = said.lines().find_map(|line| line.strip_prefix("lines "));
-    let lines = lines.unwrap_or_else(|| panic!("no count in {output:?}"));
+    let lines = lines.expect("a run that reports");
     lines.split_whitespace().next().expect("a count").parse().expect("a count")
 }
 

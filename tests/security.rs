@@ -3,7 +3,6 @@
 //! data folder; nobody does what they may not; no secret is shown.
 //!
 //! Ten thousand connections at once have a process of their own: `security_crowd.rs`.
-#![expect(clippy::panic, reason = "helpers of tests")]
 
 #[path = "security/bodies.rs"]
 mod bodies;

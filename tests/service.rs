@@ -115,6 +115,27 @@ fn settings_that_cannot_be_used_change_nothing_and_are_counted() {
     server.stop();
 }
 
+/// Goal: who protects a server by a file that it finds by itself is not left open by its loss. Method: a
+/// server that was started in the file's folder, without a word of it.
+#[test]
+fn settings_that_were_found_and_are_gone_are_missed() {
+    let place = Place::new(&settings("first-token", ""));
+    let found = place.command("serve");
+    let log = place.file("found.log");
+    let child = Command::new(found.get_program())
+        .current_dir(place.file("."))
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .stderr(fs::File::create(&log).expect("it can be made"))
+        .spawn()
+        .expect("the binary starts");
+    let server = Gateway::listening((child, log));
+    fs::remove_file(place.file("config.toml")).expect("it is there");
+    reload(&server, FAILURES);
+    let reply = server.client().post("/write?db=d", &[], b"m,s=a v=1 1").expect("it is answered");
+    assert_eq!(reply.status, 401, "nobody is let in without a token");
+    server.stop();
+}
+
 /// Writes records one after another, each by its own request, until nobody answers.
 fn load(server: &Gateway, acknowledged: &Mutex<HashSet<i64>>, first: i64, is_over: &AtomicBool) {
     let mut client = server.client();

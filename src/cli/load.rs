@@ -333,7 +333,7 @@ impl Template {
             self.bytes[*at..*at + TIMESTAMP_DIGITS].copy_from_slice(text.as_bytes());
         }
         if let Some(at) = self.call {
-            let text = format!("{round:0width$}", width = CALL_DIGITS);
+            let text = format!("{round:0CALL_DIGITS$}");
             self.bytes[at..at + CALL_DIGITS].copy_from_slice(text.as_bytes());
         }
     }

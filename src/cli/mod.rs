@@ -220,6 +220,15 @@ impl SettingsArgs {
         self.load_with(&flags).map_err(Failure::usage)
     }
 
+    /// The same with the file that is read by default named, where there is one: once it is gone, a reload
+    /// must find it missing, and not take the defaults, which ask nobody who they are.
+    #[must_use]
+    pub fn pinned(&self) -> Self {
+        let default = PathBuf::from(config::load::DEFAULT_FILE);
+        let config = self.config.clone().or_else(|| default.exists().then_some(default));
+        Self { config, ..self.clone() }
+    }
+
     /// `others`, and what the command line says of settings itself.
     ///
     /// # Errors

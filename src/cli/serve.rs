@@ -40,8 +40,9 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     if let Some(listen) = args.listen {
         flags.push(Override::flag("--listen", &["server", "listen"], listen.to_string()));
     }
-    let flags = args.settings.flags(flags)?;
-    let load = || args.settings.load_with(&flags);
+    let settings = args.settings.pinned();
+    let flags = settings.flags(flags)?;
+    let load = || settings.load_with(&flags);
     let config = load().map_err(Failure::usage)?;
     let set_level = log_with_level(&config.log);
     let notifier = Notifier::from_environment();

@@ -23,9 +23,10 @@ pub struct Options {
     /// Most bytes of a request's body after decompression; `body_bytes_max` to 4 GiB. Too low: 413 for
     /// what compresses well. Too high: a few kilobytes can claim that much memory.
     pub inflated_bytes_max: Bytes,
-    /// Most connections at once; 1 to 1,000,000. Further ones wait in the system's backlog. Too low:
-    /// clients time out connecting. Too high: the process runs out of file descriptors, and new
-    /// connections wait as well.
+    /// Most connections at once; 1 to 1,000,000. Where all are taken, the one that has been idle for longest
+    /// gives way to a newcomer; where none has been for a second, newcomers wait in the system's backlog.
+    /// Too low: agents connect anew each time, or time out connecting. Too high: the process runs out of
+    /// file descriptors, and new connections wait as well.
     pub connections_max: usize,
     /// How long a client may take to send a request's header once it began; 100ms to 10min. Too low:
     /// slow networks are cut off. Too high: idle attackers hold connections.

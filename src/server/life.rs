@@ -79,8 +79,8 @@ impl Server {
     /// When the signals cannot be listened for.
     pub fn wait(&mut self, around: &Surroundings<'_>) -> io::Result<End> {
         let mut watch = Watch {
-            read: tls::stamps(&self.config.server.tls),
-            seen: tls::stamps(&self.config.server.tls),
+            read: self.certificate.clone(),
+            seen: self.certificate.clone(),
             look_at: Duration::ZERO,
             tell_at: Duration::ZERO,
             feed_at: Duration::ZERO,

@@ -8,6 +8,9 @@
 //! [`Core`] is everything but the socket, which commands that read a data folder use as well;
 //! [`Server`] adds the socket. The socket answers from the first moment, but `/ready`
 //! says so only when the shards have executed what the log held at the start.
+//!
+//! While it runs the main thread is in [`life`]: signals, [`reload`], the certificate's files, and what a
+//! service manager is told ([`notify`]).
 
 mod fit;
 mod life;
@@ -41,7 +44,7 @@ use crate::engine::timestream::{self, Timestream};
 use crate::engine::{self, EngineError, LogEnds, TableEngine};
 use crate::http::auth::{AuthError, Keyring};
 use crate::http::service::Service;
-use crate::http::tls::{Material, TlsError};
+use crate::http::tls::{self, Material, TlsError};
 use crate::ingest::Ingest;
 use crate::load::{self, LoadError, Loads};
 use crate::metrics::Metrics;
@@ -338,6 +341,8 @@ pub struct Server {
     config: Config,
     /// What connections ask for service and certificate.
     current: Arc<http::Current>,
+    /// The certificate's files as they were before they were read.
+    certificate: tls::Stamps,
     /// Heard from the start on: a reload that is asked for meanwhile must not end the process.
     hang_up: Signal,
     stop: watch::Sender<bool>,
@@ -367,6 +372,7 @@ impl Server {
             .map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
         let keyring = Keyring::load(&config.auth)?;
+        let certificate = tls::stamps(&config.server.tls);
         let material = Material::load(&config.server.tls)?;
         tell_expiry(&core, material.as_ref());
         let loads = core.start_loads(config)?;
@@ -378,8 +384,8 @@ impl Server {
         let shutdown = async move { drop(stopped.wait_for(|stop| *stop).await) };
         let socket = runtime.spawn(http::serve(listener, Arc::clone(&current), shutdown));
         let version = env!("CARGO_PKG_VERSION");
-        let tls = config.server.tls.is_on();
-        info!(version, %local_addr, tls, data = %config.data_dir.display(), "listening");
+        let is_tls = config.server.tls.is_on();
+        info!(version, %local_addr, tls = is_tls, data = %config.data_dir.display(), "listening");
         Ok(Self {
             core: Some(core),
             loads,
@@ -387,6 +393,7 @@ impl Server {
             local_addr,
             config: config.clone(),
             current,
+            certificate,
             hang_up,
             stop,
             socket: Some(socket),

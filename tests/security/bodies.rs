@@ -24,7 +24,7 @@ const BOMBS: usize = 24;
 
 /// Most memory that bombs may take: what is set for requests, as much again while it grows, and what the
 /// allocator keeps for each thread.
-const BOMB_MEMORY_BYTES: u64 = 2 * 64 * MIB + 64 * MIB;
+const BOMB_MEMORY_BYTES: u64 = 2 * 64 * MIB + 128 * MIB;
 
 fn zeros(mut encoder: impl std::io::Write) {
     let block = vec![b'#'; 1 << 20];

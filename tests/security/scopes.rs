@@ -1,6 +1,6 @@
 //! Who may do what: each endpoint against each kind of token and key.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::common::gateway::{Gateway, Place};
 use super::wire::{Signed, encode, statuses};
@@ -122,40 +122,44 @@ fn each_endpoint_serves_whom_it_is_for_and_nobody_else() {
     server.stop();
 }
 
+/// A sound input of an operation.
+fn input(operation: &str, database: &str) -> Value {
+    let record = json!({
+        "Dimensions": [{ "Name": "s", "Value": "a" }], "MeasureName": "m", "MeasureValue": "1",
+        "Time": (jiff::Timestamp::now().as_millisecond()).to_string(),
+    });
+    let source = json!({ "BucketName": "bucket", "ObjectKeyPrefix": "key" });
+    match operation {
+        "WriteRecords" => {
+            json!({ "DatabaseName": database, "TableName": "table", "Records": [record] })
+        }
+        "CreateBatchLoadTask" => json!({
+            "TargetDatabaseName": database, "TargetTableName": "table",
+            "DataSourceConfiguration": { "DataFormat": "CSV", "DataSourceS3Configuration": source },
+            "ReportConfiguration": { "ReportS3Configuration": source },
+            "DataModelConfiguration": { "DataModel": {
+                "DimensionMappings": [{ "SourceColumn": "s" }], "TimeColumn": "t",
+                "MultiMeasureMappings": { "TargetMultiMeasureName": "m",
+                    "MultiMeasureAttributeMappings": [
+                        { "SourceColumn": "v", "MeasureValueType": "DOUBLE" }] } } },
+        }),
+        "ListTagsForResource" => {
+            json!({ "ResourceARN": format!("arn:aws:timestream:eu-west-1:0:database/{database}") })
+        }
+        "CreateDatabase" | "DescribeDatabase" | "DeleteDatabase" | "ListTables" => {
+            json!({ "DatabaseName": database })
+        }
+        _ => json!({ "DatabaseName": database, "TableName": "table" }),
+    }
+}
+
 #[test]
 fn each_operation_of_timestream_is_held_to_the_scope_of_its_key() {
     let place = Place::new(SETTINGS);
     let server = place.start();
     let call = |key: &str, operation: &str, database: &str| {
-        let record = json!({
-            "Dimensions": [{ "Name": "s", "Value": "a" }], "MeasureName": "m", "MeasureValue": "1",
-            "Time": (jiff::Timestamp::now().as_millisecond()).to_string(),
-        });
-        let source = json!({ "BucketName": "bucket", "ObjectKeyPrefix": "key" });
-        let body = match operation {
-            "WriteRecords" => {
-                json!({ "DatabaseName": database, "TableName": "table", "Records": [record] })
-            }
-            "CreateBatchLoadTask" => json!({
-                "TargetDatabaseName": database, "TargetTableName": "table",
-                "DataSourceConfiguration": { "DataFormat": "CSV", "DataSourceS3Configuration": source },
-                "ReportConfiguration": { "ReportS3Configuration": source },
-                "DataModelConfiguration": { "DataModel": {
-                    "DimensionMappings": [{ "SourceColumn": "s" }], "TimeColumn": "t",
-                    "MultiMeasureMappings": { "TargetMultiMeasureName": "m",
-                        "MultiMeasureAttributeMappings": [
-                            { "SourceColumn": "v", "MeasureValueType": "DOUBLE" }] } } },
-            }),
-            "ListTagsForResource" => {
-                json!({ "ResourceARN": format!("arn:aws:timestream:eu-west-1:0:database/{database}") })
-            }
-            "CreateDatabase" | "DescribeDatabase" | "DeleteDatabase" | "ListTables" => {
-                json!({ "DatabaseName": database })
-            }
-            _ => json!({ "DatabaseName": database, "TableName": "table" }),
-        };
-        let call = Signed { key: key.to_owned(), ..Signed::call(operation, &body.to_string()) };
-        call.send(server.address)
+        let body = input(operation, database).to_string();
+        Signed { key: key.to_owned(), ..Signed::call(operation, &body) }.send(server.address)
     };
     for database in ["ddd", "eee"] {
         assert_eq!(call("AKIDALL", "CreateDatabase", database), 200);
@@ -182,11 +186,9 @@ fn each_operation_of_timestream_is_held_to_the_scope_of_its_key() {
     assert_eq!(call("AKIDALL", "WriteRecords", "ddd"), 200);
     assert_eq!(call("AKIDNOBODY", "WriteRecords", "ddd"), 403);
     let datazone = "/v2/domains/dzd-a/entities/ASSET/e/time-series-data-points?formName=f";
-    for token in TOKENS {
-        let expected = if token == Some("has-all") { 404 } else { 403 };
-        let (status, text) = ask(&server, "GET", datazone, token, "");
-        assert_eq!(status, expected, "{token:?}: {text}");
-    }
+    let found = TOKENS.map(|token| ask(&server, "GET", datazone, token, "").0);
+    assert_eq!(found[..5], [401, 401, 403, 403, 403]);
+    assert!(!matches!(found[5], 401 | 403), "who may do all is let in: {found:?}");
     server.stop();
 }
 

@@ -49,6 +49,20 @@ read = ["*"]
 write = ["*"]
 "#;
 
+/// Each family of answers, good ones and errors.
+const PATHS: [(&str, &str); 10] = [
+    ("POST", "/write?db=d&"),
+    ("POST", "/write?precision=wrong&db=d&"),
+    ("POST", "/api/v2/write?bucket=d&"),
+    ("POST", "/api/v3/write_lp?db=d&"),
+    ("POST", "/api/v1/write?db=d&"),
+    ("GET", "/api/v1/export?db=d&table=none&"),
+    ("GET", "/query?q=SHOW+DATABASES&"),
+    ("GET", "/query?q=SELECT+1&"),
+    ("PUT", "/nowhere?"),
+    ("POST", "/?"),
+];
+
 /// Every form in which a secret may stand in a text.
 fn forms(secret: &str) -> Vec<String> {
     let base64 = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
@@ -59,6 +73,22 @@ fn forms(secret: &str) -> Vec<String> {
         secret.replace(' ', "%20"),
         base64(secret.to_owned()),
         base64(format!("ada:{secret}")),
+    ]
+}
+
+/// Every way to show it.
+fn headers(secret: &str) -> [String; 8] {
+    let basic = base64::engine::general_purpose::STANDARD.encode(format!("ada:{secret}"));
+    [
+        format!("Authorization: Token {secret}"),
+        format!("Authorization: Bearer {secret}"),
+        format!("Authorization: Token ada:{secret}"),
+        format!("Authorization: Basic {basic}"),
+        // Refused by their form, which no error may quote.
+        format!("Authorization: {secret}"),
+        format!("Authorization: Basic {secret}"),
+        format!("Authorization: AWS4-HMAC-SHA256 {secret}"),
+        "X-A: b".to_owned(),
     ]
 }
 
@@ -78,37 +108,15 @@ fn no_secret_is_shown_at_any_level_in_any_error_or_on_any_page() {
     let server = place.start();
     let mut answers = 0;
     for secret in SECRETS {
-        let basic = base64::engine::general_purpose::STANDARD.encode(format!("ada:{secret}"));
         let (plus, percent) = (secret.replace(' ', "+"), encode(secret));
-        for header in [
-            format!("Authorization: Token {secret}"),
-            format!("Authorization: Bearer {secret}"),
-            format!("Authorization: Token ada:{secret}"),
-            format!("Authorization: Basic {basic}"),
-            // Refused by their form, which no error may quote.
-            format!("Authorization: {secret}"),
-            format!("Authorization: Basic {secret}"),
-            format!("Authorization: AWS4-HMAC-SHA256 {secret}"),
-            "X-A: b".to_owned(),
-        ] {
+        for header in headers(secret) {
             for query in [
                 String::new(),
                 format!("u=ada&p={plus}"),
                 format!("u=ada&p={percent}"),
                 format!("p={percent}"),
             ] {
-                for (method, path) in [
-                    ("POST", "/write?db=d&"),
-                    ("POST", "/write?precision=wrong&db=d&"),
-                    ("POST", "/api/v2/write?bucket=d&"),
-                    ("POST", "/api/v3/write_lp?db=d&"),
-                    ("POST", "/api/v1/write?db=d&"),
-                    ("GET", "/api/v1/export?db=d&table=none&"),
-                    ("GET", "/query?q=SHOW+DATABASES&"),
-                    ("GET", "/query?q=SELECT+1&"),
-                    ("PUT", "/nowhere?"),
-                    ("POST", "/?"),
-                ] {
+                for (method, path) in PATHS {
                     // The last line is none, so that an error is answered.
                     let request = format!(
                         "{method} {path}{query} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{header}\r\n\

@@ -9,24 +9,26 @@ fn list() -> Signed {
     Signed { key: "AKIDALL".to_owned(), ..Signed::call("ListDatabases", "{}") }
 }
 
+type Change = fn(&mut Vec<(String, String)>, &mut String);
+
+fn replaced(headers: &mut [(String, String)], name: &str, from: &str, to: &str) {
+    for (found, value) in headers.iter_mut().filter(|(found, _)| found == name) {
+        assert!(value.contains(from), "{found}: {value}");
+        *value = value.replace(from, to);
+    }
+}
+
 #[test]
 fn whatever_is_changed_after_the_signature_is_refused() {
     let place = Place::new(SETTINGS);
     let server = place.start();
     assert_eq!(list().send(server.address), 200);
-    type Change = fn(&mut Vec<(String, String)>, &mut String);
-    fn replaced(headers: &mut [(String, String)], name: &str, from: &str, to: &str) {
-        for (found, value) in headers.iter_mut().filter(|(found, _)| found == name) {
-            assert!(value.contains(from), "{found}: {value}");
-            *value = value.replace(from, to);
-        }
-    }
     let cases: [(&str, Change); 19] = [
         ("body", |_, body| *body = r#"{"MaxResults":1}"#.to_owned()),
         ("a blank in the body", |_, body| body.push(' ')),
         ("no body", |_, body| body.clear()),
         ("operation", |headers, _| {
-            replaced(headers, "X-Amz-Target", "ListDatabases", "DeleteDatabase")
+            replaced(headers, "X-Amz-Target", "ListDatabases", "DeleteDatabase");
         }),
         ("host", |headers, _| replaced(headers, "Host", "t", "u")),
         ("time", |headers, _| {
@@ -40,7 +42,7 @@ fn whatever_is_changed_after_the_signature_is_refused() {
         ("region", |headers, _| replaced(headers, "Authorization", "eu-west-1", "eu-west-2")),
         ("service", |headers, _| replaced(headers, "Authorization", "/timestream/", "/datazone/")),
         ("terminator", |headers, _| {
-            replaced(headers, "Authorization", "aws4_request", "aws5_request")
+            replaced(headers, "Authorization", "aws4_request", "aws5_request");
         }),
         ("a header less", |headers, _| replaced(headers, "Authorization", ";x-amz-target", "")),
         ("no host signed", |headers, _| replaced(headers, "Authorization", "host;", "")),

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use serde_json::Value;
 
 use super::client::{Address, Client, Reply};
 use super::doctor::disk::kind_of;
@@ -35,8 +36,8 @@ pub const EXAMPLES: &str = "Examples:
   tidegate demo
   tidegate demo --seconds 60 --devices 10000 --keep
 
-Needs some hundred MiB in the temporary folder (TMPDIR), which must lie on ext4 or XFS. Exit code 1 when
-anything that was acknowledged is missing.";
+Needs some hundred MiB in the temporary folder (TMPDIR), which must lie on ext4 or XFS; an
+interrupted run leaves its folder there. Exit code 1 when anything that was acknowledged is missing.";
 
 /// Flags of `demo`.
 #[derive(Debug, Args)]
@@ -91,11 +92,15 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
     let result = story(args, &dir, &kind);
     if args.keep || result.is_err() {
         let data = dir.join("data");
-        say(&format!(
+        let kept = format!(
             "\nkept for a look: {}\n  tidegate serve --data {}",
             dir.display(),
             data.display()
-        ))?;
+        );
+        // Nobody reads any more, as in `| head`: nobody would look either.
+        if say(&kept).is_err() && !args.keep {
+            fs::remove_dir_all(&dir).map_err(failed)?;
+        }
     } else {
         fs::remove_dir_all(&dir).map_err(failed)?;
     }
@@ -183,25 +188,23 @@ fn rejection(
     address: &Address,
     dir: &Path,
 ) -> Result<Result<(), String>, Failure> {
-    title("5. What cannot be stored is kept, with its reason.")?;
+    title("5. What cannot be stored is kept, with its reason, and can be mended.")?;
     let line = "maintenance,device=d0 firmware=2i 1";
     say(&format!("   sent    {line}"))?;
     let refused = post(client, address, "/write?db=demo", line)?;
     say(&format!("   answer  {}", why(&refused)))?;
-    let sink = dir.join("data/rejects");
-    let kept = files_below(&sink);
-    if let Some(file) = kept.first() {
-        say(&format!("   kept    {}", file.strip_prefix(dir).unwrap_or(file).display()))?;
-    }
-    let json = r#"{"measurement":"maintenance","tags":{"device":"d0"},"fields":{"firmware":2},"timestamp":1,"version":2}"#;
-    let mended = post(client, address, "/api/v1/write?db=demo&precision=ns", json)?;
-    say(&format!("   mended  the same with \"version\":2 is answered {}", mended.status))?;
+    let answer: Value = serde_json::from_slice(&refused.body).unwrap_or_default();
+    let kept = client.get(answer["rejects"].as_str().unwrap_or("/api/v1/rejects"));
+    let kept: Value =
+        serde_json::from_slice(&kept.map_err(Failure::failed)?.body).unwrap_or_default();
+    let id = kept["rejections"][0]["id"].as_str().unwrap_or("1-1").to_owned();
+    let shown = typed(address, dir, &["show", &id])?;
+    let mended = typed(address, dir, &["resubmit", &id, "--set", "version=next"])?;
     let stands = client.get("/api/v1/export?db=demo&table=maintenance").map_err(Failure::failed)?;
     say(&format!("   stands  {}", text(&stands)))?;
     let went_well = refused.status == 400
-        && text(&refused).contains("version")
-        && kept.len() == 1
-        && mended.status == 200
+        && shown.contains("version_conflict")
+        && mended.contains("1 stored, 0 not")
         && text(&stands).contains(r#""firmware":2"#);
     Ok(if went_well {
         Ok(())
@@ -210,9 +213,24 @@ fn rejection(
     })
 }
 
+/// Runs `tidegate rejects ..` against the server, shows command and output, and returns the output.
+fn typed(address: &Address, dir: &Path, words: &[&str]) -> Result<String, Failure> {
+    say(&format!("\n   $ tidegate rejects {}", words.join(" ")))?;
+    let mut command = server::ours().map_err(Failure::failed)?;
+    command.arg("rejects").args(words).args(["--url", &format!("http://{address}")]);
+    let output = command.current_dir(dir).output().map_err(Failure::failed)?;
+    let said =
+        [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+    let said = said.concat();
+    for line in said.lines() {
+        say(&format!("     {line}"))?;
+    }
+    Ok(said)
+}
+
 /// What the server says of the one line that it refused.
 fn why(reply: &Reply) -> String {
-    let answer: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     let line = &answer["data"][0];
     match (line["reason"].as_str(), line["error_message"].as_str()) {
         (Some(reason), Some(message)) => format!("{} {reason}: {message}", reply.status),
@@ -227,10 +245,9 @@ fn post(
     target: &str,
     body: &str,
 ) -> Result<Reply, Failure> {
-    let kind = if body.starts_with('{') { "application/json" } else { "text/plain" };
     let request = format!(
         "POST {target} HTTP/1.1\r\nHost: {address}\r\nX-Tidegate-Durability: applied\r\n\
-         Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
+         Content-Length: {}\r\n\r\n{body}",
         body.len()
     );
     client.exchange(request.as_bytes()).map_err(Failure::failed)
@@ -238,19 +255,6 @@ fn post(
 
 fn text(reply: &Reply) -> String {
     String::from_utf8_lossy(&reply.body).trim().to_owned()
-}
-
-fn files_below(dir: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            files.extend(files_below(&path));
-        } else {
-            files.push(path);
-        }
-    }
-    files
 }
 
 impl Screen {

@@ -47,15 +47,9 @@ impl Child {
         let log = dir.join("server.log");
         // A second start must not find the address of the first.
         let said = File::create(&log).map_err(failed)?;
-        let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+        let mut command = ours().map_err(failed)?;
         command.arg("demo").arg("--serve").arg(dir).args(["--listen", &listen.to_string()]);
-        for (name, _) in std::env::vars_os() {
-            // Settings of the user's own server are not the demo's.
-            if name.to_string_lossy().starts_with("TIDEGATE_") {
-                command.env_remove(name);
-            }
-        }
-        let spawned = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said).spawn();
+        let spawned = command.stdout(Stdio::null()).stderr(said).spawn();
         let process = spawned.map_err(failed)?;
         let mut child = Self { process, address: listen, frames: None };
         child.wait_ready(&log)?;
@@ -130,6 +124,19 @@ impl Drop for Child {
         drop(self.process.kill());
         drop(self.process.wait());
     }
+}
+
+/// A command of this binary, as a user types it who has set nothing.
+pub(super) fn ours() -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    for (name, _) in std::env::vars_os() {
+        // Settings of the user's own server are not the demo's.
+        if name.to_string_lossy().starts_with("TIDEGATE_") {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null());
+    Ok(command)
 }
 
 /// Where the server listens, once it says so.

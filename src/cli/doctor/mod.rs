@@ -109,11 +109,10 @@ pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
     report.add(parts::files(&config))?;
     report.add([parts::engine(&config)])?;
     report.add([parts::sink(&config)])?;
-    report.add([parts::port(config.server.listen)])?;
+    report.add([parts::port(&config.server)])?;
     match report.end()? {
         0 => Ok(()),
-        1 => Err(Failure::failed("1 fault; see above")),
-        faults => Err(Failure::failed(format!("{faults} faults; see above"))),
+        faults => Err(Failure::failed(format!("{}; see above", counted((faults, "fault"))))),
     }
 }
 
@@ -137,7 +136,8 @@ impl Report {
             let findings: Vec<_> = self.findings.iter().map(as_json).collect();
             format!("{:#}\n", json!({ "well": faults == 0, "findings": findings }))
         } else {
-            format!("{ok} ok, {warnings} warnings, {faults} faults\n")
+            let [warnings, faults] = [(warnings, "warning"), (faults, "fault")].map(counted);
+            format!("{ok} ok, {warnings}, {faults}\n")
         };
         io::stdout().write_all(text.as_bytes()).map_err(Failure::failed)?;
         Ok(faults)
@@ -258,6 +258,10 @@ fn misfits(config: &Config) -> Vec<Finding> {
         warn(found, "raise wal.bytes_max, or lower flush_bytes");
     }
     findings
+}
+
+fn counted((count, what): (usize, &str)) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// A size for people.

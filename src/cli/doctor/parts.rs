@@ -10,9 +10,11 @@ use std::time::Duration;
 use super::super::client::{Address, Client};
 use super::super::{Failure, chain, health};
 use super::Finding;
-use crate::base::clock::SystemClock;
+use crate::base::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::engine::{Kind, postgres, timestream};
+use crate::engine::{EngineError, Kind, postgres, timestream};
+use crate::http;
+use crate::http::tls::Material;
 use crate::object::Store;
 
 /// What a file of the settings holds.
@@ -25,6 +27,11 @@ enum Content {
 /// Longest wait for whoever has the port: a program of another kind may say nothing.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
+/// From so many days on a certificate should have been renewed.
+const EXPIRES_SOON_DAYS: i64 = 14;
+
+const SECONDS_PER_DAY: i64 = 86_400;
+
 /// Bits of a file's mode that let others than its owner and group read it.
 const OTHERS_READ: u32 = 0o004;
 
@@ -33,10 +40,27 @@ pub(super) fn files(config: &Config) -> Vec<Finding> {
     for (key, path, content) in named(config) {
         findings.push(file(&key, &path, content));
     }
+    // One that cannot be used is among the settings' contradictions.
+    if let Ok(Some(material)) = Material::load(&config.server.tls) {
+        findings.push(certificate(material.expires_seconds, SystemClock::new().wall_ns()));
+    }
     if findings.is_empty() {
         findings.push(Finding::ok("files", "the settings name no certificate and no secret"));
     }
     findings
+}
+
+/// How long the server's certificate, or one that it came by, is good for.
+pub(super) fn certificate(expires_seconds: i64, now_ns: i64) -> Finding {
+    let days = (expires_seconds - now_ns / 1_000_000_000).div_euclid(SECONDS_PER_DAY);
+    let remedy = "renew it: the server takes the new file by itself, or on SIGHUP";
+    match days {
+        ..0 => Finding::fault("certificate", ("it has expired: clients refuse it", remedy)),
+        0..EXPIRES_SOON_DAYS => {
+            Finding::warning("certificate", (format!("it expires in {days} days"), remedy))
+        }
+        _ => Finding::ok("certificate", format!("it expires in {days} days")),
+    }
 }
 
 /// Each file that the settings name, with its key.
@@ -47,7 +71,10 @@ fn named(config: &Config) -> Vec<(String, PathBuf, Content)> {
             named.push((key, path.to_owned(), content));
         }
     };
-    let auth = &config.auth;
+    let (tls, auth) = (&config.server.tls, &config.auth);
+    put("server.tls.cert_file".into(), &tls.cert_file, Content::Certificate);
+    put("server.tls.key_file".into(), &tls.key_file, Content::Secret);
+    put("server.tls.client_ca_file".into(), &tls.client_ca_file, Content::Certificate);
     for (list, file) in [
         (
             "auth.tokens",
@@ -119,7 +146,9 @@ pub(super) fn engine(config: &Config) -> Finding {
     };
     match found {
         Ok(found) => Finding::ok("engine", found),
-        Err(error) => Finding::fault("engine", (chain(&error), remedy)),
+        // What the engine is busy with is why it does not answer.
+        Err(EngineError::Busy { what }) => Finding::fault("engine", (shortened(&what), remedy)),
+        Err(error) => Finding::fault("engine", (shortened(&chain(&error)), remedy)),
     }
 }
 
@@ -142,7 +171,7 @@ pub(super) fn sink(config: &Config) -> Finding {
 
 /// Writes an object and removes it.
 fn try_sink(config: &Config) -> Result<String, String> {
-    let told = |error| chain(&error);
+    let told = |error| shortened(&chain(&error));
     let store = Store::open(&config.rejects.url, &config.object).map_err(told)?;
     let key = format!("tidegate-doctor-{}", std::process::id());
     store.put(&key, b"{}".to_vec()).map_err(told)?;
@@ -150,7 +179,17 @@ fn try_sink(config: &Config) -> Result<String, String> {
     Ok(store.place().to_owned())
 }
 
-pub(super) fn port(listen: SocketAddr) -> Finding {
+/// The begin of what a client says, who may repeat each of its layers.
+fn shortened(text: &str) -> String {
+    const CHARS: usize = 300;
+    match text.char_indices().nth(CHARS) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{} …", &text[..end]),
+    }
+}
+
+pub(super) fn port(options: &http::Options) -> Finding {
+    let listen = options.listen;
     let Err(error) = TcpListener::bind(listen) else {
         return Finding::ok("port", format!("{listen} is free"));
     };
@@ -158,6 +197,10 @@ pub(super) fn port(listen: SocketAddr) -> Finding {
         let remedy =
             "write an address of this machine in server.listen, and a port that the user may have";
         return Finding::fault("port", (format!("{listen}: {error}"), remedy));
+    }
+    if options.tls.is_on() {
+        let found = format!("{listen} is taken; over TLS nobody is asked who it is");
+        return Finding::warning("port", (found, "make sure that it is this Tidegate"));
     }
     match asked(listen) {
         Ok(said) => Finding::ok("port", format!("a Tidegate answers at {listen} already: {said}")),

@@ -72,6 +72,17 @@ fn a_clock_of_another_age_is_a_fault() {
 }
 
 #[test]
+fn a_certificate_is_renewed_in_time() {
+    const NOW_SECONDS: i64 = 1_795_000_000;
+    for (days, mark) in [(-1, Mark::Fault), (0, Mark::Warning), (13, Mark::Warning), (14, Mark::Ok)]
+    {
+        let expires = NOW_SECONDS + days * 86_400;
+        let finding = parts::certificate(expires, NOW_SECONDS * 1_000_000_000);
+        assert_eq!(finding.mark, mark, "{days}: {finding:?}");
+    }
+}
+
+#[test]
 fn the_deepest_mount_is_that_of_a_folder() {
     let table = "1 0 8:1 / / rw,noatime shared:1 - ext4 /dev/sda1 rw\n\
                  2 1 8:2 / /var/lib rw - xfs /dev/sdb1 rw\n\
@@ -105,4 +116,8 @@ fn a_finding_is_a_line_with_its_remedy_below() {
     assert_eq!(text, "fault    port         taken\n                      to do: stop it\n");
     assert!(told(&finding, true).starts_with("\x1b[31m✗\x1b[0m port "));
     assert_eq!(size(1536), "1.5 KiB");
+    assert_eq!(
+        [0, 1, 2].map(|count| counted((count, "fault"))),
+        ["0 faults", "1 fault", "2 faults"]
+    );
 }

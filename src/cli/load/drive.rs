@@ -205,28 +205,28 @@ impl Connection {
         }
     }
 
-    fn template(&mut self) -> &mut Template {
-        let at = usize::try_from(self.round % u64::from(TEMPLATES)).unwrap_or_default();
-        &mut self.templates[at]
+    /// Which of its requests is under way.
+    fn turn(&self) -> usize {
+        usize::try_from(self.round % u64::from(TEMPLATES)).unwrap_or_default()
     }
 
     fn stamp(&mut self, shared: &Shared) {
-        let round = self.round;
-        self.template().stamp(round, |line| shared.time_ns(round, line));
+        let (turn, round) = (self.turn(), self.round);
+        self.templates[turn].stamp(round, |line| shared.time_ns(round, line));
     }
 
     fn is_sent(&self) -> bool {
-        let at = usize::try_from(self.round % u64::from(TEMPLATES)).unwrap_or_default();
-        self.sent == self.templates[at].bytes.len()
+        self.sent == self.templates[self.turn()].bytes.len()
     }
 
     fn send(&mut self) -> io::Result<()> {
-        let Some(mut stream) = self.stream.take() else { return Ok(()) };
-        let mut sent = self.sent;
-        let bytes = &self.template().bytes;
-        while sent < bytes.len() {
-            match stream.write(&bytes[sent..]) {
-                Ok(more) => sent += more,
+        let turn = self.turn();
+        let (Some(stream), bytes) = (&mut self.stream, &self.templates[turn].bytes) else {
+            return Ok(());
+        };
+        while self.sent < bytes.len() {
+            match stream.write(&bytes[self.sent..]) {
+                Ok(more) => self.sent += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // A server that takes no more may answer before it has read all, so a broken pipe is
                 // no reason not to read.
@@ -234,8 +234,6 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
-        self.sent = sent;
-        self.stream = Some(stream);
         Ok(())
     }
 

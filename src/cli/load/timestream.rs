@@ -52,7 +52,7 @@ pub(super) fn head(operation: &str, address: &Address) -> String {
 pub(super) fn named_call(head: &str, (run, connection): (u64, u32)) -> (String, usize) {
     let named = format!("{head}amz-sdk-invocation-id: {run:x}-{connection}-");
     let at = named.len();
-    (format!("{named}{:0width$}\r\n", 0, width = CALL_DIGITS), at)
+    (format!("{named}{:0CALL_DIGITS$}\r\n", 0), at)
 }
 
 /// A request with one record of each host.

@@ -39,7 +39,7 @@ pub struct RejectsArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List what was refused and is still open, the newest first.
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = LS_EXAMPLES)]
     Ls(LsArgs),
     /// Tell all about rejections: the record, the reason, the value that stood, what to do.
     #[command(after_help = "Example:\n  tidegate rejects show 42-57")]
@@ -48,6 +48,10 @@ enum Command {
     #[command(after_help = RESUBMIT_EXAMPLES)]
     Resubmit(ResubmitArgs),
 }
+
+const LS_EXAMPLES: &str = "Examples:
+  tidegate rejects ls --reason version_conflict --from 2026-11-22T00:00:00Z
+  tidegate rejects ls --database iot --table weather --all --format json";
 
 const RESUBMIT_EXAMPLES: &str = "Examples:
   tidegate rejects resubmit 42-57 --set version=next

@@ -40,7 +40,10 @@ pub fn not_after(der: &[u8]) -> Option<i64> {
 
 fn seconds(text: &str) -> Option<i64> {
     let time = jiff::civil::DateTime::strptime("%Y%m%d%H%M%SZ", text).ok()?;
-    Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
+    // 99991231235959Z, which stands for "never", is past what a timestamp can say.
+    // Source: RFC 5280, 4.1.2.5.
+    let zoned = time.to_zoned(jiff::tz::TimeZone::UTC);
+    Some(zoned.map_or(jiff::Timestamp::MAX, |time| time.timestamp()).as_second())
 }
 
 /// The content of the first element, which must have this tag, and what follows it.
@@ -92,12 +95,13 @@ mod tests {
     #[test]
     fn every_form_of_a_time_is_read() {
         let version = der(VERSION, &[2, 1, 2]);
+        let never = jiff::Timestamp::MAX.as_second();
         for (version, tag, text, expected) in [
             (&version[..], UTC_TIME, "700101000001Z", Some(1)),
             (&[][..], UTC_TIME, "700101000001Z", Some(1)),
             (&version, UTC_TIME, "491231235959Z", Some(2_524_607_999)),
             (&version, GENERALIZED_TIME, "20500101000000Z", Some(2_524_608_000)),
-            (&version, GENERALIZED_TIME, "99991231235959Z", Some(253_402_300_799)),
+            (&version, GENERALIZED_TIME, "99991231235959Z", Some(never)),
             (&version, GENERALIZED_TIME, "20501301000000Z", None),
             (&version, UTC_TIME, "", None),
             (&version, UTC_TIME, "ä", None),
