@@ -500,3 +500,24 @@ fn what_clients_ask_on_connecting_is_answered() {
     assert_eq!((wrong.status, wrong.header("allow")), (405, Some("OPTIONS, POST")));
     assert!(server.get("/").text().contains("/api/v1/export"));
 }
+
+#[test]
+fn a_head_that_cannot_be_read_is_answered_without_a_body() {
+    let server = start(|_| {});
+    let many = "x: a\r\n".repeat(120);
+    let long = format!("x: {}\r\n", "a".repeat(40_000));
+    for (head, status) in [
+        (format!("GET /ping HTTP/1.1\r\nHost: t\r\n{many}\r\n"), 431),
+        (format!("GET /ping HTTP/1.1\r\nHost: t\r\n{long}\r\n"), 431),
+        ("nonsense\r\n\r\n".to_owned(), 400),
+    ] {
+        let reply = server.raw(head.as_bytes());
+        assert_eq!(
+            (reply.status, reply.body.len()),
+            (status, 0),
+            "{}",
+            &head[..20.min(head.len())]
+        );
+        assert_eq!((reply.header("connection"), reply.header("request-id")), (Some("close"), None));
+    }
+}
