@@ -3,7 +3,7 @@
 //! Opens the folder as a server would, replays what the log holds, and writes what the engine then
 //! shows. A folder that a server has open is refused by its lock: ask that server instead.
 //!
-//! Where the records cannot be read to their end the exit code is 2, and the output ends so that no
+//! Where the records cannot be read to their end the exit code is 1, and the output ends so that no
 //! reader takes the part for the whole: a text in a line that its format does not have, Parquet without
 //! the end that makes it a file.
 
@@ -49,7 +49,7 @@ pub struct ExportArgs {
 /// # Errors
 ///
 /// [`Failure::Usage`] for an unknown format or time, [`Failure::Failed`] when the folder does not
-/// open or has no such table: nothing was written. [`Failure::BrokenOff`] when the records cannot be
+/// open or has no such table: nothing was written. [`Failure::Failed`] too when the records cannot be
 /// read to their end: what was written is not all.
 pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     let config = args.settings.load(Vec::new())?;
@@ -91,7 +91,7 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
                 Writer::broken_off(&mut end);
                 out.write_all(&end).and_then(|()| out.flush()).map_err(Failure::failed)?;
             }
-            Err(Failure::broken_off(error))
+            Err(Failure::failed(error))
         }
     }
 }

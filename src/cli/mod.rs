@@ -142,8 +142,6 @@ pub enum Failure {
     Usage(Box<dyn Error>),
     /// What was asked failed, or what was checked is not well: exit code 1.
     Failed(Box<dyn Error>),
-    /// What was asked failed midway, and what it has written is not all: exit code 2.
-    BrokenOff(Box<dyn Error>),
 }
 
 impl Failure {
@@ -152,15 +150,10 @@ impl Failure {
         Self::Failed(error.into())
     }
 
-    /// A failure midway through what is written.
-    pub fn broken_off(error: impl Into<Box<dyn Error>>) -> Self {
-        Self::BrokenOff(error.into())
-    }
-
     /// What is wrong, whatever it leads to.
     pub fn into_error(self) -> Box<dyn Error> {
         match self {
-            Self::Usage(error) | Self::Failed(error) | Self::BrokenOff(error) => error,
+            Self::Usage(error) | Self::Failed(error) => error,
         }
     }
 
@@ -195,7 +188,7 @@ pub fn run() -> ExitCode {
     let (code, error) = match done {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Failed(error)) => (1, error),
-        Err(Failure::Usage(error) | Failure::BrokenOff(error)) => (2, error),
+        Err(Failure::Usage(error)) => (2, error),
     };
     // Standard error may be closed; there is nobody left to tell.
     drop(writeln!(io::stderr(), "tidegate: {}", chain(&*error)));
