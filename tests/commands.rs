@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
-use common::gateway::Place;
+use common::gateway::{Place, without_settings};
 
 /// What bash does when the key is pressed: the words, where the cursor is, the function that is registered.
 const PRESS: &str = r#"
@@ -136,6 +136,7 @@ fn on_a_terminal(place: &Place, name: &str, arguments: &[&str]) -> String {
     let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
     let line = format!("{} {} > /dev/null", words.join(" "), arguments.join(" "));
     let mut terminal = Command::new("script");
+    without_settings(&mut terminal);
     terminal.args(["--quiet", "--return", "--command", &line, "/dev/null"]).stdin(Stdio::null());
     printed(&terminal.current_dir(place.file(".")).output().expect("script, of util-linux"))
 }

@@ -227,7 +227,7 @@ fn other_ways_in_are_kept_out_of_the_gateways_own_database() {
         assert!(reply.text().contains("gateway's own"), "{path}: {}", reply.text());
     }
     let json = r#"{"DatabaseName":"_datazone","TableName":"points","Records":[{"Dimensions":[{"Name":"id","Value":"i"}],"MeasureName":"m","MeasureValue":"1","Time":"1"}]}"#;
-    let reply = send("/api/v1/write?db=other", &[("Content-Type", "application/json")], json);
+    let reply = send("/api/v1/write", &[("Content-Type", "application/json")], json);
     assert!(reply.text().contains("gateway's own"), "{}", reply.text());
     for query in ["DROP DATABASE _datazone", "CREATE DATABASE _datazone", "DROP MEASUREMENT points"]
     {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use common::gateway::{Place, files_below};
+use common::gateway::{Place, files_below, without_settings};
 use common::{rows, wait_for};
 
 /// Longest time until a process is gone.
@@ -72,6 +72,7 @@ fn what_it_counts_is_what_is_in_the_folder_it_keeps() {
     let dir = PathBuf::from(kept.lines().next().unwrap_or_default());
     let export = |table: &str| {
         let mut command = Command::new(place.command("export").get_program());
+        without_settings(&mut command);
         command.arg("export").arg("--config").arg(dir.join("config.toml"));
         command.arg("--data").arg(dir.join("data")).args(["--database", "demo", "--table", table]);
         let output = command.output().expect("the binary starts");

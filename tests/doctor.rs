@@ -20,7 +20,7 @@ use std::process::{Command, Output};
 use rustix::fs::{FallocateFlags, fallocate};
 use serde_json::Value as Json;
 
-use common::gateway::Place;
+use common::gateway::{Place, without_settings};
 use common::volume::{Kind, Volume, run};
 
 /// A port of its own, so that no test finds another's server.
@@ -180,6 +180,7 @@ fn a_low_limit_of_open_files_is_found() {
     for (limit, mark) in [(100, "fault"), (1024, "warning"), (20_000, "ok")] {
         let inner = place.command("doctor");
         let mut limited = Command::new("sh");
+        without_settings(&mut limited);
         limited.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]);
         limited.arg(inner.get_program()).args(inner.get_args()).arg("--json");
         limited.current_dir(place.file(""));

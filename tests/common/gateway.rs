@@ -96,12 +96,7 @@ impl Place {
         let mut command = Command::new(binary);
         command.current_dir(self.dir.path()).stdin(Stdio::null()).arg(name);
         command.arg("--config").arg("config.toml").arg("--data").arg(self.data());
-        // Settings of the tests themselves would be taken for the server's, and refused.
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("TIDEGATE_") {
-                command.env_remove(name);
-            }
-        }
+        without_settings(&mut command);
         command
     }
 
@@ -370,4 +365,14 @@ fn end_of(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")
+}
+
+/// Keeps settings of the tests themselves, which the server would refuse as its own, out of what a command
+/// starts.
+pub(crate) fn without_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TIDEGATE_") {
+            command.env_remove(name);
+        }
+    }
 }
