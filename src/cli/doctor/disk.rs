@@ -107,7 +107,7 @@ fn unwritable(base: &Path, error: &io::Error) -> Finding {
     Finding::fault("writable", (found, remedy))
 }
 
-fn sync(syncs: &hdrhistogram::Histogram<u64>, scratch: &Path) -> Finding {
+pub(super) fn sync(syncs: &hdrhistogram::Histogram<u64>, scratch: &Path) -> Finding {
     let median = Duration::from_nanos(syncs.value_at_quantile(0.5));
     let p99 = Duration::from_nanos(syncs.value_at_quantile(0.99));
     let verdict = selftest::verdict(median, selftest::is_rotational(scratch));

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::disk::mount_in;
+use super::disk::{mount_in, sync};
 use super::process::{judge_clock, judge_memory, judge_open_files};
 use super::*;
 
@@ -54,6 +54,17 @@ fn limits_are_judged_at_their_bounds() {
         (80, None, Mark::Ok),
     ] {
         assert_eq!(judge_memory(asked, available).mark, mark, "{asked} of {available:?}");
+    }
+}
+
+#[test]
+fn a_slow_disk_is_a_warning_by_its_slowest_syncs() {
+    for (slowest_ms, mark) in [(90, Mark::Ok), (110, Mark::Warning)] {
+        let mut syncs = hdrhistogram::Histogram::<u64>::new(3).unwrap();
+        syncs.record_n(20_000_000, 95).unwrap();
+        syncs.record_n(slowest_ms * 1_000_000, 5).unwrap();
+        let finding = sync(&syncs, Path::new("/"));
+        assert_eq!(finding.mark, mark, "{slowest_ms} ms: {finding:?}");
     }
 }
 
