@@ -21,7 +21,7 @@ use rustix::process::Signal;
 use tidegate::base::clock::{Clock as _, SystemClock, machine_monotonic};
 use tidegate::config::Config;
 
-use common::gateway::{Gateway, Place};
+use common::gateway::{Gateway, Place, without_settings};
 use common::volume::run;
 use common::{tell, wait_for};
 
@@ -122,7 +122,9 @@ fn settings_that_were_found_and_are_gone_are_missed() {
     let place = Place::new(&settings("first-token", ""));
     let found = place.command("serve");
     let log = place.file("found.log");
-    let child = Command::new(found.get_program())
+    let mut found = Command::new(found.get_program());
+    without_settings(&mut found);
+    let child = found
         .current_dir(place.file("."))
         .args(["serve", "--listen", "127.0.0.1:0"])
         .stderr(fs::File::create(&log).expect("it can be made"))
