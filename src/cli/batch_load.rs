@@ -44,7 +44,7 @@ path, and takes all whose keys begin with KEY. A database or table that is missi
 pub struct BatchLoadArgs {
     #[command(flatten)]
     settings: SettingsArgs,
-    /// The files; with --url BUCKET/KEY of the server's batch_load.url.
+    /// The files; with --url BUCKET/KEY of the server's `batch_load.url`.
     #[arg(long, value_name = "URL")]
     source: String,
     /// The data model, JSON.

@@ -121,10 +121,30 @@ fn character(number: &str) -> Option<char> {
     char::from_u32(code.ok()?)
 }
 
+/// The prefix that a client of the crate is to be given.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Asked {
+    /// The whole.
+    Whole,
+    /// All but its last character: Azure's leaves out the object whose key is the prefix.
+    Short,
+}
+
+impl Asked {
+    fn of(self, prefix: &str) -> Option<&str> {
+        let mut characters = prefix.chars();
+        if matches!(self, Self::Short) {
+            characters.next_back();
+        }
+        Some(characters.as_str()).filter(|asked| !asked.is_empty())
+    }
+}
+
 /// The objects of a cloud, page by page.
 #[derive(Clone)]
 pub(super) struct Pages {
     inner: Arc<dyn PaginatedListStore>,
+    asked: Asked,
     /// What every key of the store begins with in its bucket, with a `/` at its end, or nothing.
     folder: String,
 }
@@ -137,9 +157,9 @@ impl fmt::Debug for Pages {
 
 impl Pages {
     /// The objects of the bucket that are in `folder`, which may be the whole bucket.
-    pub(super) fn new(inner: Arc<dyn PaginatedListStore>, folder: &Key) -> Self {
+    pub(super) fn new(inner: Arc<dyn PaginatedListStore>, asked: Asked, folder: &Key) -> Self {
         let end = if folder.as_ref().is_empty() { "" } else { "/" };
-        Self { inner, folder: format!("{folder}{end}") }
+        Self { inner, asked, folder: format!("{folder}{end}") }
     }
 
     /// See [`super::Store::objects`].
@@ -149,7 +169,7 @@ impl Pages {
         most: usize,
     ) -> object_store::Result<Vec<Object>> {
         let whole = format!("{}{prefix}", self.folder);
-        let asked = Some(whole.as_str()).filter(|asked| !asked.is_empty());
+        let asked = self.asked.of(&whole);
         let mut found = Vec::new();
         let mut page_token = None;
         loop {
@@ -200,7 +220,7 @@ mod tests {
                 let mut text = "<ListBucketResult><Name>mine</Name>".to_owned();
                 for key in keys[usize::from(is_second)] {
                     let of = "<LastModified>2026-01-01T00:00:00.000Z</LastModified><Size>3</Size>";
-                    text += &format!("<Contents><Key>{key}</Key>{of}</Contents>");
+                    text.extend(["<Contents><Key>", key, "</Key>", of, "</Contents>"]);
                 }
                 if !is_second {
                     text += "<NextContinuationToken>more</NextContinuationToken>";
@@ -266,6 +286,19 @@ mod tests {
             assert_eq!(readable(text.into(), KEY), text, "what is not understood is left alone");
         }
         assert_eq!(readable(Bytes::from_static(b"<Key>//\xff</Key>"), KEY)[..7], b"<Key>//"[..]);
+    }
+
+    #[test]
+    fn azure_is_asked_for_more_since_the_key_that_is_the_prefix_is_left_out() {
+        for (asked, prefix, expected) in [
+            (Asked::Whole, "a/\u{e9}", Some("a/\u{e9}")),
+            (Asked::Short, "a/\u{e9}", Some("a/")),
+            (Asked::Whole, "", None),
+            (Asked::Short, "a", None),
+            (Asked::Short, "", None),
+        ] {
+            assert_eq!(asked.of(prefix), expected, "{asked:?} {prefix:?}");
+        }
     }
 
     #[test]

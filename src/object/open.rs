@@ -14,7 +14,7 @@ use object_store::{ObjectStore, RetryConfig};
 use super::error::READ_SECRET;
 use super::folder::Folder;
 use super::http::Connector;
-use super::listing::Pages;
+use super::listing::{Asked, Pages};
 use super::{CALL_MAX, Key, ObjectError, Store};
 
 /// Settings of the section `object`.
@@ -181,9 +181,9 @@ fn cloud(
         Scheme::Gcs => {
             let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
             let builder = builder.with_retry(retry()).with_http_connector(Connector::Tls);
-            Faces::of(
-                builder.build().map_err(|source| ObjectError::of("open", &place, "", source))?,
-            )
+            let client =
+                builder.build().map_err(|source| ObjectError::of("open", &place, "", source))?;
+            Faces::of(client, Asked::Whole)
         }
         Scheme::Azure => {
             let mut builder = MicrosoftAzureBuilder::from_env().with_container_name(bucket);
@@ -198,12 +198,12 @@ fn cloud(
             }
             let builder =
                 builder.with_retry(retry()).with_http_connector(connector(&options.endpoint));
-            Faces::of(
-                builder.build().map_err(|source| ObjectError::of("open", &place, "", source))?,
-            )
+            let client =
+                builder.build().map_err(|source| ObjectError::of("open", &place, "", source))?;
+            Faces::of(client, Asked::Short)
         }
     };
-    let Faces { objects, pages } = built;
+    let Faces { objects, pages, asked } = built;
     let prefix = Key::parse(prefix)
         .map_err(|source| ObjectError::of("open", &place, prefix, source.into()))?;
     let inner: Arc<dyn ObjectStore> = if prefix.as_ref().is_empty() {
@@ -211,7 +211,7 @@ fn cloud(
     } else {
         Arc::new(PrefixStore::new(objects, prefix.clone()))
     };
-    let pages = Some(Pages::new(pages, &prefix));
+    let pages = Some(Pages::new(pages, asked, &prefix));
     // A thread of its own: connections live on while nobody waits for an answer.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -228,13 +228,14 @@ fn cloud(
 struct Faces {
     objects: Arc<dyn ObjectStore>,
     pages: Arc<dyn PaginatedListStore>,
+    asked: Asked,
 }
 
 impl Faces {
-    fn of<C: ObjectStore + PaginatedListStore>(client: C) -> Self {
+    fn of<C: ObjectStore + PaginatedListStore>(client: C, asked: Asked) -> Self {
         let client = Arc::new(client);
         let objects = Arc::<C>::clone(&client);
-        Self { objects, pages: client }
+        Self { objects, pages: client, asked }
     }
 }
 
@@ -262,7 +263,8 @@ fn s3(options: &Options, bucket: &str, kms_key: Option<&str>) -> Result<Faces, O
         builder = builder.with_sse_kms_encryption(key);
     }
     let built = builder.with_http_connector(connector(&endpoint)).build();
-    Ok(Faces::of(built.map_err(|source| ObjectError::of("open", &place, "", source))?))
+    let client = built.map_err(|source| ObjectError::of("open", &place, "", source))?;
+    Ok(Faces::of(client, Asked::Whole))
 }
 
 /// The secret of the access key, where the settings name one.

@@ -208,7 +208,8 @@ def refusals():
     many = [{"SourceColumn": f"c{at}", "MeasureValueType": "DOUBLE"} for at in range(257)]
 
     def model(**change):
-        return {"DataModelConfiguration": {"DataModel": {**MODEL, **change}}}
+        there = {name: value for name, value in {**MODEL, **change}.items() if value is not None}
+        return {"DataModelConfiguration": {"DataModel": there}}
 
     for change, message in [
         ({"DataSourceConfiguration": {**source, "CsvConfiguration": {"EscapeChar": ","}}}, "csvConfiguration.escapeChar"),

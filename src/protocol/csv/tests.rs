@@ -480,7 +480,7 @@ fn a_model_with_more_than_a_record_can_have_is_refused_by_the_name_of_its_list()
         let more: DataModel = serde_json::from_str(&mappings).unwrap();
         model.dimension_mappings = more.dimension_mappings;
         model.multi_measure_mappings = multi(1).multi_measure_mappings;
-        let attributes = &mut model.multi_measure_mappings.as_mut().unwrap();
+        let attributes = model.multi_measure_mappings.as_mut().unwrap();
         attributes.multi_measure_attribute_mappings[0].target_multi_measure_attribute_name =
             Some("v".to_owned());
         model
