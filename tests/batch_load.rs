@@ -297,4 +297,30 @@ fn the_command_asks_a_running_server() {
     assert_eq!(server.export("hist", "rows").len(), 501);
     let failed = load(&place, "s3://source/none", &model, &["--url", &url]);
     assert_eq!(failed.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(
+        told.contains("BUCKET/KEY of the server's batch_load.url: the bucket \"source\""),
+        "{told}"
+    );
+}
+
+#[test]
+fn the_command_makes_the_table_that_a_server_lacks_and_takes_no_path_for_a_bucket() {
+    let place = Place::new("");
+    let buckets = PathBuf::from(in_directory(&place));
+    let (source, model) = files(&place, 500);
+    fs::create_dir_all(buckets.join("source")).expect("a folder can be made");
+    fs::copy(&source, buckets.join("source/rows.csv")).expect("a file can be copied");
+    let server = place.start();
+    let url = format!("http://{}", server.address);
+    for version in ["1", "2"] {
+        let more = ["--url", &url, "--record-version", version];
+        let loaded = load(&place, "source/rows.csv", &model, &more);
+        assert_eq!(loaded.status.code(), Some(0), "{}", String::from_utf8_lossy(&loaded.stderr));
+    }
+    assert_eq!(server.export("hist", "rows").len(), 500);
+    let refused = load(&place, &source, &model, &["--url", &url]);
+    assert_eq!(refused.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(told.contains("it is a path, and the server reads no files of this machine"), "{told}");
 }

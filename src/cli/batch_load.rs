@@ -3,7 +3,7 @@
 //! Without `--url` it opens the data folder itself, as `export` does: the way for a first filling, with no
 //! server and no port; a folder that a server has open is refused by its lock. With `--url` it asks a
 //! running server, which reads the source from its own buckets, so that nothing is sent twice over the
-//! network, and the load goes on when this command ends.
+//! network, and the load goes on when this command ends. A table that is missing is made either way.
 //!
 //! In a data folder the task is the folder's: where the command was killed, the same command goes on, and
 //! so does a server that is started instead.
@@ -31,19 +31,20 @@ use crate::server::Core;
 pub const EXAMPLES: &str = "Examples:
   tidegate batch-load --source history/2026.csv --model model.json --database iot --table weather
   tidegate batch-load --source s3://archive/weather/ --model model.json --database iot --table weather
-  tidegate batch-load --url http://127.0.0.1:8086 --source s3://archive/weather/ --model model.json \\
+  tidegate batch-load --url http://127.0.0.1:8086 --source archive/weather/ --model model.json \\
       --database iot --table weather
 
 A source is a file, a directory, or s3://, gs://, az:// with bucket and key; at its end a / or * takes all
 that begin with it. The model is Timestream's DataModel as JSON. Files may be compressed by gzip. Exit code
-1 when anything was not taken. With --url the source names a bucket of the server.";
+1 when anything was not taken. With --url the source is BUCKET/KEY in the server's batch_load.url, never a
+path, and takes all whose keys begin with KEY. A database or table that is missing is made.";
 
 /// Flags of `batch-load`.
 #[derive(Debug, Args)]
 pub struct BatchLoadArgs {
     #[command(flatten)]
     settings: SettingsArgs,
-    /// The files.
+    /// The files; with --url BUCKET/KEY of the server's `batch_load.url`.
     #[arg(long, value_name = "URL")]
     source: String,
     /// The data model, JSON.
@@ -206,7 +207,7 @@ fn in_folder(config: &Config, spec: Spec) -> Result<(), Failure> {
         drop(writeln!(io::stderr(), "{finding}"));
     }
     let counts = task.progress;
-    told(&json!({
+    let ended = told(&json!({
         "TaskId": task.id,
         "TaskStatus": task.status.name(),
         "ErrorMessage": task.message,
@@ -217,7 +218,8 @@ fn in_folder(config: &Config, spec: Spec) -> Result<(), Failure> {
             "RecordIngestionFailures": counts.record_ingestion_failures,
             "FileFailures": counts.file_failures,
         },
-    }))
+    }));
+    ended.map_err(Failure::failed)
 }
 
 /// Makes the task, or goes on with the same one that did not end.
@@ -255,9 +257,7 @@ fn ask(
     model: &DataModel,
     csv: &CsvConfiguration,
 ) -> Result<(), Failure> {
-    let named = args.source.strip_suffix('*').unwrap_or(&args.source);
-    let named = named.split_once("://").map_or(named, |(_, rest)| rest);
-    let (bucket, prefix) = named.split_once('/').unwrap_or((named, ""));
+    let (bucket, prefix) = in_server(&args.source)?;
     let mut s3 = json!({ "BucketName": bucket });
     if !prefix.is_empty() {
         s3["ObjectKeyPrefix"] = prefix.into();
@@ -273,36 +273,73 @@ fn ask(
         "ReportConfiguration": {},
     });
     let mut server = Server::new(url, args.token.as_deref())?;
-    let id = server.call("CreateBatchLoadTask", &create)?["TaskId"].clone();
+    let created = server.create(&create).map_err(|why| with_form(&why, &args.source));
+    let id = created.map_err(Failure::failed)?["TaskId"].clone();
     let clock = SystemClock::new();
     let mut progress = Progress::new("records loaded", 0);
     loop {
-        let mut answer = server.call("DescribeBatchLoadTask", &json!({ "TaskId": id }))?;
+        let described = server.call("DescribeBatchLoadTask", &json!({ "TaskId": id }));
+        let mut answer = described.map_err(Failure::failed)?;
         let task = answer["BatchLoadTaskDescription"].take();
         let status = task["TaskStatus"].as_str().unwrap_or_default();
         if !Status::ALL.iter().any(|known| known.name() == status && known.is_active()) {
             drop(progress);
-            return told(&json!({
+            let ended = told(&json!({
                 "TaskId": id,
                 "TaskStatus": status,
                 "ErrorMessage": task["ErrorMessage"],
                 "ProgressReport": task["ProgressReport"],
             }));
+            // Nothing was found to read: the source may be of another form than was meant.
+            let is_empty = task["ProgressReport"]["RecordsProcessed"].as_u64() == Some(0);
+            return ended.map_err(|why| {
+                Failure::failed(if is_empty { with_form(&why, &args.source) } else { why })
+            });
         }
         progress.at(task["ProgressReport"]["RecordsProcessed"].as_u64().unwrap_or_default());
         clock.sleep(LOOK);
     }
 }
 
-/// Prints how a task ended.
-fn told(task: &Value) -> Result<(), Failure> {
-    writeln!(io::stdout(), "{task:#}").map_err(Failure::failed)?;
+/// What a source is to a server.
+const FORM: &str = "with --url a source is BUCKET/KEY of the server's batch_load.url";
+
+/// The bucket, and what keys begin with, of a source that a server reads.
+fn in_server(source: &str) -> Result<(&str, &str), Failure> {
+    let wrong = |why: &str| Failure::usage(format!("--source {source}: {why}; {FORM}"));
+    // No bucket's name begins so.
+    let is_path = source.starts_with(['/', '.', '~']) || source.starts_with("file://");
+    if is_path {
+        return Err(wrong("it is a path, and the server reads no files of this machine"));
+    }
+    let named = source.strip_suffix('*').unwrap_or(source);
+    let named = named.split_once("://").map_or(named, |(_, rest)| rest);
+    let (bucket, prefix) = named.split_once('/').unwrap_or((named, ""));
+    if bucket.is_empty() { Err(wrong("it names no bucket")) } else { Ok((bucket, prefix)) }
+}
+
+/// Why nothing of a source was loaded, and what was looked for, which may not be what was meant.
+fn with_form(why: &str, source: &str) -> String {
+    let Ok((bucket, prefix)) = in_server(source) else { return why.to_owned() };
+    let is_file = if Path::new(source).exists() {
+        format!("; the path {source} of this machine is not read")
+    } else {
+        String::new()
+    };
+    format!(
+        "{why} ({FORM}: the bucket {bucket:?} and keys that begin with {prefix:?} were asked for{is_file})"
+    )
+}
+
+/// Prints how a task ended; an error says why it is not well.
+fn told(task: &Value) -> Result<(), String> {
+    writeln!(io::stdout(), "{task:#}").map_err(|error| error.to_string())?;
     match task["TaskStatus"].as_str() {
         Some("SUCCEEDED") => Ok(()),
         status => {
             let status = status.unwrap_or("of an unknown status");
             let message = task["ErrorMessage"].as_str().unwrap_or_default();
-            Err(Failure::failed(format!("the load is {status}: {message}")))
+            Err(format!("the load is {status}: {message}"))
         }
     }
 }
@@ -322,26 +359,93 @@ impl Server {
         Ok(Self { client: Client::new(address.clone()), address, token })
     }
 
-    fn call(&mut self, operation: &str, body: &Value) -> Result<Value, Failure> {
+    /// Makes a task, and before it the database and the table, where they are missing.
+    fn create(&mut self, create: &Value) -> Result<Value, String> {
+        let answer = self.ask("CreateBatchLoadTask", create)?;
+        if !answer.is(404, "ResourceNotFoundException") {
+            return answer.good();
+        }
+        let (database, table) = (&create["TargetDatabaseName"], &create["TargetTableName"]);
+        let made = self.ask("CreateDatabase", &json!({ "DatabaseName": database }))?;
+        if !made.is(409, "ConflictException") {
+            made.good()?;
+        }
+        let names = json!({ "DatabaseName": database, "TableName": table });
+        let made = self.ask("CreateTable", &names)?;
+        // Somebody else may have made it by now.
+        if !made.is(409, "ConflictException") {
+            made.good()?;
+        }
+        self.call("CreateBatchLoadTask", create)
+    }
+
+    fn call(&mut self, operation: &'static str, body: &Value) -> Result<Value, String> {
+        self.ask(operation, body)?.good()
+    }
+
+    fn ask(&mut self, operation: &'static str, body: &Value) -> Result<Answer, String> {
         let body = body.to_string();
         let (address, token, length) = (&self.address, &self.token, body.len());
         let request = format!(
             "POST / HTTP/1.1\r\nHost: {address}\r\nX-Amz-Target: Timestream_20181101.{operation}\r\n\
              Content-Type: application/x-amz-json-1.0\r\n{token}Content-Length: {length}\r\n\r\n{body}"
         );
-        let reply = self.client.exchange(request.as_bytes()).map_err(Failure::failed)?;
-        let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
-        if reply.status == 200 {
-            return Ok(answer);
+        let reply = self.client.exchange(request.as_bytes()).map_err(|error| error.to_string())?;
+        let body = serde_json::from_slice(&reply.body).unwrap_or_default();
+        Ok(Answer { operation, status: reply.status, body })
+    }
+}
+
+/// What a server says to an operation.
+struct Answer {
+    operation: &'static str,
+    status: u16,
+    body: Value,
+}
+
+impl Answer {
+    /// Whether it is this exception: a server of another kind has a 404 too.
+    fn is(&self, status: u16, exception: &str) -> bool {
+        let found = self.body["__type"].as_str().unwrap_or_default();
+        self.status == status && found.ends_with(exception)
+    }
+
+    fn good(self) -> Result<Value, String> {
+        if self.status == 200 {
+            return Ok(self.body);
         }
-        let message = answer["Message"].as_str().unwrap_or("no message");
-        Err(Failure::failed(format!("{operation}: {}: {message}", reply.status)))
+        let Self { operation, status, body } = self;
+        let message = body["Message"].as_str().unwrap_or("no message");
+        Err(format!("{operation}: {status}: {message}"))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_of_a_server_is_a_bucket_and_a_key_and_no_path() {
+        for (source, expected) in [
+            ("archive/weather/2026.csv", ("archive", "weather/2026.csv")),
+            ("s3://archive/weather/*", ("archive", "weather/")),
+            ("az://archive", ("archive", "")),
+            ("archive//x", ("archive", "/x")),
+        ] {
+            assert_eq!(in_server(source).map_err(|_wrong| source), Ok(expected));
+        }
+        for source in
+            ["/data/a.csv", "./a.csv", "../a.csv", "~/a.csv", "file:///data/a.csv", "", "s3://"]
+        {
+            let Err(Failure::Usage(why)) = in_server(source) else { unreachable!("{source}") };
+            assert!(why.to_string().contains(FORM), "{why}");
+        }
+        let told = with_form("no", "none/a.csv");
+        assert!(told.contains("bucket \"none\"") && !told.contains("of this machine"), "{told}");
+        assert!(
+            with_form("no", "src/lib.rs").ends_with("path src/lib.rs of this machine is not read)")
+        );
+    }
 
     #[test]
     fn a_source_is_a_file_a_folder_a_beginning_or_an_object() {

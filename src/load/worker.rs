@@ -149,20 +149,25 @@ impl Run<'_> {
             }
         };
         self.work.model = Some(model);
+        let files = self.files(store)?;
+        self.task.progress.bytes_total = files.iter().map(|file| file.bytes).sum();
+        self.work.files = Some(files);
+        self.save()
+    }
+
+    /// The files of the source.
+    fn files(&self, store: &Store) -> Result<Vec<Object>, Left> {
         let prefix = &self.task.spec.source.prefix;
-        // Some are no source: a report of an earlier load, and what stands for a folder.
         let listed = self
             .patience
             .until_done(|most| store.within(most).objects(prefix, OBJECTS_LISTED_MAX))?;
         let is_one = self.task.spec.is_one;
-        let is_source = |object: &Object| {
-            let is_file = !object.key.ends_with('/') && !object.key.ends_with(report::NAME);
-            is_file && (!is_one || object.key == *prefix)
-        };
-        let files: Vec<Object> = listed.into_iter().filter(is_source).collect();
+        let is_whole = listed.len() <= OBJECTS_LISTED_MAX || is_one;
+        let is_asked = |object: &Object| is_source(object) && (!is_one || object.key == *prefix);
+        let files: Vec<Object> = listed.into_iter().filter(is_asked).collect();
         let bytes: u64 = files.iter().map(|file| file.bytes).sum();
         let place = store.place();
-        if files.is_empty() {
+        if files.is_empty() && is_whole {
             return Err(Left::Failed(format!(
                 "no object in {place} has a key that begins with {prefix:?}"
             )));
@@ -174,13 +179,18 @@ impl Run<'_> {
             );
             return Err(Left::Failed(why));
         }
+        if !is_whole {
+            let why = format!(
+                "more than {OBJECTS_LISTED_MAX} objects in {place} begin with {prefix:?}, and no more are \
+                 looked through: most are folders or error reports"
+            );
+            return Err(Left::Failed(why));
+        }
         if bytes > TASK_BYTES_MAX {
             let why = format!("the source has {bytes} bytes, at most {TASK_BYTES_MAX} are loaded");
             return Err(Left::Failed(why));
         }
-        self.work.files = Some(files);
-        self.task.progress.bytes_total = bytes;
-        self.save()
+        Ok(files)
     }
 
     fn file(
@@ -443,6 +453,13 @@ fn broken(error: &io::Error, lines: (u64, u64)) -> FileLeft {
         Some(given_up) => FileLeft::Task(given_up.clone().into()),
         None => FileLeft::Failed(format!("the file cannot be inflated: {error}"), lines),
     }
+}
+
+/// Whether an object is a file of a source: neither a report of an earlier load, nor one of no bytes that
+/// stands for a folder. What has bytes is a file, whatever its key: one that cannot be read is told.
+fn is_source(object: &Object) -> bool {
+    let is_folder = object.key.ends_with('/') && object.bytes == 0;
+    !is_folder && !object.key.ends_with(report::NAME)
 }
 
 /// Objects that are looked at: among the files there may be reports and folders.

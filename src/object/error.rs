@@ -54,7 +54,8 @@ impl ObjectError {
             status_in(&self.source.to_string()).map(|status| format!(" (status {status})"));
         let status = status.unwrap_or_default();
         match self.trouble {
-            Trouble::NotFound if matches!(self.what, "list" | "open") => {
+            // What is written was not there before: only its bucket can be missed.
+            Trouble::NotFound if matches!(self.what, "list" | "open" | "write") => {
                 "there is no such bucket".to_owned()
             }
             Trouble::NotFound => "there is no such object".to_owned(),
@@ -217,7 +218,7 @@ mod tests {
             assert_eq!(error.trouble(), trouble);
             let expected = match trouble {
                 Trouble::Denied => "cannot write s3://mine/a: access is denied (status 403)",
-                _ => "cannot write s3://mine/a: there is no such object",
+                _ => "cannot write s3://mine/a: there is no such bucket",
             };
             assert_eq!(error.plain(), expected);
             thread.join().unwrap();

@@ -15,6 +15,8 @@ use object_store::client::{
     HttpResponse, HttpResponseBody, HttpService,
 };
 
+use super::listing;
+
 /// Longest wait for a connection, and for the head of an answer.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 const HEAD_MAX: Duration = Duration::from_secs(30);
@@ -66,14 +68,21 @@ where
     C: Connect + Clone + std::fmt::Debug + Send + Sync + 'static,
 {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let is_get = request.method().as_str() == "GET";
+        let keys = request.uri().query().filter(|_| is_get).and_then(listing::element);
         let answered = tokio::time::timeout(HEAD_MAX, self.0.request(request)).await;
         let response = match answered {
             Err(silent) => return Err(HttpError::new(HttpErrorKind::Timeout, silent)),
             Ok(Err(error)) => return Err(broken(error)),
             Ok(Ok(response)) => response,
         };
-        let (parts, body) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
         let body = body.map_err(|error| HttpError::new(HttpErrorKind::Interrupted, error));
+        if let Some(keys) = keys.filter(|_| parts.status.is_success()) {
+            let whole = listing::readable(body.collect().await?.to_bytes(), keys);
+            parts.headers.remove("content-length");
+            return Ok(HttpResponse::from_parts(parts, whole.into()));
+        }
         Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
     }
 }

@@ -16,6 +16,7 @@
 
 mod folder;
 mod http;
+mod listing;
 mod open;
 mod error;
 
@@ -35,6 +36,7 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
 
 use folder::{Folder, Found};
+use listing::Pages;
 
 pub use error::{ObjectError, Trouble};
 pub use open::{Buckets, Options};
@@ -65,6 +67,8 @@ pub struct Store {
     place: String,
     /// The directory, where it is one.
     folder: Option<Arc<Folder>>,
+    /// The listings of a cloud, where it is one.
+    pages: Option<Pages>,
     /// Longest time that one call may take.
     call_max: Duration,
 }
@@ -84,6 +88,13 @@ impl From<ObjectMeta> for Object {
     fn from(meta: ObjectMeta) -> Self {
         let tag = meta.e_tag.unwrap_or_default();
         Self { key: meta.location.to_string(), bytes: meta.size, tag }
+    }
+}
+
+impl Object {
+    /// What a cloud lists, by the key that it has there.
+    fn in_cloud(meta: ObjectMeta) -> Self {
+        Self { key: listing::plain(meta.location.as_ref()), ..Self::from(meta) }
     }
 }
 
@@ -128,7 +139,7 @@ impl Store {
             .map_err(|source| ObjectError::new("open", &place, "", source))?;
         let (inner, runtime) = (Arc::new(local), Arc::new(runtime));
         let (folder, call_max) = (Some(Arc::new(folder)), CALL_MAX);
-        Ok(Self { inner, runtime, place, folder, call_max })
+        Ok(Self { inner, runtime, place, folder, pages: None, call_max })
     }
 
     /// The same store for a caller that does not wait for longer than `call_max`.
@@ -208,9 +219,10 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`ObjectError`] when it is not there or cannot be read.
+    /// [`ObjectError`] when it is not there or cannot be read; [`Trouble::Invalid`] for a key that cannot be
+    /// asked for, such as `a/`, though a cloud may have it.
     pub fn get(&self, key: &str) -> Result<Vec<u8>, ObjectError> {
-        let path = self.key("read", key)?;
+        let path = self.key_itself("read", key)?;
         self.call("read", key, async { self.inner.get(&path).await?.bytes().await })
             .map(|bytes| bytes.to_vec())
     }
@@ -219,9 +231,10 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`ObjectError`]; [`Trouble::Changed`] where it is another one by now.
+    /// [`ObjectError`]; [`Trouble::Changed`] where it is another one by now, [`Trouble::Invalid`] where its
+    /// key cannot be asked for.
     pub fn get_range(&self, object: &Object, range: Range<u64>) -> Result<Bytes, ObjectError> {
-        let path = self.key("read", &object.key)?;
+        let path = self.key_itself("read", &object.key)?;
         let wanted = range.end.saturating_sub(range.start);
         let if_match = Some(object.tag.clone()).filter(|tag| !tag.is_empty());
         let options = GetOptions { range: Some(range.into()), if_match, ..GetOptions::default() };
@@ -237,7 +250,7 @@ impl Store {
         Ok(bytes)
     }
 
-    /// The keys below `prefix`, sorted.
+    /// The keys below `prefix`, sorted, but for those that cannot be asked for.
     ///
     /// # Errors
     ///
@@ -252,55 +265,30 @@ impl Store {
                 .map(|(key, _)| key)
                 .collect());
         }
-        let listed = self.inner.list(Some(&path)).map_ok(|object| object.location.to_string());
+        let listed =
+            self.inner.list(Some(&path)).map_ok(|object| listing::plain(object.location.as_ref()));
         let collected = async { listed.try_collect::<Vec<String>>().await };
         let mut keys = self.call("list", prefix, collected)?;
+        keys.retain(|key| !listing::is_odd(key));
         keys.sort_unstable();
         Ok(keys)
     }
 
     /// The objects whose keys begin with `prefix`, which need not end at a `/`; sorted by key. No more
-    /// than `most` and one, which tells that there are more.
+    /// than `most` and one, which tells that there are more. A cloud's keys are what they are there, and
+    /// reading one that cannot be asked for says so.
     ///
     /// # Errors
     ///
     /// [`ObjectError`] when the store cannot be listed.
     pub fn objects(&self, prefix: &str, most: usize) -> Result<Vec<Object>, ObjectError> {
+        if let Some(pages) = &self.pages {
+            return self.call("list", prefix, pages.objects(prefix, most));
+        }
+        let root = self.folder.as_ref().expect("what is no cloud is a directory");
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
         let folder = self.key("list", folder)?;
-        if let Some(root) = &self.folder {
-            return self.call(
-                "list",
-                prefix,
-                self.objects_of(root, (folder.as_ref(), prefix), most),
-            );
-        }
-        let folder = Some(&folder).filter(|folder| !folder.as_ref().is_empty());
-        let begins = |object: &ObjectMeta| object.location.as_ref().starts_with(prefix);
-        let collected = async {
-            // A listing begins behind the prefix itself, which may be a whole key.
-            let mut listed = if prefix.is_empty() {
-                self.inner.list(folder)
-            } else {
-                self.inner.list_with_offset(folder, &before(prefix))
-            };
-            let mut found = Vec::new();
-            while let Some(object) = listed.next().await.transpose()? {
-                if begins(&object) {
-                    found.push(Object::from(object));
-                } else if object.location.as_ref() > prefix {
-                    break;
-                }
-                if found.len() > most {
-                    break;
-                }
-            }
-            Ok(found)
-        };
-        let mut found = self.call("list", prefix, collected)?;
-        found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        found.truncate(most.saturating_add(1));
-        Ok(found)
+        self.call("list", prefix, self.objects_of(root, (folder.as_ref(), prefix), most))
     }
 
     /// Shows every object below the folder `folder`, in no order.
@@ -313,7 +301,8 @@ impl Store {
         let mut listed = self.inner.list(Some(&path));
         let shown = async {
             while let Some(object) = listed.next().await.transpose()? {
-                each(object.into());
+                let is_file = self.folder.is_some();
+                each(if is_file { object.into() } else { Object::in_cloud(object) });
             }
             Ok(())
         };
@@ -374,6 +363,16 @@ impl Store {
             _ => Ok(path),
         }
     }
+
+    /// The path of this key and of no other: a `/` at an end is dropped when a key is parsed.
+    fn key_itself(&self, what: &'static str, key: &str) -> Result<Key, ObjectError> {
+        let path = self.key(what, key)?;
+        if path.as_ref() != key {
+            let source = object_store::path::Error::EmptySegment { path: key.to_owned() };
+            return Err(ObjectError::of(what, &self.place, key, source.into()));
+        }
+        Ok(path)
+    }
 }
 
 /// The files of a directory, looked up where they may block.
@@ -388,14 +387,6 @@ async fn files(
         store: "directory",
         source: Box::new(source),
     })
-}
-
-/// A key before every one that begins with `prefix`, and behind most of the others.
-fn before(prefix: &str) -> Key {
-    let mut chars = prefix.chars();
-    chars.next_back();
-    // What is no key by itself, as `a/`, names the one that it is without its end.
-    Key::parse(chars.as_str()).unwrap_or_default()
 }
 
 /// A name as one part of a key: letters, digits, `-`, `_` and `.` stay, the rest becomes `=XX`, two

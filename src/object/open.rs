@@ -7,12 +7,14 @@ use std::time::Duration;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::list::PaginatedListStore;
 use object_store::prefix::PrefixStore;
 use object_store::{ObjectStore, RetryConfig};
 
 use super::error::READ_SECRET;
 use super::folder::Folder;
 use super::http::Connector;
+use super::listing::{Asked, Pages};
 use super::{CALL_MAX, Key, ObjectError, Store};
 
 /// Settings of the section `object`.
@@ -174,12 +176,14 @@ fn cloud(
     if bucket.is_empty() {
         return Err(ObjectError::invalid("open", &place, "", "the bucket's name is missing"));
     }
-    let built: Arc<dyn ObjectStore> = match scheme {
+    let built = match scheme {
         Scheme::S3 => s3(options, bucket, kms_key)?,
         Scheme::Gcs => {
             let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket);
             let builder = builder.with_retry(retry()).with_http_connector(Connector::Tls);
-            Arc::new(builder.build().map_err(|source| ObjectError::of("open", &place, "", source))?)
+            let client =
+                builder.build().map_err(|source| ObjectError::of("open", &place, "", source))?;
+            Faces::of(client, Asked::Whole)
         }
         Scheme::Azure => {
             let mut builder = MicrosoftAzureBuilder::from_env().with_container_name(bucket);
@@ -194,16 +198,20 @@ fn cloud(
             }
             let builder =
                 builder.with_retry(retry()).with_http_connector(connector(&options.endpoint));
-            Arc::new(builder.build().map_err(|source| ObjectError::of("open", &place, "", source))?)
+            let client =
+                builder.build().map_err(|source| ObjectError::of("open", &place, "", source))?;
+            Faces::of(client, Asked::Short)
         }
     };
+    let Faces { objects, pages, asked } = built;
     let prefix = Key::parse(prefix)
         .map_err(|source| ObjectError::of("open", &place, prefix, source.into()))?;
     let inner: Arc<dyn ObjectStore> = if prefix.as_ref().is_empty() {
-        built
+        objects
     } else {
-        Arc::new(PrefixStore::new(built, prefix.clone()))
+        Arc::new(PrefixStore::new(objects, prefix.clone()))
     };
+    let pages = Some(Pages::new(pages, asked, &prefix));
     // A thread of its own: connections live on while nobody waits for an answer.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -212,14 +220,26 @@ fn cloud(
         .build()
         .map_err(|source| ObjectError::new("open", &place, "", source))?;
     let place = if prefix.as_ref().is_empty() { place } else { format!("{place}/{prefix}") };
-    Ok(Store { inner, runtime: Arc::new(runtime), place, folder: None, call_max: CALL_MAX })
+    let (runtime, call_max) = (Arc::new(runtime), CALL_MAX);
+    Ok(Store { inner, runtime, place, folder: None, pages, call_max })
 }
 
-fn s3(
-    options: &Options,
-    bucket: &str,
-    kms_key: Option<&str>,
-) -> Result<Arc<dyn ObjectStore>, ObjectError> {
+/// One client of a cloud, by what is asked of it.
+struct Faces {
+    objects: Arc<dyn ObjectStore>,
+    pages: Arc<dyn PaginatedListStore>,
+    asked: Asked,
+}
+
+impl Faces {
+    fn of<C: ObjectStore + PaginatedListStore>(client: C, asked: Asked) -> Self {
+        let client = Arc::new(client);
+        let objects = Arc::<C>::clone(&client);
+        Self { objects, pages: client, asked }
+    }
+}
+
+fn s3(options: &Options, bucket: &str, kms_key: Option<&str>) -> Result<Faces, ObjectError> {
     let place = format!("s3://{bucket}");
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry());
     let endpoint = match options.endpoint.as_str() {
@@ -243,7 +263,8 @@ fn s3(
         builder = builder.with_sse_kms_encryption(key);
     }
     let built = builder.with_http_connector(connector(&endpoint)).build();
-    Ok(Arc::new(built.map_err(|source| ObjectError::of("open", &place, "", source))?))
+    let client = built.map_err(|source| ObjectError::of("open", &place, "", source))?;
+    Ok(Faces::of(client, Asked::Whole))
 }
 
 /// The secret of the access key, where the settings name one.

@@ -93,6 +93,36 @@ def models():
     contains(str(answer["RejectedRecords"]), "a dimension and an attribute")
 
 
+def keys():
+    """A key that no request can name costs its own file, within the prefix, and nothing outside of it."""
+    if not isinstance(store, S3):
+        return
+    for key in ("keys/1.csv", "keys/3.csv"):
+        store.put("source", key, HEADER + rows(1))
+    for key in ("keys/", "keys/sub/", "keys/sub/deeper/", "zz//marker/"):
+        store.put("source", key, b"")
+    store.put("source", "zz//other", HEADER + rows(1))
+    for prefix in ("keys/", "keys", "ke"):
+        found = load(prefix, RecordVersion=20)
+        same((prefix, found["TaskStatus"], counts(found)), (prefix, "SUCCEEDED", (2, 2, 0, 0, 0)))
+    found = load("zz/", RecordVersion=20)
+    same((found["TaskStatus"], counts(found)), ("FAILED", (0, 0, 0, 0, 1)))
+    contains(found["ErrorMessage"], "zz//other", "no part of a key may be empty")
+    # What has bytes is a file, and not that of the key without its end.
+    store.put("source", "ends/1.csv", HEADER + rows(1))
+    store.put("source", "ends/1.csv/", HEADER + rows(5))
+    found = load("ends/", RecordVersion=20)
+    same((found["TaskStatus"], counts(found)), ("FAILED", (1, 1, 0, 0, 1)))
+    (file,) = report(found)["fileErrors"]
+    same(file["fileName"], "ends/1.csv/")
+
+
+def no_bucket_for_reports():
+    place = {"ReportS3Configuration": {"BucketName": "absent", "ObjectKeyPrefix": "r"}}
+    found = load("some/1.csv", ReportConfiguration=place)
+    contains(found["ErrorMessage"], "the error report could not be written", "absent", "there is no such bucket")
+
+
 def links():
     """A bucket that is a folder holds what lies in it."""
     if not isinstance(store, Directory):
@@ -172,7 +202,24 @@ def refusals():
     loose = boto3.client(
         "timestream-write", endpoint_url=URL, region_name=REGION, aws_access_key_id=KEY, aws_secret_access_key=SECRET,
         config=Config(parameter_validation=False, retries={"max_attempts": 0}))
+    source = right["DataSourceConfiguration"]
+    scalar = {"SourceColumn": "v", "MeasureValueType": "DOUBLE", "MultiMeasureAttributeMappings": [
+        {"SourceColumn": "n", "MeasureValueType": "BIGINT"}]}
+    many = [{"SourceColumn": f"c{at}", "MeasureValueType": "DOUBLE"} for at in range(257)]
+
+    def model(**change):
+        there = {name: value for name, value in {**MODEL, **change}.items() if value is not None}
+        return {"DataModelConfiguration": {"DataModel": there}}
+
     for change, message in [
+        ({"DataSourceConfiguration": {**source, "CsvConfiguration": {"EscapeChar": ","}}}, "csvConfiguration.escapeChar"),
+        ({"DataSourceConfiguration": {**source, "CsvConfiguration": {"EscapeChar": "\n"}}}, "must not end a line"),
+        (model(DimensionMappings=[{"SourceColumn": f"c{at}"} for at in range(129)]),
+         "'[129 mappings]' at 'dataModelConfiguration.dataModel.dimensionMappings'"),
+        (model(MultiMeasureMappings={"TargetMultiMeasureName": "m", "MultiMeasureAttributeMappings": many}),
+         "'[257 mappings]' at 'dataModelConfiguration.dataModel.multiMeasureMappings.multiMeasureAttributeMappings'"),
+        (model(MultiMeasureMappings=None, MixedMeasureMappings=[scalar]),
+         "'dataModelConfiguration.dataModel.mixedMeasureMappings.1.member.multiMeasureAttributeMappings'"),
         ({"TargetDatabaseName": None}, "Value null at 'targetDatabaseName'"),
         ({"DataModelConfiguration": {}}, "dataModelConfiguration.dataModel"),
         ({"RecordVersion": 0}, "recordVersion"),
@@ -212,6 +259,6 @@ def lists():
     same(len(failed), sum(task["TaskStatus"] == "FAILED" for task in everything))
 
 
-for part in (well, forms, models, links, bad, window, refusals, lists):
+for part in (well, forms, models, keys, links, bad, no_bucket_for_reports, window, refusals, lists):
     part()
 print("four operations,", len(ts.list_batch_load_tasks()["BatchLoadTasks"]), "tasks in", type(store).__name__)

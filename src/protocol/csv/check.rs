@@ -8,6 +8,7 @@ use super::model::{
 };
 use crate::protocol::timestream::coral::Violations;
 use crate::record::Reason;
+use crate::record::limits::{ATTRIBUTES_MAX, DIMENSIONS_MAX, MEASURES_PER_RECORD_MAX};
 use crate::record::validate::{Broken, strict};
 
 const TIMESTAMP: &str = "TIMESTAMP";
@@ -38,9 +39,8 @@ impl DataModel {
         if self.time_column.is_none() {
             violations.required(format!("{at}.timeColumn"));
         }
-        if self.dimension_mappings.is_empty() {
-            violations.range(format!("{at}.dimensionMappings"), 0, &(1..=i64::MAX), Some("[]"));
-        }
+        let found = self.dimension_mappings.len();
+        check_count(found, DIMENSIONS_MAX, &format!("{at}.dimensionMappings"), violations);
         for (index, mapping) in self.dimension_mappings.iter().enumerate() {
             if mapping.source_column.is_none() {
                 let index = index.saturating_add(1);
@@ -127,6 +127,14 @@ impl DataModel {
             }
             Some(_) => {}
         }
+        let is_scalar = mapping.measure_value_type.as_deref().is_some_and(|name| name != MULTI);
+        let attributes = mapping.multi_measure_attribute_mappings.len();
+        if is_scalar && attributes > 0 {
+            let right = "Member must be null where measureValueType is not MULTI: the one value is that \
+                         of sourceColumn";
+            let at = format!("{at}.multiMeasureAttributeMappings");
+            violations.add(at, Some(&in_short(attributes)), right);
+        }
     }
 
     /// Adds the names that a strict table would refuse in every row. Source: see [`strict`].
@@ -144,10 +152,11 @@ impl DataModel {
             rule(path, name, strict::dimension_name(name));
         }
         let mut attributes = |list: &str, mappings: &[AttributeMapping]| {
+            let list = format!("{list}.multiMeasureAttributeMappings");
+            rule(list.clone(), &in_short(mappings.len()), few(mappings));
             for (index, mapping) in (1_usize..).zip(mappings) {
                 let Some(name) = mapping.target() else { continue };
-                let path =
-                    format!("{list}.multiMeasureAttributeMappings.{index}.member.{ATTRIBUTE}");
+                let path = format!("{list}.{index}.member.{ATTRIBUTE}");
                 let is_free =
                     || if dimensions.contains(name) { Err(twofold(name)) } else { Ok(()) };
                 let result = strict::measure_name("attribute name", name).and_then(|()| is_free());
@@ -184,16 +193,34 @@ impl DataModel {
 /// Takes where a name stands, the name, and what a rule says of it.
 type Judge<'j> = dyn FnMut(String, &str, Result<(), Broken>) + 'j;
 
+fn few(mappings: &[AttributeMapping]) -> Result<(), Broken> {
+    if mappings.len() <= MEASURES_PER_RECORD_MAX {
+        return Ok(());
+    }
+    let message =
+        format!("Member must have length less than or equal to {MEASURES_PER_RECORD_MAX}");
+    Err((Reason::TooManyMeasures, message))
+}
+
 fn twofold(name: &str) -> Broken {
     let message = format!("{name:?} is a dimension too: a table has one column of a name");
     (Reason::TableLimit, message)
 }
 
+/// Checks that a list has at least one mapping, and no more than a record can have.
+fn check_count(found: usize, most: usize, at: &str, violations: &mut Violations) {
+    let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
+    violations.range(at, number(found), &(1..=number(most)), Some(&in_short(found)));
+}
+
+/// A list of mappings, by their number: a message has no room for them.
+fn in_short(count: usize) -> String {
+    if count == 0 { "[]".to_owned() } else { format!("[{count} mappings]") }
+}
+
 fn check_attributes(mappings: &[AttributeMapping], at: &str, violations: &mut Violations) {
     let at = format!("{at}.multiMeasureAttributeMappings");
-    if mappings.is_empty() {
-        violations.range(&at, 0, &(1..=i64::MAX), Some("[]"));
-    }
+    check_count(mappings.len(), ATTRIBUTES_MAX, &at, violations);
     let targets = Targets { list: &at, member: ATTRIBUTE };
     targets.check(mappings.iter().map(AttributeMapping::target), violations);
     for (index, mapping) in mappings.iter().enumerate() {

@@ -182,19 +182,16 @@ impl CsvConfiguration {
         };
         let separator = one_of("columnSeparator", &self.column_separator, &SEPARATORS);
         let quote = one_of("quoteChar", &self.quote_char, &QUOTES);
-        if let Some(escape) = &self.escape_char {
-            violations.length(format!("{at}.escapeChar"), escape, &(1..=1));
-            if !escape.is_ascii() {
-                violations.no_match(format!("{at}.escapeChar"), escape, "[\\x00-\\x7F]");
-            }
-        }
         if let Some(null) = &self.null_value {
             violations.length(format!("{at}.nullValue"), null, &NAME_CHARS);
         }
-        let quote = quote.unwrap_or(b'"');
+        let (separator, quote) = (separator.unwrap_or(b','), quote.unwrap_or(b'"'));
+        if let Some(escape) = &self.escape_char {
+            check_escape(escape, (separator, quote), &format!("{at}.escapeChar"), violations);
+        }
         let escape = self.escape_char.as_ref().and_then(|text| text.bytes().next());
         Dialect {
-            separator: separator.unwrap_or(b','),
+            separator,
             quote,
             // A quote that escapes itself is what the parser does anyway.
             escape: escape.filter(|escape| *escape != quote),
@@ -202,6 +199,24 @@ impl CsvConfiguration {
             trims: self.trim_white_space.unwrap_or_default(),
         }
     }
+}
+
+/// Checks that a character can stand before a quote and be nothing else.
+fn check_escape(escape: &str, (separator, quote): (u8, u8), at: &str, violations: &mut Violations) {
+    violations.length(at, escape, &(1..=1));
+    if !escape.is_ascii() {
+        violations.no_match(at, escape, "[\\x00-\\x7F]");
+    }
+    let &[byte] = escape.as_bytes() else { return };
+    let is_quote = QUOTES.iter().any(|other| other.as_bytes() == [byte]);
+    let right = match byte {
+        b'\r' | b'\n' => "Member must not end a line",
+        _ if byte == separator => "Member must be another character than columnSeparator",
+        // It would be taken out of every quoted text that has one, as an apostrophe.
+        _ if is_quote && byte != quote => "Member must be quoteChar where it is a quote",
+        _ => return,
+    };
+    violations.add(at, Some(escape), right);
 }
 
 impl DataModel {

@@ -169,6 +169,41 @@ fn separators_quotes_and_escapes_are_those_that_were_asked_for() {
     assert!(told.starts_with("4 validation errors detected"), "{told}");
 }
 
+#[test]
+fn an_escape_is_a_character_that_means_nothing_else() {
+    let text = |text: &str| Some(text.to_owned());
+    for (escape, separator, quote, right) in [
+        ("\r", ",", "\"", "Member must not end a line"),
+        ("\n", ",", "\"", "Member must not end a line"),
+        (",", ",", "\"", "another character than columnSeparator"),
+        ("|", "|", "\"", "another character than columnSeparator"),
+        ("'", ",", "\"", "Member must be quoteChar where it is a quote"),
+        ("\"", ",", "'", "Member must be quoteChar where it is a quote"),
+        ("\u{e9}", ",", "\"", "regular expression"),
+        ("\\", ",", "\"", ""),
+        ("\"", ",", "\"", ""),
+        ("'", ",", "'", ""),
+        (",", ";", "\"", ""),
+    ] {
+        let form = CsvConfiguration {
+            column_separator: text(separator),
+            quote_char: text(quote),
+            escape_char: text(escape),
+            ..CsvConfiguration::default()
+        };
+        let mut violations = Violations::default();
+        form.dialect("csv", &mut violations);
+        let found = violations.finish().err().unwrap_or_default();
+        assert_eq!(found.is_empty(), right.is_empty(), "{form:?}: {found}");
+        assert!(right.is_empty() || found.contains("'csv.escapeChar'"), "{found}");
+        assert!(found.contains(right), "{found}");
+    }
+    let default = CsvConfiguration { escape_char: text(","), ..CsvConfiguration::default() };
+    let mut violations = Violations::default();
+    default.dialect("csv", &mut violations);
+    assert!(!violations.is_empty(), "the separator that is not said is one too");
+}
+
 fn model(text: &str) -> DataModel {
     let model: DataModel = serde_json::from_str(text).unwrap();
     let mut violations = Violations::default();
@@ -408,6 +443,83 @@ fn a_mapping_that_can_never_work_is_told_by_its_place() {
         with(&mixed(column, &mappings.join(","))).check("m", &mut violations);
         assert_eq!(violations.finish(), Ok(()));
     }
+}
+
+/// So many mappings of columns by number.
+fn numbered(count: usize, more: &str) -> String {
+    let mapping = |at| format!(r#"{{"SourceColumn":"c{at}"{more}}}"#);
+    (0..count).map(mapping).collect::<Vec<_>>().join(",")
+}
+
+/// What is wrong with a model, for a relaxed table and for a strict one.
+fn violations(model: &DataModel) -> [String; 2] {
+    let mut relaxed = Violations::default();
+    model.check("m", &mut relaxed);
+    let mut strict = Violations::default();
+    model.check_strict("m", &mut strict);
+    [relaxed, strict].map(|violations| violations.finish().err().unwrap_or_default())
+}
+
+#[test]
+fn a_model_with_more_than_a_record_can_have_is_refused_by_the_name_of_its_list() {
+    const DOUBLE: &str = r#","MeasureValueType":"DOUBLE""#;
+    let multi = |count| {
+        let mappings = numbered(count, DOUBLE);
+        let multi = r#""TargetMultiMeasureName":"m","MultiMeasureAttributeMappings""#;
+        with(&format!(r#""MultiMeasureMappings":{{{multi}:[{mappings}]}}"#))
+    };
+    let mixed = |count| {
+        let mappings = numbered(count, DOUBLE);
+        let multi =
+            r#""MeasureName":"m","MeasureValueType":"MULTI","MultiMeasureAttributeMappings""#;
+        with(&format!(r#""MixedMeasureMappings":[{{{multi}:[{mappings}]}}]"#))
+    };
+    let dimensions = |count| {
+        let mut model = multi(0);
+        let mappings = format!(r#"{{"DimensionMappings":[{}]}}"#, numbered(count, ""));
+        let more: DataModel = serde_json::from_str(&mappings).unwrap();
+        model.dimension_mappings = more.dimension_mappings;
+        model.multi_measure_mappings = multi(1).multi_measure_mappings;
+        let attributes = model.multi_measure_mappings.as_mut().unwrap();
+        attributes.multi_measure_attribute_mappings[0].target_multi_measure_attribute_name =
+            Some("v".to_owned());
+        model
+    };
+    for model in [multi(256), mixed(256), dimensions(128)] {
+        assert_eq!(violations(&model), [String::new(), String::new()]);
+    }
+    let list = "multiMeasureAttributeMappings";
+    for (model, place) in [
+        (multi(257), format!("m.multiMeasureMappings.{list}")),
+        (mixed(257), format!("m.mixedMeasureMappings.1.member.{list}")),
+    ] {
+        let [relaxed, strict] = violations(&model);
+        assert_eq!(relaxed, "", "a relaxed table takes them");
+        let told = format!(
+            "Value '[257 mappings]' at '{place}' failed to satisfy constraint: Member must have length less than or equal to 256"
+        );
+        assert_eq!(strict, format!("1 validation error detected: {told}"));
+    }
+    let [relaxed, _] = violations(&multi(1025));
+    let place = format!("'[1025 mappings]' at 'm.multiMeasureMappings.{list}'");
+    assert!(
+        relaxed.contains(&place) && relaxed.ends_with("less than or equal to 1024"),
+        "{relaxed}"
+    );
+    let [relaxed, _] = violations(&dimensions(129));
+    let place = "'[129 mappings]' at 'm.dimensionMappings'";
+    assert!(relaxed.contains(place) && relaxed.ends_with("less than or equal to 128"), "{relaxed}");
+}
+
+#[test]
+fn a_single_value_has_no_list_of_attributes() {
+    let model = with(
+        r#""MixedMeasureMappings":[{"SourceColumn":"v","MeasureValueType":"DOUBLE",
+            "MultiMeasureAttributeMappings":[{"SourceColumn":"w","MeasureValueType":"DOUBLE"}]}]"#,
+    );
+    let [told, _] = violations(&model);
+    let place = "'m.mixedMeasureMappings.1.member.multiMeasureAttributeMappings'";
+    assert!(told.contains(place) && told.contains("where measureValueType is not MULTI"), "{told}");
 }
 
 #[test]
