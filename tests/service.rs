@@ -120,9 +120,8 @@ fn settings_that_cannot_be_used_change_nothing_and_are_counted() {
 #[test]
 fn settings_that_were_found_and_are_gone_are_missed() {
     let place = Place::new(&settings("first-token", ""));
-    let found = place.command("serve");
     let log = place.file("found.log");
-    let mut found = Command::new(found.get_program());
+    let mut found = Command::new(place.command("serve").get_program());
     without_settings(&mut found);
     let child = found
         .current_dir(place.file("."))
