@@ -313,8 +313,8 @@ impl Archive {
         let query = filling.query;
         let room = query.limit.saturating_sub(filling.page.rejections.len());
         assert!(room > 0, "a page that is full ends");
-        let mut found: BTreeMap<Id, Rejected> = BTreeMap::new();
-        let (mut bytes, mut left_out) = (0, false);
+        let bytes_max = PAGE_BYTES_MAX.saturating_sub(filling.bytes);
+        let mut kept = Kept { order: query.order, found: BTreeMap::new(), bytes: 0, cut: None };
         for key in keys {
             filling.read += 1;
             let sheet = match Sheet::parse(&self.store.get(key)?) {
@@ -335,30 +335,16 @@ impl Archive {
                 if !query.takes(&one, spot.day) {
                     continue;
                 }
-                bytes += one.bytes();
-                if let Some(twin) = found.insert(one.entry.id, one) {
-                    bytes -= twin.bytes();
-                }
-                // Only what the page has room for is kept: the next page reads the rest again.
-                while found.len() > room
-                    || found.len() > 1 && filling.bytes + bytes > PAGE_BYTES_MAX
-                {
-                    let far = match query.order {
-                        Order::Newest => found.pop_first(),
-                        Order::Oldest => found.pop_last(),
-                    };
-                    bytes -= far.map_or(0, |(_, one)| one.bytes());
-                    left_out = true;
-                }
+                kept.add(one, (room, bytes_max));
             }
         }
-        let mut found: Vec<Rejected> = found.into_values().collect();
+        let mut found: Vec<Rejected> = kept.found.into_values().collect();
         if query.order == Order::Newest {
             found.reverse();
         }
-        filling.bytes += bytes;
+        filling.bytes += kept.bytes;
         filling.page.rejections.extend(found);
-        if left_out {
+        if kept.cut.is_some() {
             let last = filling.page.rejections.last().expect("a page has room for one");
             filling.page.next = Some(Cursor::at(spot.day, last.entry.id));
         }
@@ -379,6 +365,43 @@ impl Archive {
             }
         }
         Ok(marks)
+    }
+}
+
+/// What a page keeps of a group, whose objects are read in no order: the next page reads the rest again.
+struct Kept {
+    order: Order,
+    found: BTreeMap<Id, Rejected>,
+    bytes: usize,
+    /// The first that there was no room for. What comes behind it is not kept either, although there may be
+    /// room, since the next page begins behind the last that is.
+    cut: Option<Id>,
+}
+
+impl Kept {
+    /// Keeps a rejection if it belongs to the first `room` of at most `bytes_max`, or is the first of all.
+    fn add(&mut self, one: Rejected, (room, bytes_max): (usize, usize)) {
+        let id = one.entry.id;
+        let is_behind = |cut| match self.order {
+            Order::Newest => id <= cut,
+            Order::Oldest => id >= cut,
+        };
+        if self.cut.is_some_and(is_behind) {
+            return;
+        }
+        self.bytes += one.bytes();
+        if let Some(twin) = self.found.insert(id, one) {
+            self.bytes -= twin.bytes();
+        }
+        while self.found.len() > room || self.found.len() > 1 && self.bytes > bytes_max {
+            let last = match self.order {
+                Order::Newest => self.found.pop_first(),
+                Order::Oldest => self.found.pop_last(),
+            };
+            let (last, one) = last.expect("there is more than one, or than there is room for");
+            self.bytes -= one.bytes();
+            self.cut = Some(last);
+        }
     }
 }
 

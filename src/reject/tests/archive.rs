@@ -189,6 +189,31 @@ fn a_page_is_bounded_in_bytes() {
     assert_eq!(ids(&pages(&archive, &Query::default())).len(), 12);
 }
 
+/// A large report has an object of its own, which is read at another time than those beside it: what a page
+/// had no room for must not be passed over for what is read later and comes behind it.
+#[test]
+fn large_rejections_amid_small_ones_are_shown_once_and_in_order() {
+    let (_dir, _, _, reporter) = sink(|_| unreachable!("the sink is there"));
+    let text = "z".repeat(3 << 20).into_bytes();
+    let mut outbox = Outbox::default();
+    for lsn in 1..=20 {
+        let small = lines(lsn, "d");
+        let report = if lsn % 10 > 6 { large(small, &text) } else { small };
+        reporter.report(&mut outbox, &report).unwrap();
+    }
+    reporter.write_out(&mut outbox).unwrap();
+    for limit in [1_000, 10] {
+        for order in [Order::Oldest, Order::Newest] {
+            let found = pages(&reporter.archive(), &Query { order, limit, ..Query::default() });
+            let mut found: Vec<u64> = found.iter().map(|one| one.entry.id.lsn.0).collect();
+            if order == Order::Newest {
+                found.reverse();
+            }
+            assert_eq!(found, (1..=20).collect::<Vec<_>>(), "{limit} {order:?}");
+        }
+    }
+}
+
 #[test]
 fn numbers_have_one_spelling() {
     assert_eq!("42-57".parse(), Ok(at(42, 57)));
