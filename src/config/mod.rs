@@ -94,6 +94,28 @@ impl Default for LogOptions {
     }
 }
 
+impl LogOptions {
+    fn problem(&self) -> Option<String> {
+        let level = &self.level;
+        if let Err(error) = level.parse::<tracing_subscriber::EnvFilter>() {
+            return Some(format!("log.level: {level:?}: {error}"));
+        }
+        // The filter takes a word that is no level for a module's name, and logs nothing else.
+        let is_level = |part: &str| {
+            let levels = ["off", "error", "warn", "info", "debug", "trace"];
+            levels.iter().any(|level| part.eq_ignore_ascii_case(level))
+        };
+        let wrong =
+            level.split(',').map(str::trim).find(|part| !part.contains('=') && !is_level(part));
+        wrong.map(|part| {
+            format!(
+                "log.level: {part:?} is not one of off, error, warn, info, debug and trace, nor a module \
+                 with one, as in \"info,tidegate::wal=debug\""
+            )
+        })
+    }
+}
+
 impl Config {
     /// Every contradiction, all at once, as `key: what is wrong`.
     pub fn problems(&self) -> Vec<String> {
@@ -113,9 +135,7 @@ impl Config {
         if self.data_dir.as_os_str().is_empty() {
             problems.push("data_dir: empty; name a folder".to_owned());
         }
-        if let Err(error) = self.log.level.parse::<tracing_subscriber::EnvFilter>() {
-            problems.push(format!("log.level: {:?}: {error}", self.log.level));
-        }
+        problems.extend(self.log.problem());
         problems.extend(self.contradictions());
         problems
     }

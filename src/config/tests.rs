@@ -153,3 +153,16 @@ fn every_contradiction_is_reported_at_once() {
         assert!(problems.contains(key), "{key} in {problems}");
     }
 }
+
+#[test]
+fn a_level_that_there_is_not_is_no_way_to_log_nothing() {
+    for level in ["loud", "warning", "verbose", "", "info,loud", "tidegate::wal"] {
+        let text = format!("[log]\nlevel = {level:?}\n");
+        let problems = from_text(&text).unwrap().problems();
+        assert!(problems[0].starts_with("log.level: "), "{level:?}: {problems:?}");
+    }
+    for level in ["info", "WARN", "off", "info,tidegate::wal=debug", "tidegate=trace, error"] {
+        let text = format!("[log]\nlevel = {level:?}\n");
+        assert_eq!(from_text(&text).unwrap().problems(), Vec::<String>::new(), "{level:?}");
+    }
+}
