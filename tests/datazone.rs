@@ -311,7 +311,7 @@ fn posts_at_the_same_time_store_no_more_points_than_there_may_be() {
 }
 
 #[test]
-fn a_point_that_nobody_would_ever_see_is_refused() {
+fn a_point_that_is_older_than_points_are_kept_is_refused() {
     let place = Place::new("[datazone]\nretention_days = 30");
     let server = place.start();
     let now_s = SystemClock::new().wall_ns() / 1_000_000_000;

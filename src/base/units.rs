@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// Nanoseconds of a day.
+pub const DAY_NS: i64 = 86_400_000_000_000;
+
 /// A size in bytes, written `"64 MiB"`; a bare integer counts bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Bytes(pub u64);
@@ -37,7 +40,7 @@ const SIZES: [(&str, u64); 9] = [
 ];
 
 const SPANS: [(&str, u64); 7] = [
-    ("d", 86_400_000_000_000),
+    ("d", DAY_NS.unsigned_abs()),
     ("h", 3_600_000_000_000),
     ("min", 60_000_000_000),
     ("s", 1_000_000_000),

@@ -91,6 +91,7 @@ use tracing::{error, info};
 use crate::base::class::Class;
 use crate::base::clock::SharedClock;
 use crate::base::thread::Thread;
+use crate::base::units::DAY_NS;
 use crate::engine::catalog::{Catalog, Profile, Table};
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
@@ -128,8 +129,6 @@ pub const RESUMABLE_FOR_NS: i64 = 7 * DAY_NS;
 
 /// How long the name of a request stands for it, ns.
 pub const TOKEN_FOR_NS: i64 = DAY_NS;
-
-const DAY_NS: i64 = 86_400_000_000_000;
 
 const _: () = assert!(ACTIVE_PER_TABLE_MAX <= ACTIVE_MAX);
 

@@ -14,6 +14,7 @@ use crate::api::App;
 use crate::api::call::Body;
 use crate::api::reply::Reply;
 use crate::api::timestream::exception::{Code, Exception};
+use crate::base::units::DAY_NS;
 use crate::engine::catalog::Erasure;
 use crate::ingest::{Ask, Durability, Partial, Protocol, Receipt, SYSTEM_DATABASE};
 use crate::protocol::timestream::coral::Violations;
@@ -180,9 +181,7 @@ fn reserve(body: &mut Body, forms: usize) -> Result<(), Exception> {
     Ok(())
 }
 
-const DAY_NS: i64 = 86_400_000_000_000;
-
-/// Refuses points that nobody would ever see.
+/// Refuses points that are older than points are kept.
 fn check_alive(app: &App, post: &Post, now_ns: i64) -> Result<(), Exception> {
     let days = app.datazone.options.retention_days;
     let alive_from_ns = match store::retention(days).alive_from_ns(now_ns) {

@@ -15,6 +15,7 @@ use super::exception::{Code, Exception};
 use super::input::{Checks, read};
 use super::{Context, page, seconds};
 use crate::base::class::Class;
+use crate::base::units::DAY_NS;
 use crate::load::task::{ModelSource, Progress, ReportLocation, Spec, Status, Task, Token};
 use crate::load::{LoadError, TOKEN_FOR_NS};
 
@@ -24,7 +25,7 @@ const CREATE_BYTES_MAX: usize = 256 << 10;
 /// Most tasks of one part of a list. Source: Timestream API, `PageLimit`.
 const ITEMS_MAX: i64 = 100;
 
-const _: () = assert!(TOKEN_FOR_NS == 86_400_000_000_000);
+const _: () = assert!(TOKEN_FOR_NS == DAY_NS);
 
 /// `CreateBatchLoadTask`. The same `ClientToken` within 24 hours, also across a restart, is the same task.
 ///

@@ -11,10 +11,8 @@ use std::path::PathBuf;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::base::fs::TEMPORARY_SUFFIX;
+pub(super) use crate::base::units::DAY_NS;
 use crate::engine::catalog::Table;
-
-/// Nanoseconds of a day.
-pub(super) const DAY_NS: i64 = 86_400_000_000_000;
 
 /// Longest encoded name; with its table's number it stays below the 255 bytes of a file name.
 const ENCODED_BYTES_MAX: usize = 200;
