@@ -40,7 +40,7 @@ pub enum Endpoint {
     Timestream,
     /// `DataZone`'s time series data points.
     DataZone,
-    /// Which methods a path has.
+    /// Which methods a path has. The last one, by which they are counted.
     Options,
 }
 
@@ -124,6 +124,9 @@ pub struct Way {
 pub const NOWHERE: &str = "none";
 
 impl Endpoint {
+    /// How many there are.
+    pub const COUNT: usize = Self::Options as usize + 1;
+
     /// Its label in metrics.
     pub const fn label(self) -> &'static str {
         match self {

@@ -1,13 +1,13 @@
 //! One request: route, authenticate, plan, read the body, run, reply.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
-use prometheus::IntGauge;
+use prometheus::IntCounter;
 use tracing::{debug, error};
 
 use super::auth::sigv4::BodyDigest;
@@ -27,6 +27,7 @@ use crate::api::write::{self, Plan};
 use crate::api::{
     App, datazone, export, influx, influxql, native, ops, rejects, status, timestream,
 };
+use crate::metrics::Metrics;
 
 /// When to send a request again that took too long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -41,26 +42,43 @@ pub struct Service {
     /// Who may do what.
     pub keyring: Keyring,
     ids: RequestIds,
+    answered: Answered,
+}
+
+/// The counters of what succeeds, with their labels looked up once, since a look-up takes a lock.
+#[derive(Debug, Default)]
+struct Answered([[OnceLock<IntCounter>; 2]; Endpoint::COUNT]);
+
+impl Answered {
+    fn count(&self, metrics: &Metrics, endpoint: Option<Endpoint>, status: StatusCode) {
+        let label = endpoint.map_or(route::NOWHERE, Endpoint::label);
+        let counter = || metrics.http_requests.with_label_values(&[label, status.as_str()]);
+        let at = match status {
+            StatusCode::OK => 0,
+            StatusCode::NO_CONTENT => 1,
+            _ => return counter().inc(),
+        };
+        match endpoint {
+            Some(endpoint) => self.0[endpoint as usize][at].get_or_init(counter).inc(),
+            None => counter().inc(),
+        }
+    }
 }
 
 /// What ends when a reply's body has been sent: the request.
 #[derive(Debug)]
-pub struct End {
-    phase: Phase,
-    in_flight: IntGauge,
-}
+pub struct End(Phase);
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.in_flight.dec();
-        self.phase.idle();
+        self.0.idle();
     }
 }
 
 impl Service {
     /// A service of `app` within `options` for those that `keyring` knows.
     pub fn new(app: Arc<App>, options: Options, keyring: Keyring) -> Self {
-        Self { app, options, keyring, ids: RequestIds::new() }
+        Self { app, options, keyring, ids: RequestIds::new(), answered: Answered::default() }
     }
 
     /// Answers one request of the connection that is in `phase`.
@@ -71,16 +89,16 @@ impl Service {
     ) -> Response<Outgoing<End>> {
         phase.request();
         let metrics = &self.app.metrics;
-        let end = End { phase, in_flight: metrics.http_in_flight.clone() };
-        end.in_flight.inc();
+        let end = End(phase);
         let started = self.app.clock.monotonic();
         let (head, body) = request.into_parts();
         let id = self.ids.of(&head.headers);
         let family = route::family_of(&head.method, head.uri.path());
         let way = route::find(&head.method, head.uri.path());
-        let label = way.as_ref().map_or(route::NOWHERE, |way| way.endpoint.label());
+        let endpoint = way.as_ref().ok().map(|way| way.endpoint);
+        let label = endpoint.map_or(route::NOWHERE, Endpoint::label);
         let result = match way {
-            Ok(way) => self.run(way, head, body).await,
+            Ok(way) => self.run(&end.0, way, head, body).await,
             Err(fault) => {
                 body::discard(&self.options, &head.headers, body).await;
                 Err(fault)
@@ -97,12 +115,18 @@ impl Service {
             _ => reply,
         };
         debug!(endpoint = label, request_id = ?id, status = reply.status.as_u16(), "answered");
-        metrics.http_requests.with_label_values(&[label, reply.status.as_str()]).inc();
+        self.answered.count(metrics, endpoint, reply.status);
         metrics.http_request_duration.record(self.app.clock.monotonic().saturating_sub(started));
         reply::response(reply, id, end)
     }
 
-    async fn run(&self, way: Way, head: Parts, body: Incoming) -> Result<Reply, Fault> {
+    async fn run(
+        &self,
+        phase: &Phase,
+        way: Way,
+        head: Parts,
+        body: Incoming,
+    ) -> Result<Reply, Fault> {
         let (work, call) = match self.plan(way, &head) {
             Ok(planned) => planned,
             Err(fault) => {
@@ -116,19 +140,23 @@ impl Service {
         match work {
             Work::Write(plan) => {
                 let body = self.read(&head, body).await?;
-                self.write(&plan, &call.caller, body).await
+                self.in_time(phase, write::run(&self.app, &call.caller, &plan, body)).await
             }
             Work::Timestream(operation, proof) => {
                 let proved = self.proved(&head, body, *proof, timestream::SERVICE).await?;
                 Ok(match proved {
-                    Ok((caller, body)) => self.timestream(operation, &head, caller, body).await,
+                    Ok((caller, body)) => {
+                        self.timestream(phase, operation, &head, caller, body).await
+                    }
                     Err(exception) => exception.reply(),
                 })
             }
             Work::DataZone(proof) => {
                 let proved = self.proved(&head, body, *proof, datazone::SERVICE).await?;
                 Ok(match proved {
-                    Ok((caller, body)) => self.datazone(&head, call.params, caller, body).await,
+                    Ok((caller, body)) => {
+                        self.datazone(phase, &head, call.params, caller, body).await
+                    }
                     Err(exception) => datazone::exception::reply(&exception),
                 })
             }
@@ -138,11 +166,11 @@ impl Service {
             }
             Work::Rejects(asked) => {
                 body::discard(&self.options, &head.headers, body).await;
-                self.in_time(rejects::answer(&self.app, &call.caller, *asked)).await
+                self.in_time(phase, rejects::answer(&self.app, &call.caller, *asked)).await
             }
             Work::Resubmit => {
                 let body = self.read(&head, body).await?;
-                self.in_time(rejects::resubmit::answer(&self.app, &call.caller, &body)).await
+                self.in_time(phase, rejects::resubmit::answer(&self.app, &call.caller, &body)).await
             }
             Work::Answered(reply) => {
                 body::discard(&self.options, &head.headers, body).await;
@@ -175,6 +203,7 @@ impl Service {
 
     async fn timestream(
         &self,
+        phase: &Phase,
         operation: timestream::Operation,
         head: &Parts,
         caller: Arc<Caller>,
@@ -182,12 +211,13 @@ impl Service {
     ) -> Reply {
         let request = timestream::Request::new(operation, &head.headers, caller, body);
         let timeout = self.options.request_timeout.0;
-        let answer = tokio::time::timeout(timeout, timestream::answer(&self.app, request)).await;
-        answer.unwrap_or_else(|_elapsed| too_late(timeout).reply(Family::Timestream))
+        let answer = phase.within(timeout, timestream::answer(&self.app, request)).await;
+        answer.unwrap_or_else(|| too_late(timeout).reply(Family::Timestream))
     }
 
     async fn datazone(
         &self,
+        phase: &Phase,
         head: &Parts,
         params: Params,
         caller: Arc<Caller>,
@@ -196,22 +226,18 @@ impl Service {
         let (method, path) = (&head.method, head.uri.path());
         let request = datazone::Request::new(method, path, params, caller, body);
         let timeout = self.options.request_timeout.0;
-        let answer = tokio::time::timeout(timeout, datazone::answer(&self.app, request)).await;
-        answer.unwrap_or_else(|_elapsed| too_late(timeout).reply(Family::DataZone))
-    }
-
-    async fn write(&self, plan: &Plan, caller: &Arc<Caller>, body: Body) -> Result<Reply, Fault> {
-        self.in_time(write::run(&self.app, caller, plan, body)).await
+        let answer = phase.within(timeout, datazone::answer(&self.app, request)).await;
+        answer.unwrap_or_else(|| too_late(timeout).reply(Family::DataZone))
     }
 
     /// What `answer` gives, or that it took too long.
     async fn in_time(
         &self,
+        phase: &Phase,
         answer: impl Future<Output = Result<Reply, Fault>>,
     ) -> Result<Reply, Fault> {
         let timeout = self.options.request_timeout.0;
-        let answered = tokio::time::timeout(timeout, answer).await;
-        answered.unwrap_or_else(|_elapsed| Err(too_late(timeout)))
+        phase.within(timeout, answer).await.unwrap_or_else(|| Err(too_late(timeout)))
     }
 
     /// What is to be done, found without the body.
