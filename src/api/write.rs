@@ -70,7 +70,7 @@ pub async fn run(
     body: Body,
 ) -> Result<Reply, Fault> {
     if let Some(key) = &plan.key {
-        return keyed::run(app, caller, plan, (key, body)).await;
+        return Box::pin(keyed::run(app, caller, plan, (key, body))).await;
     }
     accept(app, caller, plan, body).await.map(|receipt| partial::reply(plan, &receipt))
 }

@@ -197,19 +197,22 @@ where
     let io = TokioIo::new(Guarded::new(stream, phase.clone(), &service.options));
     drop(service);
     let is_encrypted = current.tls().is_some();
-    let answer = service_fn(|mut request| {
+    let answer = service_fn(|request| {
         let (service, phase) = (current.service(), phase.clone());
+        let (mut head, body) = hyper::Request::into_parts(request);
         if is_encrypted {
-            let https = HeaderValue::from_static("https");
-            hyper::Request::headers_mut(&mut request).insert(X_FORWARDED_PROTO, https);
+            head.headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
         }
         // Boxed: hyper keeps room for it as long as the connection is open, idle or not.
-        Box::pin(async move { Ok::<_, Infallible>(service.answer(request, phase).await) })
+        Box::pin(async move { Ok::<_, Infallible>(service.answer(&head, body, phase).await) })
     });
     let mut served = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(None)
+            // Whoever has sent all, and says so by closing that half, still waits for the answer; and hyper
+            // need not make room for what could follow a request before it is answered.
+            .half_close(true)
             .max_headers(HEADERS_MAX)
             .max_header_size(HEADER_BYTES_MAX)
             .serve_connection(io, answer)

@@ -37,7 +37,7 @@ pub use admission::Admission;
 use admission::Memory;
 pub use blocking::Pending;
 pub use durability::{Durability, DurabilityError};
-use encoder::{Encoder, Outcome, Trial};
+use encoder::{Encoder, Known, Outcome, Trial};
 pub use options::Options;
 pub use rules::Rules;
 use tally::{Follow, Tally};
@@ -272,6 +272,7 @@ struct Shared {
 #[derive(Debug)]
 struct Workspace {
     builder: PayloadBuilder,
+    known: Known,
     payload: Vec<u8>,
 }
 
@@ -437,8 +438,8 @@ impl Shared {
         let mut workspace = self.workspace();
         workspace.builder.start(ask.received_ns);
         let versions = self.versions(ask);
-        let mut encoder =
-            Encoder::new(&self.parts.catalog, &self.options, &mut workspace.builder, ask, versions);
+        let kept = (&mut workspace.builder, &mut workspace.known);
+        let mut encoder = Encoder::new(&self.parts.catalog, &self.options, kept, ask, versions);
         decode(&mut encoder);
         let outcome = encoder.finish();
         self.count_refused(&outcome);
@@ -546,15 +547,18 @@ impl Shared {
         let kept = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).pop();
         kept.unwrap_or_else(|| Workspace {
             builder: PayloadBuilder::new(self.shards),
+            known: Known::default(),
             payload: Vec::new(),
         })
     }
 
-    fn give_back(&self, workspace: Workspace) {
+    fn give_back(&self, mut workspace: Workspace) {
         // A request that was refused as a whole has filled the builder only.
-        if workspace.payload.capacity().max(workspace.builder.bytes()) > KEPT_BYTES_MAX {
+        let largest = workspace.payload.capacity().max(workspace.builder.bytes());
+        if largest.max(workspace.known.bytes()) > KEPT_BYTES_MAX {
             return;
         }
+        workspace.known.clear();
         let mut kept = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() < WORKSPACES_MAX {
             kept.push(workspace);
