@@ -203,7 +203,8 @@ fn text_of(plan: &Plan, refusal: &NamedRefusal) -> String {
             format!("unable to parse '{text}': missing fields: {message}")
         }
         Reason::TableNotFound | Reason::NotTaken | Reason::Forbidden => message.clone(),
-        // The engine's: it has no line to show.
+        // The engine's: the line could be parsed well enough.
+        Reason::VersionLower | Reason::VersionConflict | Reason::TableDeleted => message.clone(),
         _ if text.is_empty() => message.clone(),
         _ => format!("unable to parse '{text}': {message}"),
     }
