@@ -338,3 +338,4 @@ fn the_sink_is_the_same_whatever_the_order_of_its_reports() {
 
 mod shared;
 mod archive;
+mod days;

@@ -46,7 +46,7 @@ enum Command {
     Show(ShowArgs),
     /// Send rejections again, as they are or mended, and mark those that are taken.
     #[command(after_help = RESUBMIT_EXAMPLES)]
-    Resubmit(ResubmitArgs),
+    Resubmit(Box<ResubmitArgs>),
 }
 
 const LS_EXAMPLES: &str = "Examples:

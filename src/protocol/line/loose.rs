@@ -39,13 +39,9 @@ impl<'a> Parts<'a> {
             let (key, value) = key_of(rest)?;
             let (value, after) = field_value(value)?;
             fields.push((key.into(), value.into()));
-            match after.strip_prefix(b",") {
-                Some(next) => rest = next,
-                None => {
-                    rest = after;
-                    break;
-                }
-            }
+            rest = after;
+            let Some(next) = rest.strip_prefix(b",") else { break };
+            rest = next;
         }
         let timestamp = rest.trim_ascii_start().into();
         Some(Self { measurement: measurement.into(), tags, fields, timestamp })
