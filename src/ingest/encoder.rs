@@ -8,14 +8,14 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use super::rules::{Rules, broken};
-use super::{Ask, Durability, NamedRefusal, Options, Protocol, Receipt, is_system};
+use super::{Ask, Durability, NamedRefusal, Options, Protocol, Receipt, is_system, quoted};
 use crate::base::class::Class;
 use crate::engine::catalog::{Catalog, CatalogError, Table, TableSettings};
 use crate::record::codec::{FamilyId, LayoutId, PAYLOAD_BYTES_MAX, PayloadBuilder};
-use crate::record::limits::REFUSED_TEXT_QUOTED_BYTES_MAX;
 use crate::record::validate::Broken;
 use crate::record::window::Store;
 use crate::record::{MeasureKind, Reason, Record, RecordSink, Refusal, ValueType};
+use crate::reject::entry::document;
 
 /// Packs the records of one request.
 pub(super) struct Encoder<'e> {
@@ -272,12 +272,14 @@ impl<'e> Encoder<'e> {
         made.map_err(|error| self.unclaimed(&error))
     }
 
-    fn refuse_named(&mut self, refusal: &Refusal<'_>) {
+    fn refuse_named(&mut self, database: &str, refusal: &Refusal<'_>) {
         self.outcome.refuse(refusal, self.ask.protocol.named_max());
         // A batch load reports what was refused by the lines of its files.
         let is_kept = self.ask.protocol != Protocol::Batch;
         if is_kept && self.builder.bytes() <= PAYLOAD_BYTES_MAX {
-            self.builder.push_refused(self.ask.database, refusal);
+            let reading = self.ask.reading.map(|reading| reading.to_json(refusal.origin.within));
+            let reading = reading.as_deref().unwrap_or_default();
+            self.builder.push_refused((database, reading), refusal);
         }
     }
 }
@@ -374,13 +376,21 @@ fn not_found(record: &Record<'_>) -> Broken {
 
 impl RecordSink for Encoder<'_> {
     fn record(&mut self, record: &Record<'_>) {
-        if let Err((reason, message)) = self.take(record) {
-            self.refuse_named(&Refusal { origin: record.origin, column: 0, reason, message });
+        let Err((reason, message)) = self.take(record) else { return };
+        // Whoever may not write to a database leaves nothing there.
+        let is_theirs = reason != Reason::Forbidden;
+        let database = if is_theirs { record.database } else { self.ask.database };
+        let mut origin = record.origin;
+        // Timestream's records are merged with what their request says of all: their own text is a part.
+        let whole = (self.ask.protocol == Protocol::Timestream).then(|| document(record));
+        if let Some(whole) = &whole {
+            origin.text = whole.as_bytes();
         }
+        self.refuse_named(database, &Refusal { origin, column: 0, reason, message });
     }
 
     fn refuse(&mut self, refusal: Refusal<'_>) {
-        self.refuse_named(&refusal);
+        self.refuse_named(self.ask.database, &refusal);
     }
 }
 
@@ -395,14 +405,12 @@ impl Outcome {
         self.refused += 1;
         *self.reasons.entry(refusal.reason).or_default() += 1;
         if self.named.len() < named_max {
-            let text = refusal.origin.text;
-            let quoted = &text[..text.len().min(REFUSED_TEXT_QUOTED_BYTES_MAX)];
             self.named.push(NamedRefusal {
                 number: refusal.origin.number,
                 column: refusal.column,
                 reason: refusal.reason,
                 message: refusal.message.clone(),
-                text: String::from_utf8_lossy(quoted).into_owned(),
+                text: quoted(refusal.origin.text),
                 existing_version: None,
             });
         }

@@ -28,8 +28,9 @@ use crate::base::lsn::Lsn;
 use crate::engine::catalog::Catalog;
 use crate::metrics::Metrics;
 use crate::record::codec::{PAYLOAD_BYTES_MAX, PayloadBuilder};
+use crate::record::limits::REFUSED_TEXT_QUOTED_BYTES_MAX;
 use crate::record::request::Rejection;
-use crate::record::{Reason, RecordSink};
+use crate::record::{Reading, Reason, RecordSink};
 use crate::shard::marks::{Hearing, Marks, Verdict, Verdicts};
 use crate::wal::{CommitError, Wal, WalError};
 
@@ -111,6 +112,8 @@ pub struct Ask<'a> {
     pub protocol: Protocol,
     /// The database of the request; records may name others.
     pub database: &'a str,
+    /// How the texts of the request are to be read, for what is refused of them; `None` where it has none.
+    pub reading: Option<&'a Reading<'a>>,
     /// When it was received, ns; [`Ingest::received_ns`].
     pub received_ns: i64,
     /// Bytes of the inflated body.
@@ -173,10 +176,16 @@ pub struct NamedRefusal {
     pub message: String,
     /// The beginning of the line, at most
     /// [`crate::record::limits::REFUSED_TEXT_QUOTED_BYTES_MAX`] bytes, what is not UTF-8 replaced.
-    /// Empty for what the engine refused: it has the record, not the line.
+    /// Empty for what the engine refused: it has the record, not the line, and whoever has the body
+    /// finds it there by its number.
     pub text: String,
     /// The version of the record that stands, where the engine refused one for it.
     pub existing_version: Option<i64>,
+}
+
+/// A text as replies quote it: see [`NamedRefusal::text`].
+pub fn quoted(text: &[u8]) -> String {
+    String::from_utf8_lossy(&text[..text.len().min(REFUSED_TEXT_QUOTED_BYTES_MAX)]).into_owned()
 }
 
 /// Why a request as a whole was not taken.

@@ -16,6 +16,7 @@
 
 mod folder;
 mod http;
+mod level;
 mod listing;
 mod open;
 mod error;
@@ -39,6 +40,7 @@ use folder::{Folder, Found};
 use listing::Pages;
 
 pub use error::{ObjectError, Trouble};
+pub use level::Level;
 pub use open::{Buckets, Options};
 
 /// Longest part of a key that [`encode`] makes: file systems take names of at most 255 bytes, and a

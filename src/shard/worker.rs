@@ -499,11 +499,14 @@ impl Turn<'_> {
         while let Some(line) = rest.next() {
             let line: RefusedLine<'_> = line?;
             let database = line.database;
-            bytes += line.text.len() + line.message.len();
+            bytes += line.text.len() + line.message.len() + line.reading.len();
             self.tally.lines.push(line.reason);
             lines.push((self.place(lsn, line.text), line));
             let is_full = lines.len() >= REPORTED_RECORDS_MAX || bytes >= REPORTED_BYTES_MAX;
-            if is_full || rest.peek().is_none() {
+            let is_last = |next: &Result<RefusedLine<'_>, _>| {
+                next.as_ref().is_ok_and(|next| next.database != database)
+            };
+            if is_full || rest.peek().is_none_or(is_last) {
                 let content = Content::Lines(std::mem::take(&mut lines));
                 let report = Report { lsn, received_ns, database, part, content };
                 self.worker.reporter.report(&mut self.outbox, &report)?;

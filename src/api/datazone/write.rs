@@ -264,6 +264,7 @@ impl Writing<'_> {
         let ask = Ask {
             protocol: Protocol::DataZone,
             database: SYSTEM_DATABASE,
+            reading: None,
             received_ns: self.received_ns,
             body_bytes,
             durability: Some(Durability::Applied),
@@ -282,7 +283,7 @@ impl Writing<'_> {
             let attributes =
                 attributes.map(|(name, text)| Attribute { name, value: Value::Varchar(text) });
             let mut record = record(store::POINTS, POINT, dimensions, attributes);
-            record.origin = Origin { number, text: b"" };
+            record.origin = Origin { number, text: b"", ..Origin::default() };
             (record.time_ns, record.version) = (Some(form.time.ns()), Some(self.version));
             sink.record(&record);
         }

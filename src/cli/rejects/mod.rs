@@ -46,21 +46,23 @@ enum Command {
     Show(ShowArgs),
     /// Send rejections again, as they are or mended, and mark those that are taken.
     #[command(after_help = RESUBMIT_EXAMPLES)]
-    Resubmit(ResubmitArgs),
+    Resubmit(Box<ResubmitArgs>),
 }
 
 const LS_EXAMPLES: &str = "Examples:
   tidegate rejects ls --reason version_conflict --from 2026-11-22T00:00:00Z
   tidegate rejects ls --database iot --table weather --all --format json";
 
-const RESUBMIT_EXAMPLES: &str = "Examples:
+const RESUBMIT_EXAMPLES: &str = r#"Examples:
   tidegate rejects resubmit 42-57 --set version=next
   tidegate rejects resubmit 42-57 --set measure.t=21.5 --set dimension.site=b --dry-run
   tidegate rejects resubmit --all --database iot --table weather --set measure.n:BIGINT=3
+  tidegate rejects resubmit 42-57 --json '{"measurement":"weather","fields":{"t":21.5}}'
+  tidegate rejects resubmit 42-57 --line-file mended.txt
 
 What can be set: version=N, version=next (one above the version that stood), time=TIME, measure.NAME=VALUE,
-measure.NAME:TYPE=VALUE, dimension.NAME=VALUE. Refused lines are read as line protocol, or as JSON where they
-begin with a brace; timestamps in ns, or ms in JSON, unless --precision says otherwise.";
+measure.NAME:TYPE=VALUE, dimension.NAME=VALUE. A refused text is read as its request said, and so is one in its
+place; --precision says another unit of timestamps. A text in the place of a record is read in ns."#;
 
 /// Which server, if any.
 #[derive(Debug, Args)]
@@ -155,13 +157,19 @@ struct ResubmitArgs {
     /// What to set in each record.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// The mended line, in place of the one that was refused.
+    /// The mended text, in the place of what was refused; several lines, where it was to be split.
     #[arg(long, value_name = "TEXT", conflicts_with = "all")]
     line: Option<String>,
-    /// How refused texts are read: line or json.
+    /// The same as JSON.
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["all", "line", "text_format"])]
+    json: Option<String>,
+    /// The same out of a file, or out of standard input: "-". It may be longer than a command line.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["all", "line", "json"])]
+    line_file: Option<PathBuf>,
+    /// How texts are read: line or json; else as the request of the refused one said.
     #[arg(long, value_name = "FORMAT")]
     text_format: Option<String>,
-    /// The unit of the timestamps of refused texts.
+    /// The unit of the timestamps of texts: ns, us, ms, s, of lines m, h and auto too.
     #[arg(long, value_name = "UNIT")]
     precision: Option<String>,
     /// Say what would become of them, and write nothing.
@@ -296,10 +304,10 @@ fn resubmit(args: &ResubmitArgs, settings: &SettingsArgs) -> Result<(), Failure>
     let mut request = Map::new();
     request.insert("set".into(), set(&args.set)?);
     request.insert("dry_run".into(), args.dry_run.into());
-    let texts =
-        [("line", &args.line), ("precision", &args.precision), ("format", &args.text_format)];
-    for (name, text) in texts.into_iter().filter_map(|(name, text)| Some((name, text.as_ref()?))) {
-        request.insert(name.into(), text.as_str().into());
+    let format = args.json.as_ref().map(|_| "json".to_owned()).or(args.text_format.clone());
+    let texts = [("line", args.text()?), ("precision", args.precision.clone()), ("format", format)];
+    for (name, text) in texts.into_iter().filter_map(|(name, text)| Some((name, text?))) {
+        request.insert(name.into(), text.into());
     }
     let mut tally = Tally::default();
     if !args.all {
@@ -321,6 +329,23 @@ fn resubmit(args: &ResubmitArgs, settings: &SettingsArgs) -> Result<(), Failure>
             Value::Null => return tally.end(args.dry_run),
             next => filter.insert("after".into(), next.clone()),
         };
+    }
+}
+
+impl ResubmitArgs {
+    /// The text that is given, whichever way.
+    fn text(&self) -> Result<Option<String>, Failure> {
+        let Some(path) = &self.line_file else {
+            return Ok(self.line.clone().or_else(|| self.json.clone()));
+        };
+        let read = if path.as_os_str() == "-" {
+            io::read_to_string(io::stdin())
+        } else {
+            std::fs::read_to_string(path)
+        };
+        let told = |error| Failure::usage(format!("--line-file {}: {error}", path.display()));
+        // The end of the file is none of the text.
+        read.map(|text| Some(text.trim_end_matches('\n').to_owned())).map_err(told)
     }
 }
 

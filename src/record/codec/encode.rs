@@ -283,13 +283,19 @@ impl PayloadBuilder {
         self.records += 1;
     }
 
-    /// Adds a line that was refused, so that it reaches the reject sink with the request's records.
-    pub fn push_refused(&mut self, database: &str, refusal: &super::super::Refusal<'_>) {
+    /// Adds a line that was refused, so that it reaches the reject sink with the request's records: of
+    /// which database, and how it was to be read.
+    pub fn push_refused(
+        &mut self,
+        (database, reading): (&str, &str),
+        refusal: &super::super::Refusal<'_>,
+    ) {
         put(&mut self.refused, refusal.origin.number);
         self.refused.push(refusal.reason.number());
         put_bytes(&mut self.refused, database.as_bytes());
         put_bytes(&mut self.refused, refusal.message.as_bytes());
         put_bytes(&mut self.refused, refusal.origin.text);
+        put_bytes(&mut self.refused, reading.as_bytes());
         self.refused_count += 1;
     }
 
