@@ -53,6 +53,14 @@ pub struct Options {
     pub url: String,
 }
 
+impl Options {
+    /// Every contradiction in the section, as `key: what is wrong`.
+    pub fn problems(&self) -> Vec<String> {
+        let wrong = (!self.url.is_empty()).then(|| Store::problem(&self.url)).flatten();
+        wrong.map(|what| format!("rejects.url: {what}")).into_iter().collect()
+    }
+}
+
 /// First pause after a failed attempt; doubled up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
