@@ -109,10 +109,17 @@ impl Client {
 
     /// Looks whether what answers in clear text means it.
     fn speaks_tls(&self, stream: &mut BufReader<Stream>) -> io::Result<()> {
-        if self.address.is_tls() || stream.fill_buf()?.first() != Some(&TLS_ALERT) {
+        if self.address.is_tls() {
             return Ok(());
         }
-        Err(self.should_be_tls())
+        let first = loop {
+            match stream.fill_buf() {
+                // A signal that a command hears: a wait with a bound is not taken up again by the system.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?.first().copied(),
+            }
+        };
+        if first == Some(TLS_ALERT) { Err(self.should_be_tls()) } else { Ok(()) }
     }
 
     fn should_be_tls(&self) -> io::Error {

@@ -314,7 +314,9 @@ impl Keyring {
             let (text, file) = (token.token.as_ref(), token.token_file.as_deref());
             let secret = kept(secret_of(&token.name, "token", text, file), problems);
             let Some(secret) = secret else { continue };
-            if let Some((_, other)) = self.tokens.iter().find(|(known, _)| *known == secret) {
+            if let Some((_, other)) =
+                self.tokens.iter().find(|(known, _)| bool::from(known.is(&secret.0)))
+            {
                 let (one, other) = (other.name.clone(), token.name.clone());
                 problems.push(AuthError::Shared { one, other });
             }

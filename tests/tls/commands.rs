@@ -205,7 +205,7 @@ fn what_is_wrong_with_a_certificate_is_told_with_what_to_do() {
     };
     for (name, (names, days), trusted, what) in [
         ("stranger", ("IP:127.0.0.1", "30"), text(strangers.ca()), "from no authority in "),
-        ("expired", ("IP:127.0.0.1", "-1"), ca.clone(), "expired at 20"),
+        ("expired", ("IP:127.0.0.1", "-1"), ca.clone(), "has expired"),
         ("elsewhere", ("DNS:tide.example", "30"), ca.clone(), "tide.example"),
     ] {
         let served = Place::new(&settings(&signed(&authority, name, (names, days)), ""));

@@ -168,7 +168,12 @@ impl Tls {
         let mut connection = ClientConnection::new(Arc::clone(&self.config), self.name.clone())
             .map_err(io::Error::other)?;
         while connection.is_handshaking() {
-            connection.complete_io(&mut socket).map_err(|error| self.told(error, place))?;
+            match connection.complete_io(&mut socket) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => {
+                    done.map_err(|error| self.told(error, place))?;
+                }
+            }
         }
         Ok(StreamOwned::new(connection, socket))
     }
