@@ -228,6 +228,10 @@ impl Tls {
                     "the certificate of {place} is not for that name: write the one that it is for"
                 )
             }
+            // One that is its own authority, and not one of those that were named.
+            other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+                format!("the certificate of {place} is {}", self.wanted)
+            }
             other => format!("the certificate of {place} cannot be trusted: {other}"),
         }
     }
