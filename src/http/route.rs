@@ -47,7 +47,7 @@ pub enum Endpoint {
 /// Whether an endpoint must know who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Anybody: probes and metrics, which name no database.
+    /// Anybody: probes and metrics, which name no database; metrics unless `metrics.anonymous` is false.
     Open,
     /// Whoever has a token or password, where there are any.
     Known,

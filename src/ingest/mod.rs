@@ -81,6 +81,12 @@ impl Protocol {
         }
     }
 
+    /// Whether its requests hold records of the gateway's own beside what the client sent. Who knows which
+    /// are which counts them: [`Ingest::count_sent`].
+    const fn has_own_records(self) -> bool {
+        matches!(self, Self::DataZone)
+    }
+
     /// Most refusals of one request that are named.
     const fn named_max(self) -> usize {
         self.hearing().named_max()
@@ -366,8 +372,16 @@ impl Ingest {
             shared.parts.metrics.ingest_ack_duration.record(acknowledged.saturating_sub(started));
             shared.follow.until_visible(&shared.parts, &receipt, acknowledged);
         }
-        shared.tally.of(ask.protocol).accepted(receipt.accepted);
+        if !ask.protocol.has_own_records() {
+            shared.tally.of(ask.protocol).accepted(receipt.accepted);
+        }
         Ok(receipt)
+    }
+
+    /// Counts what a client sent in a request that was taken and has records of the gateway's own too.
+    pub fn count_sent(&self, protocol: Protocol, records: u64) {
+        assert!(protocol.has_own_records(), "all others are counted as they are accepted");
+        self.shared.tally.of(protocol).sent(records);
     }
 }
 
@@ -421,6 +435,7 @@ impl Shared {
         let encoded = self.encode(ask, durability, decode);
         let took = self.parts.clock.monotonic().saturating_sub(started);
         let receipt = encoded.as_ref().ok().map(|(receipt, _)| receipt);
+        let receipt = receipt.filter(|_| !ask.protocol.has_own_records());
         self.tally.of(ask.protocol).decoded(ask.body_bytes, took, receipt);
         encoded
     }

@@ -101,6 +101,11 @@ impl Object {
 }
 
 impl Store {
+    /// What is wrong with the URL of a store, if something is; nobody is asked.
+    pub fn problem(url: &str) -> Option<String> {
+        open::problem(url)
+    }
+
     /// The store at a URL; the module's page has its forms. A directory is made where it is missing.
     ///
     /// # Errors

@@ -63,12 +63,17 @@ pub struct Options {
 impl Options {
     /// Every contradiction in the section, as `key: what is wrong`.
     pub fn problems(&self) -> Vec<String> {
-        let least = Span(KEEP_FOR_MIN);
-        if self.keep_for.0.is_zero() || self.keep_for >= least {
-            return Vec::new();
+        let mut problems = Vec::new();
+        if let Some(what) = (!self.url.is_empty()).then(|| Store::problem(&self.url)).flatten() {
+            problems.push(format!("rejects.url: {what}"));
         }
-        let found = self.keep_for;
-        vec![format!("rejects.keep_for: {found} is neither 0s, for ever, nor {least} or more")]
+        let least = Span(KEEP_FOR_MIN);
+        if !self.keep_for.0.is_zero() && self.keep_for < least {
+            let found = self.keep_for;
+            let rule = format!("neither 0s, for ever, nor {least} or more");
+            problems.push(format!("rejects.keep_for: {found} is {rule}"));
+        }
+        problems
     }
 }
 

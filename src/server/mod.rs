@@ -13,6 +13,7 @@
 //! service manager is told ([`notify`]).
 
 mod fit;
+pub mod interrupt;
 mod life;
 pub mod notify;
 pub mod reload;
@@ -56,6 +57,7 @@ use crate::shard::{self, Shards};
 use crate::wal::{Wal, WalError};
 use crate::{http, ingest};
 
+pub use interrupt::Interrupts;
 pub use life::{End, Surroundings};
 pub use notify::Notifier;
 use status::{LogObserver, ServerStatus};
@@ -377,7 +379,7 @@ impl Server {
             .block_on(tokio::net::TcpListener::bind(config.server.listen))
             .map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
-        let keyring = Keyring::load(&config.auth)?;
+        let keyring = Keyring::load(&config.auth)?.guarding(&config.metrics);
         let certificate = tls::stamps(&config.server.tls);
         let material = Material::load(&config.server.tls)?;
         tell_expiry(&core, material.as_ref());

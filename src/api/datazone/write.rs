@@ -74,6 +74,8 @@ pub async fn post(app: Arc<App>, post: Post, mut body: Body) -> Result<Reply, Ex
         let receipt = writing.run(&app, body.bytes.len()).await?;
         check_all_taken(&receipt)?;
     }
+    // Not what is kept beside the points: the entity, and the token.
+    app.ingest.count_sent(Protocol::DataZone, post.forms.len() as u64);
     store::is_known_now(&app, entity);
     if let Some(key) = key {
         lock(&app).await?.put(key, Used { digest, seed, at_ns: now_ns });

@@ -7,14 +7,16 @@ mod show;
 mod source;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use self::source::{Server, Source};
-use super::{Failure, SettingsArgs};
+use super::client::{Access, Address};
+use super::out::print;
+use super::{Failure, SettingsArgs, health};
 use crate::reject::entry::Id;
+use crate::server::Interrupts;
 
 /// What stands below `rejects --help`.
 pub const EXAMPLES: &str = "Examples:
@@ -25,7 +27,7 @@ pub const EXAMPLES: &str = "Examples:
   tidegate rejects resubmit --all --reason table_not_found --dry-run
 
 ls and show read the sink that the settings name; with --url they ask a running server. resubmit asks the
-server at --url, or the one that the settings describe. Exit code 1 when something was refused again.";
+server at --url, or the one that the settings describe, over TLS where they say so. Exit code 1 when something was refused again.";
 
 /// Flags of `rejects`.
 #[derive(Debug, Args)]
@@ -70,12 +72,9 @@ struct Remote {
     /// A running server, instead of the sink that the settings name.
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// A token, where the server asks for one.
-    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
-    token: Option<String>,
-    /// A file that holds the token and nothing else.
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    /// Who asks, and whom the server must be.
+    #[command(flatten)]
+    access: Access,
 }
 
 /// Which rejections.
@@ -298,9 +297,17 @@ fn resubmit(args: &ResubmitArgs, settings: &SettingsArgs) -> Result<(), Failure>
         return Err(Failure::usage("filters choose among --all; leave them out beside IDs"));
     }
     let config = settings.load(Vec::new())?;
-    let url = args.remote.url.clone();
-    let url = url.unwrap_or_else(|| format!("http://{}", config.server.listen));
-    let mut server = Server::new(&url, &args.remote)?;
+    let trust = &args.remote.access.trust;
+    let address = if let Some(url) = &args.remote.url {
+        Address::parse("--url", url, trust)?
+    } else {
+        let (at, tls) = (health::here(config.server.listen), &config.server.tls);
+        let scheme = if tls.is_on() { "https" } else { "http" };
+        // Known by the file, since it need not name the address that it listens on.
+        let trust = if tls.is_on() { trust.or_own(&tls.cert_file) } else { trust.clone() };
+        Address::parse("server.listen", &format!("{scheme}://{at}"), &trust)?
+    };
+    let mut server = Server::new(address, &args.remote)?;
     let mut request = Map::new();
     request.insert("set".into(), set(&args.set)?);
     request.insert("dry_run".into(), args.dry_run.into());
@@ -320,10 +327,17 @@ fn resubmit(args: &ResubmitArgs, settings: &SettingsArgs) -> Result<(), Failure>
     let mut filter: Map<String, Value> =
         parts.into_iter().map(|(name, part)| (name.to_owned(), part.into())).collect();
     filter.insert("limit".into(), SENT_AT_ONCE.into());
+    let interrupts = Interrupts::listen("ending with the request under way");
+    let interrupts = interrupts.map_err(Failure::failed)?;
     loop {
         request.insert("filter".into(), filter.clone().into());
         let answer = server.resubmit(&request)?;
         tally.told(&answer)?;
+        if let Some(signal) = interrupts.heard().filter(|_| !answer["next"].is_null()) {
+            let Tally { stored, left } = tally;
+            let told = format!("{stored} stored, {left} not; the others were not sent");
+            return Err(Failure::Interrupted { signal, told });
+        }
         // Those that stay open are behind the mark, and do not come again.
         match &answer["next"] {
             Value::Null => return tally.end(args.dry_run),
@@ -395,11 +409,4 @@ impl Tally {
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let json = serde_json::to_string(value).map_err(Failure::failed)?;
     print(&(json + "\n"))
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(error)),
-        _ => Ok(()),
-    }
 }
