@@ -254,7 +254,7 @@ fn every_refusal_of_a_start_is_told_with_its_remedy() {
         cells.iter().flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
     let code = code();
     // Said by the system, and by a library.
-    let foreign = ["No space left on device", "unknown field"];
+    let foreign = ["No space left on device", "Permission denied", "unknown field"];
     for phrase in &phrases {
         assert!(foreign.contains(phrase) || code.contains(phrase), "nobody says {phrase:?}");
     }

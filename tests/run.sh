@@ -49,6 +49,12 @@ if [[ ! -d "$tools/azurite/node_modules/azurite" ]]; then
     npm install --silent --no-save --prefix "$tools/azurite" azurite@3.37.0
 fi
 
+# Grafana's own types of a dashboard, of the version that packaging/docker/compose.yaml runs, and what reads them.
+if [[ ! -d "$tools/grafana/node_modules/typescript" ]]; then
+    echo "installing Grafana's schema into tests/.tools"
+    npm install --silent --no-save --prefix "$tools/grafana" @grafana/schema@12.1.0 typescript@5.9.3
+fi
+
 # Unpacked, not installed: the package would start a service.
 if [[ ! -x "$tools/prometheus/usr/bin/promtool" ]]; then
     echo "unpacking Prometheus into tests/.tools"
@@ -81,8 +87,8 @@ command -v curl >/dev/null || { apt-get update -qq && apt-get install -qq -y cur
 declare -A packages=(
     [mkfs.ext4]=e2fsprogs [mkfs.xfs]=xfsprogs [losetup]=mount
     [initdb]=postgresql [openssl]=openssl [nbdkit]=nbdkit [nbdfuse]=libnbd-bin [fusermount3]=fuse3
-    [chromium]=chromium [systemd-analyze]=systemd
-    [groff]=groff-base [unshare]=util-linux [script]=bsdutils
+    [chromium]=chromium [systemd-analyze]=systemd [systemd-nspawn]=systemd-container
+    [groff]=groff-base [unshare]=util-linux [script]=bsdutils [strip]=binutils
 )
 missing=()
 # Debian keeps the server's programs out of the path.
@@ -93,6 +99,17 @@ done
 if ((${#missing[@]})); then
     echo "installing ${missing[*]}"
     apt-get update -qq && apt-get install -qq -y "${missing[@]}" >/dev/null
+fi
+# An engine for containers, which the tests start for themselves. The packages that it recommends change how the
+# machine starts. Newer systems keep the client and its builder apart.
+if [[ ! -x /usr/bin/docker ]] || ! command -v dockerd >/dev/null; then
+    echo "installing docker.io"
+    apt-get update -qq
+    apart=()
+    for package in docker-cli docker-buildx; do
+        [[ -z "$(apt-cache madison "$package")" ]] || apart+=("$package")
+    done
+    apt-get install -qq -y --no-install-recommends docker.io "${apart[@]}" >/dev/null
 fi
 
 cargo test --locked "$@"

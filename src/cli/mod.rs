@@ -1,6 +1,6 @@
 //! Floor 10: the commands. One file a command; this one reads the command line, and knows how an
-//! error is shown and which exit code it has: 0 done, 1 what was checked is not well, 2 usage or
-//! settings, or an output that is not whole.
+//! error is shown and which exit code it has: 0 done, 1 what was checked is not well or an output is
+//! not whole, 2 usage or settings.
 
 pub mod serve;
 pub mod check;
@@ -69,7 +69,7 @@ enum Command {
     Check(SettingsArgs),
     /// Write the records of a table in a data folder to standard output.
     #[command(
-        after_help = "Example:\n  tidegate export --database iot --table weather --from 2026-01-01T00:00:00Z --format line\n\nExit code 2 when the records cannot be read to their end; the output then ends in the middle of a text,\nso that no reader takes it for all."
+        after_help = "Example:\n  tidegate export --database iot --table weather --from 2026-01-01T00:00:00Z --format line\n\nExit code 1 when the records cannot be read to their end; the output then ends in the middle of a text,\nso that no reader takes it for all."
     )]
     Export(export::ExportArgs),
     /// Tell what would become of a line of line protocol, writing nothing.
