@@ -11,11 +11,11 @@ python="$tools/python/bin/python"
 # pinned, so that a failure is a change of ours.
 if ! "$python" -c 'import influxdb_client, duckdb, pyarrow, boto3, awswrangler, moto.server, azure.storage.blob, micropython_unix' 2>/dev/null; then
     echo "installing Python clients into tests/.tools"
-    python3 -m venv "$tools/python" || {
-        # Debian keeps the module for virtual environments in a package of its own.
+    # Debian keeps the module for virtual environments in a package of its own.
+    python3 -c 'import ensurepip' 2>/dev/null || {
         apt-get update -qq && apt-get install -qq -y python3-venv >/dev/null
-        python3 -m venv "$tools/python"
     }
+    python3 -m venv "$tools/python"
     "$python" -m pip install --quiet --requirement tests/requirements.txt
     # Asks for an older pyarrow than the readers have, and does not need it to write.
     "$python" -m pip install --quiet --no-deps awswrangler==3.17.1
