@@ -228,6 +228,7 @@ fn fill(dir: &Path, clock: &SharedClock, lines_a_frame: u64) {
             body_bytes: text.len(),
             durability: None,
             partial: Partial::Accept,
+            reading: None,
         };
         let options = line::Options::new("bench", ask.received_ns);
         let accepted = ingest.accept(&ask, |sink| line::decode(text.as_bytes(), &options, sink));

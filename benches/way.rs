@@ -41,6 +41,7 @@ fn way(c: &mut Criterion) {
                         body_bytes: text.len(),
                         durability: Some(durability),
                         partial: Partial::Accept,
+                        reading: None,
                     };
                     let options = line::Options::new("bench", ask.received_ns);
                     let accepted = core.ingest.accept(&ask, |sink| {

@@ -73,7 +73,7 @@ impl Fleet {
                 *value = (*value + change).clamp(0, 100);
             }
             let record = Record {
-                origin: Origin { number, text: b"" },
+                origin: Origin { number, text: b"", within: "" },
                 measure_name: "cpu",
                 dimensions: [Dimension { name: "hostname", value: name }].into_iter().collect(),
                 attributes: FIELDS

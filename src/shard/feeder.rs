@@ -213,7 +213,7 @@ impl Feeder {
             self.checkpoint_due = now + CHECKPOINT_INTERVAL;
             self.checkpoint();
             for (queue, gauge) in self.queues.iter().zip(&self.waiting) {
-                gauge.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
+                gauge.set(i64::try_from(queue.waiting()).unwrap_or(i64::MAX));
             }
             self.check_engine()?;
         }

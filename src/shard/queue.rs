@@ -96,7 +96,7 @@ impl Sender {
     }
 
     /// Frames that wait.
-    pub fn len(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.0.lock().waiting.len()
     }
 }

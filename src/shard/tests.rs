@@ -232,10 +232,10 @@ fn a_queue_takes_what_it_has_room_for_and_gives_it_in_order() {
     let (sender, queue) = queue::bounded(3);
     let mut work = works(&house.parts);
     sender.send(&mut work, Duration::ZERO).unwrap();
-    assert_eq!((sender.len(), work.len(), queue.wait()), (3, 2, Some(12)));
+    assert_eq!((sender.waiting(), work.len(), queue.wait()), (3, 2, Some(12)));
     // Full: what is not taken stays with the sender.
     sender.send(&mut work, Duration::from_millis(1)).unwrap();
-    assert_eq!((sender.len(), work.len()), (3, 2));
+    assert_eq!((sender.waiting(), work.len()), (3, 2));
     let (first, stay) = queue.take(2, usize::MAX);
     assert_eq!(stay, 1);
     sender.send(&mut work, Duration::ZERO).unwrap();
@@ -260,14 +260,20 @@ fn each_end_of_a_queue_hears_when_the_other_is_gone() {
     sender.send(&mut work, Duration::ZERO).unwrap();
     let mut more = works(&house.parts);
     // A sender that waits for room, far longer than the test may take.
-    let blocked = std::thread::spawn(move || sender.send(&mut more, WAIT_MAX * 10));
+    let (told, sent) = channel();
+    let blocked = Thread::spawn("sender", move || {
+        told.send(sender.send(&mut more, WAIT_MAX * 10)).expect("the test listens");
+    });
     std::thread::yield_now();
     drop(queue);
-    assert_eq!(blocked.join().unwrap(), Err(queue::Abandoned));
+    assert_eq!(sent.recv_timeout(WAIT_MAX), Ok(Err(queue::Abandoned)));
+    blocked.unwrap().join().unwrap();
     let (sender, queue) = queue::bounded(1);
-    let waits = std::thread::spawn(move || queue.wait());
+    let (told, waited) = channel();
+    let waits = Thread::spawn("worker", move || told.send(queue.wait()).expect("the test listens"));
     drop(sender);
-    assert_eq!(waits.join().unwrap(), None);
+    assert_eq!(waited.recv_timeout(WAIT_MAX), Ok(None));
+    waits.unwrap().join().unwrap();
 }
 
 #[test]

@@ -145,10 +145,13 @@ mod tests {
         let line = r#"m\ x,a\,b=c\ d x\=y="a, \"b\" c",z=abc 17 18"#;
         let parts = Parts::split(line.as_bytes()).unwrap();
         assert_eq!(&*parts.measurement, br"m\ x");
-        assert_eq!(key_text(&parts.tags[0].0), "a,b");
-        assert_eq!(key_text(&parts.fields[0].0), "x=y");
-        assert_eq!(&*parts.fields[0].1, br#""a, \"b\" c""#);
-        assert_eq!((&*parts.fields[1].1, &*parts.timestamp), (&b"abc"[..], &b"17 18"[..]));
+        assert_eq!(key_text(&parts.tags.first().unwrap().0), "a,b");
+        assert_eq!(key_text(&parts.fields.first().unwrap().0), "x=y");
+        assert_eq!(&*parts.fields.first().unwrap().1, br#""a, \"b\" c""#);
+        assert_eq!(
+            (&*parts.fields.get(1).unwrap().1, &*parts.timestamp),
+            (&b"abc"[..], &b"17 18"[..])
+        );
         assert_eq!(key("a,b c=d"), br"a\,b\ c\=d");
         let spoiled = Parts::split(b"m,a=b f=\"\xff\" 1").unwrap();
         assert_eq!(spoiled.join(), b"m,a=b f=\"\xff\" 1", "bytes that are no text stay");

@@ -35,7 +35,7 @@ fn days(count: i64) -> (tempfile::TempDir, Archive, Arc<Store>) {
 
 fn keys(store: &Store, folder: &str) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
-    store.each(folder, |Object { key, .. }| drop(keys.insert(key))).unwrap();
+    store.each(folder, |Object { key, .. }| _ = keys.insert(key)).unwrap();
     keys
 }
 
