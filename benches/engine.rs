@@ -120,7 +120,7 @@ impl Fleet {
                 self.fields[host][field] = (self.fields[host][field] + change).clamp(0, 100);
             }
             let record = Record {
-                origin: Origin { number: host as u64, text: b"" },
+                origin: Origin { number: host as u64, text: b"", ..Origin::default() },
                 measure_name: "cpu",
                 dimensions: TAGS
                     .iter()

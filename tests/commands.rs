@@ -1,8 +1,10 @@
 //! Promise: the commands are pleasant: a shell completes them, `man` shows them, a container asks one of
-//! them for its health.
+//! them for its health; whoever ends them, or reads no further, leaves nothing behind that misleads.
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "commands/ended.rs"]
+mod ended;
 
 use std::fs;
 use std::process::{Command, Output, Stdio};
@@ -129,6 +131,32 @@ fn links_to_services_in_the_environment_are_no_settings() {
     assert!(complaint.contains("TIDEGATE_WAL__DURABILITY"), "{complaint}");
 }
 
+/// To look into a folder that is none of ours makes nothing in it.
+#[test]
+fn a_folder_that_is_no_data_folder_stays_as_it_was() {
+    let place = Place::new("");
+    fs::create_dir(place.data()).expect("it can be made");
+    fs::write(place.data().join("notes.txt"), "mine").expect("it can be written");
+    for (name, arguments, code) in [
+        ("export", &["--database", "d", "--table", "t"][..], 1),
+        ("explain", &["weather t=1"], 0),
+        ("explain", &[""], 2),
+        ("wal", &["ls"], 1),
+        ("wal", &["dump"], 1),
+        ("rejects", &["ls"], 1),
+        ("cost", &[], 1),
+        ("doctor", &[], 0),
+        ("check", &[], 0),
+    ] {
+        let output = place.run(name, arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{name} {arguments:?}: {said}");
+        assert!(code == 0 || said.starts_with("tidegate: "), "{name} {arguments:?}: {said}");
+        let left = fs::read_dir(place.data()).expect("a folder").count();
+        assert_eq!(left, 1, "{name} {arguments:?} made something");
+    }
+}
+
 /// Runs a command of the binary whose standard error is a terminal; what that shows.
 fn on_a_terminal(place: &Place, name: &str, arguments: &[&str]) -> String {
     let command = place.command(name);
@@ -157,6 +185,6 @@ fn long_work_tells_how_far_it_is_in_place_on_a_terminal_and_in_lines_elsewhere()
     assert!(!told.contains('\r') && !told.contains('\x1b'), "a pipe is no terminal: {told:?}");
     server.stop();
     let told = on_a_terminal(&place, "export", &["--database", "load", "--table", "cpu"]);
-    assert!(told.contains("\r\x1b[Kexporting, records: ["), "{told:?}");
+    assert!(told.contains("\r\x1b[K\x1b[?7lexporting, records: ["), "{told:?}");
     assert!(told.contains('#') && told.contains(" % ("), "{told:?}");
 }

@@ -265,6 +265,21 @@ fn forms(times: impl Iterator<Item = i64>) -> String {
     format!(r#"{{"forms":[{}]}}"#, times.map(form).collect::<Vec<_>>().join(","))
 }
 
+#[test]
+fn metrics_count_the_points_that_were_posted_and_not_what_is_kept_beside_them() {
+    let place = Place::new("");
+    let server = place.start();
+    let body = forms(1_700_000_000..1_700_000_005).replacen('{', r#"{"clientToken":"once","#, 1);
+    for _ in 0..2 {
+        let reply = post(&server, &body);
+        assert_eq!(reply.status, 201, "{}", reply.text());
+    }
+    for name in ["tidegate_ingest_records_total", "tidegate_ingest_decoded_records_total"] {
+        assert_eq!(server.metric(name).to_string(), "5", "{name}");
+    }
+    server.stop();
+}
+
 fn assert_invalid(reply: &Reply, word: &str) {
     let kind = reply.header("x-amzn-errortype");
     assert_eq!((reply.status, kind), (400, Some("ValidationException")), "{}", reply.text());

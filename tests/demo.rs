@@ -5,10 +5,12 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use common::gateway::{Place, files_below, without_settings};
 use common::{rows, wait_for};
@@ -136,8 +138,42 @@ fn nothing_of_it_stays_behind_either_when_nobody_reads_to_its_end() {
     said.next().expect("a line").expect("it can be read");
     drop(said);
     let status = child.wait().expect("it is our child");
-    assert_eq!(status.code(), Some(1));
+    assert_eq!(status.code(), Some(141));
     assert!(is_empty(&folder(&place)), "its folder is gone");
+}
+
+/// SIGINT as from a terminal, SIGTERM, and SIGHUP as from a terminal that is closed; to it alone, so that
+/// its server hears nothing.
+#[test]
+fn nothing_of_it_stays_behind_when_it_is_interrupted() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
+        for until in [" is process ", "2. kill -9", "4. Every record"] {
+            let place = Place::new("");
+            let mut command = demo(&place, &[]);
+            let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
+            let mut said = BufReader::new(child.stdout.take().expect("it was asked for"));
+            let (mut heard, mut server) = (String::new(), None);
+            while !heard.contains(until) {
+                let begin = heard.len();
+                assert!(said.read_line(&mut heard).expect("it can be read") > 0, "{heard}");
+                let process = heard[begin..].split_once(" is process ");
+                server = process
+                    .and_then(|(_, rest)| rest.split(';').next())
+                    .or(server.as_deref())
+                    .map(str::to_owned);
+            }
+            let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a number");
+            kill_process(pid, signal).expect("it is our child");
+            said.read_to_string(&mut heard).expect("it can be read");
+            let output = child.wait_with_output().expect("it is our child");
+            let complaints = texts(&output).1;
+            assert_eq!(output.status.code(), Some(code), "{until}: {heard}{complaints}");
+            assert!(complaints.contains("ending, and tidying up"), "{complaints}");
+            assert!(is_empty(&folder(&place)), "{until}: its folder is gone");
+            let proc = PathBuf::from(format!("/proc/{}", server.expect("it names its process")));
+            assert!(!proc.exists(), "its server is gone");
+        }
+    }
 }
 
 #[test]

@@ -316,3 +316,58 @@ fn a_certificate_is_read_and_its_last_days_are_told() {
         assert!(found.faults().is_empty(), "{found:#?}");
     }
 }
+
+/// Secrets are planted in every place that the bundle is made of.
+#[test]
+fn the_bundle_has_what_a_helper_needs_and_no_secret() {
+    let place = Place::new("");
+    let token_file = place.file("token");
+    fs::write(&token_file, "pl4nted-in-a-file\n").expect("it can be written");
+    let token_file = token_file.display().to_string();
+    let settings = |listen: &str| {
+        format!(
+            "server.listen = {listen:?}\nobject.endpoint = \"http://ada:pl4nted-url@127.0.0.1:1\"\n\
+             object.region = \"pl4nted-env\"\n\
+             [[auth.tokens]]\nname = \"a\"\ntoken = \"pl4nted-token\"\n\
+             [[auth.tokens]]\nname = \"b\"\ntoken_file = {token_file:?}\nread = [\"*\"]\n\
+             [[auth.users]]\nname = \"c\"\npassword = \"pl4nted-password\"\n\
+             [[auth.access_keys]]\nid = \"AKID\"\nsecret = \"pl4nted-key\"\n"
+        )
+    };
+    place.configure(&settings("127.0.0.1:0"));
+    let server = place.start();
+    place.configure(&settings(&server.address.to_string()));
+    let mut command = place.command("doctor");
+    command.args(["--bundle", "b.tar.gz", "--token-file", &token_file]);
+    let output = command.env("AWS_SECRET_ACCESS_KEY", "pl4nted-env").output().expect("started");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        said.contains("written: b.tar.gz"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    server.stop();
+    run(Command::new("tar").current_dir(place.file(".")).args(["-xzf", "b.tar.gz"]));
+    let read = |name: &str| {
+        let path = place.file("tidegate-doctor").join(name);
+        fs::read_to_string(&path).expect(name)
+    };
+    for (name, part) in [
+        ("doctor.json", "\"findings\""),
+        ("settings.toml", "records_max = 100"),
+        ("segments.txt", "checkpoint "),
+        ("health.json", "\"status\":\"pass\""),
+        ("status.json", "\"accepted\""),
+        ("metrics.txt", "tidegate_wal_durable_lsn"),
+        ("system.txt", "MemTotal"),
+    ] {
+        let text = read(name);
+        assert!(text.contains(part), "{name} lacks {part}: {text}");
+        assert!(!text.contains("pl4nted"), "{name} shows a secret: {text}");
+    }
+    // Without a server it says so, and with a place that is none nothing is looked at.
+    let away = place.run("doctor", &["--bundle", "c.tar.gz"]);
+    assert!(String::from_utf8_lossy(&away.stdout).contains("written: c.tar.gz"));
+    let nowhere = place.run("doctor", &["--bundle", "none/c.tar.gz"]);
+    assert_eq!((nowhere.status.code(), nowhere.stdout.len()), (Some(2), 0));
+}

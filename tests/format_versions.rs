@@ -24,7 +24,7 @@ mod write;
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
 
 /// The fixture of the version that the code writes.
-const CURRENT: &str = "wal-v1";
+const CURRENT: &str = "wal-v2";
 
 /// The log in a fixture.
 const LOG: &str = "log";
@@ -109,8 +109,10 @@ fn describe_payload(bytes: &[u8], out: &mut String) {
         let line = line.unwrap();
         let text = line.text.escape_ascii();
         let (number, reason, database) = (line.number, line.reason.code(), line.database);
-        writeln!(out, "  refused {number}: {reason} {database:?} {:?} \"{text}\"", line.message)
+        write!(out, "  refused {number}: {reason} {database:?} {:?} \"{text}\"", line.message)
             .unwrap();
+        let reading = line.reading;
+        writeln!(out, "{}{reading}", if reading.is_empty() { "" } else { " as " }).unwrap();
     }
 }
 
@@ -153,7 +155,10 @@ fn copy(fixture: &Path) -> tempfile::TempDir {
 }
 
 /// The checkpoint and the last frame of each fixture.
-const MARKS: [(&str, Lsn, Lsn); 1] = [("wal-v1", Lsn(write::STORED), Lsn(write::FRAMES))];
+const MARKS: [(&str, Lsn, Lsn); 2] = [
+    ("wal-v1", Lsn(write::STORED), Lsn(write::FRAMES)),
+    ("wal-v2", Lsn(write::STORED), Lsn(write::FRAMES)),
+];
 
 /// Goal: the log of every version opens, serves exactly what was written, takes new frames behind
 /// it, and serves both after another start.

@@ -393,6 +393,24 @@ fn who_asks_first_is_told_to_send_and_who_need_not_send_is_told_at_once() {
     assert_eq!(server.raw(head.replace("db=d", "").as_bytes()).status, 400);
 }
 
+/// As `nc` does, and whatever else says by the end of its half that the request is whole. With `applied`
+/// the answer comes long after that end was seen.
+#[test]
+fn who_closes_its_half_of_the_connection_is_answered() {
+    let server = start(|_| {});
+    for durability in ["sync", "applied"] {
+        let mut stream = server.connect();
+        let headers = [("X-Tidegate-Durability", durability)];
+        stream.write_all(&request("POST", "/write?db=d", &headers, LINE)).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let reply = read_reply(&mut stream);
+        assert_eq!((reply.status, reply.header("x-tidegate-durability")), (204, Some(durability)));
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+        assert!(rest.is_empty(), "the connection ends with the answer");
+    }
+}
+
 #[test]
 fn one_connection_too_many_waits_for_its_turn() {
     let server = start(|config| config.server.connections_max = 1);

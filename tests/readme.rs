@@ -73,8 +73,8 @@ fn the_settings_are_ones_that_there_are() {
         let output = Place::new(&block.text).run("check", &[]);
         let complaints = String::from_utf8_lossy(&output.stderr);
         // Files of the reader's own may be missing here; keys may not.
-        let is_read = output.status.success() || complaints.contains("problems:\n");
-        assert!(is_read && !complaints.contains("unknown"), "{}: {complaints}", block.text);
+        let is_read = output.status.success() || complaints.contains("problem");
+        assert!(is_read && !complaints.contains("there is no "), "{}: {complaints}", block.text);
         count += 1;
     }
     assert!(count >= 2, "{count} blocks of settings");

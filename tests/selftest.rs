@@ -4,10 +4,14 @@
 mod common;
 
 use std::fs;
-use std::process::Output;
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::Duration;
 
-use common::gateway::Place;
-use common::tell;
+use rustix::process::{Pid, Signal, kill_process};
+
+use common::gateway::{Place, files_below};
+use common::{tell, wait_for};
 
 fn texts(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -54,6 +58,46 @@ fn a_loss_is_found_and_its_folder_kept() {
     assert!(said.contains(" 1 lost, doubled or changed"), "{said}");
     assert!(complaints.contains("the promise is broken"), "{complaints}");
     assert_eq!(fs::read_dir(place.data()).unwrap().count(), 1, "its folder is kept");
+}
+
+/// To it alone, so that its child hears nothing.
+#[test]
+fn nothing_of_it_stays_behind_when_it_is_interrupted() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let place = Place::new("");
+        fs::create_dir(place.data()).unwrap();
+        let mut command = place.command("selftest");
+        command.args(["--kills", "1000"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().expect("the binary starts");
+        wait_for("a child to write", Duration::from_mins(1), || {
+            (!files_below(&place.data(), "").is_empty()).then_some(())
+        });
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a number");
+        kill_process(pid, signal).expect("it is our child");
+        let output = child.wait_with_output().expect("it is our child");
+        let (said, complaints) = texts(&output);
+        assert_eq!(output.status.code(), Some(code), "{said}{complaints}");
+        assert!(complaints.contains("interrupted: nothing was proved"), "{complaints}");
+        assert_eq!(fs::read_dir(place.data()).unwrap().count(), 0, "nothing is left");
+    }
+}
+
+/// Killed without a chance to tidy up: who writes must not write on.
+#[test]
+fn its_child_does_not_outlive_it() {
+    let place = Place::new("");
+    fs::create_dir(place.data()).unwrap();
+    let mut command = place.command("selftest");
+    let child = command.args(["--kills", "1000"]).stdout(Stdio::null()).spawn();
+    let mut child = child.expect("the binary starts");
+    let children = format!("/proc/{}/task/{}/children", child.id(), child.id());
+    let own = wait_for("a child", Duration::from_mins(1), || {
+        fs::read_to_string(&children).ok()?.split_whitespace().next().map(str::to_owned)
+    });
+    child.kill().expect("it runs");
+    child.wait().expect("it is our child");
+    let proc = Path::new("/proc").join(own).join("exe");
+    wait_for("it to be gone", Duration::from_mins(1), || (!proc.exists()).then_some(()));
 }
 
 #[test]

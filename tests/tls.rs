@@ -6,6 +6,8 @@
 
 #[path = "tls/authority.rs"]
 mod authority;
+#[path = "tls/commands.rs"]
+mod commands;
 #[path = "common/mod.rs"]
 mod common;
 

@@ -1,5 +1,7 @@
 //! The query string, decoded.
 
+use std::ops::Range;
+
 use super::fault::Fault;
 
 /// Most parameters of one query string; real clients send fewer than ten.
@@ -9,7 +11,12 @@ const PARAMETERS_MAX: usize = 64;
 ///
 /// It may hold a password (`p`), so it does not print.
 #[derive(Clone, Default)]
-pub struct Params(Vec<(String, String)>);
+pub struct Params {
+    /// All names and values, decoded. In one piece, since each request has some.
+    text: String,
+    /// Where in it a name and its value stand.
+    pairs: Vec<(Range<usize>, Range<usize>)>,
+}
 
 impl Params {
     /// Reads `name=value&name=value`, with `%XX` and `+` decoded.
@@ -19,28 +26,35 @@ impl Params {
     /// [`Fault`] 400 when an escape is malformed, the text is not UTF-8, or there are too many. The
     /// message names no value, since one may be a password.
     pub fn parse(text: &str) -> Result<Self, Fault> {
-        let mut pairs = Vec::new();
+        let mut params = Self::default();
+        params.text.reserve_exact(text.len());
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-            if pairs.len() == PARAMETERS_MAX {
+            if params.pairs.len() == PARAMETERS_MAX {
                 return Err(Fault::invalid(format!("more than {PARAMETERS_MAX} query parameters")));
             }
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let name = decode(name).ok_or_else(|| {
+            let name = decode(name, &mut params.text).ok_or_else(|| {
                 Fault::invalid("a query parameter's name is not valid percent-encoded UTF-8")
             })?;
-            let value = decode(value).ok_or_else(|| {
+            let value = decode(value, &mut params.text).ok_or_else(|| {
+                let name = &params.text[name.clone()];
                 Fault::invalid(format!(
                     "query parameter {name:?} is not valid percent-encoded UTF-8: write % as %25"
                 ))
             })?;
-            pairs.push((name, value));
+            params.pairs.push((name, value));
         }
-        Ok(Self(pairs))
+        Ok(params)
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        let text = |range: &Range<usize>| &self.text[range.clone()];
+        self.pairs.iter().map(move |(name, value)| (text(name), text(value)))
     }
 
     /// The first value of `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.all().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 
     /// The first value of `name`, or the empty text.
@@ -50,10 +64,9 @@ impl Params {
 
     /// All that they ask, for comparison: sorted by name, without what says who asks (`u` and `p`).
     pub fn asked(&self) -> String {
-        let mut all: Vec<_> =
-            self.0.iter().filter(|(name, _)| !matches!(name.as_str(), "u" | "p")).collect();
+        let mut all: Vec<_> = self.all().filter(|(name, _)| !matches!(*name, "u" | "p")).collect();
         // Stable: of one that comes twice the first counts.
-        all.sort_by(|(one, _), (other, _)| one.cmp(other));
+        all.sort_by_key(|(name, _)| *name);
         format!("{all:?}")
     }
 
@@ -74,11 +87,14 @@ impl Params {
     }
 }
 
-/// `None` when an escape is malformed or the result is not UTF-8.
-fn decode(text: &str) -> Option<String> {
+/// Decodes `text` onto the end of `onto`, and tells where it stands. `None` when an escape is malformed or
+/// the result is not UTF-8.
+fn decode(text: &str, onto: &mut String) -> Option<Range<usize>> {
+    let start = onto.len();
     // Nearly all are as they are.
     if memchr::memchr2(b'%', b'+', text.as_bytes()).is_none() {
-        return Some(text.to_owned());
+        onto.push_str(text);
+        return Some(start..onto.len());
     }
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -94,7 +110,8 @@ fn decode(text: &str) -> Option<String> {
             other => out.push(other),
         }
     }
-    String::from_utf8(out).ok()
+    onto.push_str(std::str::from_utf8(&out).ok()?);
+    Some(start..onto.len())
 }
 
 fn nibble(digit: u8) -> Option<u8> {

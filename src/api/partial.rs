@@ -202,8 +202,13 @@ fn text_of(plan: &Plan, refusal: &NamedRefusal) -> String {
         Reason::NoMeasure if matches!(plan.form, Form::Line(_)) => {
             format!("unable to parse '{text}': missing fields: {message}")
         }
-        Reason::TableNotFound | Reason::NotTaken | Reason::Forbidden => message.clone(),
-        // The engine's: it has no line to show.
+        Reason::TableNotFound
+        | Reason::NotTaken
+        | Reason::Forbidden
+        // The engine's: the line could be parsed well enough.
+        | Reason::VersionLower
+        | Reason::VersionConflict
+        | Reason::TableDeleted => message.clone(),
         _ if text.is_empty() => message.clone(),
         _ => format!("unable to parse '{text}': {message}"),
     }

@@ -1,6 +1,8 @@
 //! What all writes share: a [`Plan`], made from the request's head before its body is read, and
 //! [`run`], which takes the body.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::call::{Body, Call, Caller};
@@ -8,9 +10,11 @@ use super::fault::{Family, Fault, Kind};
 use super::keyed;
 use super::reply::Reply;
 use super::{App, Mapping, partial};
-use crate::ingest::{Ask, Durability, DurabilityError, Partial, Protocol, Receipt, is_system};
+use crate::ingest::{
+    Ask, Durability, DurabilityError, Partial, Protocol, Receipt, is_system, quoted,
+};
 use crate::protocol::{json, line};
-use crate::record::{Dimension, Reason, Record, RecordSink, Refusal};
+use crate::record::{Dimension, Reading, Reason, Record, RecordSink, Refusal, reading};
 
 /// A request header that asks for more or less durability than the server's setting.
 const X_TIDEGATE_DURABILITY: &str = "x-tidegate-durability";
@@ -49,6 +53,15 @@ impl Form {
         matches!(self, Self::Line(_) | Self::Json(json::Form::Lines, _))
     }
 
+    /// What the head says of how the body is to be read.
+    pub(super) fn reading(self, table: Option<&str>) -> Reading<'_> {
+        let (format, precision) = match self {
+            Self::Line(precision) => (reading::LINE, precision.name()),
+            Self::Json(_, precision) => (reading::JSON, precision.name()),
+        };
+        Reading { table: table.map(Cow::Borrowed), ..Reading::new(format, precision) }
+    }
+
     const fn protocol(self) -> Protocol {
         match self {
             Self::Line(_) => Protocol::Line,
@@ -70,7 +83,7 @@ pub async fn run(
     body: Body,
 ) -> Result<Reply, Fault> {
     if let Some(key) = &plan.key {
-        return keyed::run(app, caller, plan, (key, body)).await;
+        return Box::pin(keyed::run(app, caller, plan, (key, body))).await;
     }
     accept(app, caller, plan, body).await.map(|receipt| partial::reply(plan, &receipt))
 }
@@ -86,9 +99,11 @@ pub(super) async fn accept(
     plan: &Plan,
     body: Body,
 ) -> Result<Receipt, Fault> {
+    let reading = plan.form.reading(plan.table.as_deref());
     let ask = Ask {
         protocol: plan.form.protocol(),
         database: &plan.database,
+        reading: Some(&reading),
         received_ns: app.ingest.received_ns(),
         body_bytes: body.bytes.len(),
         durability: plan.durability,
@@ -97,7 +112,40 @@ pub(super) async fn accept(
     let decode = |sink: &mut dyn RecordSink| {
         decode(plan, &app.mapping, ask.received_ns, &body.bytes, &mut Gate { sink, caller });
     };
-    app.ingest.accept(&ask, decode).await.map_err(|error| in_words_of(plan, error.into()))
+    let accepted = app.ingest.accept(&ask, decode).await;
+    let mut receipt = accepted.map_err(|error| in_words_of(plan, error.into()))?;
+    Quoter::quote(&mut receipt, decode);
+    Ok(receipt)
+}
+
+/// Finds the texts of what the engine refused, which the engine does not have.
+struct Quoter<'q> {
+    texts: BTreeMap<u64, &'q mut String>,
+}
+
+impl Quoter<'_> {
+    fn quote(receipt: &mut Receipt, decode: impl Fn(&mut dyn RecordSink)) {
+        let unquoted = receipt.named.iter_mut().filter(|refusal| refusal.text.is_empty());
+        let texts = unquoted.map(|refusal| (refusal.number, &mut refusal.text));
+        let mut quoter = Quoter { texts: texts.collect() };
+        // Rarely: who waits for the engine hears of few refusals.
+        if !quoter.texts.is_empty() {
+            decode(&mut quoter);
+        }
+    }
+}
+
+impl RecordSink for Quoter<'_> {
+    fn record(&mut self, record: &Record<'_>) {
+        if let Some(text) = self.texts.get_mut(&record.origin.number).filter(|text| text.is_empty())
+        {
+            **text = quoted(record.origin.text);
+        }
+    }
+
+    fn refuse(&mut self, _refusal: Refusal<'_>) {
+        // It was named with its text.
+    }
 }
 
 /// Decodes a text as a request of `plan` by `caller` would be.

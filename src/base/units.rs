@@ -1,9 +1,11 @@
 //! Sizes and times as people write them in settings: `"64 MiB"`, `"250ms"`.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::de::{self, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Nanoseconds of a day.
@@ -160,23 +162,61 @@ impl Serialize for Span {
 
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        /// Either way of writing a size.
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Count(u64),
-            Text(String),
-        }
-        match Written::deserialize(deserializer)? {
-            Written::Count(bytes) => Ok(Self(bytes)),
-            Written::Text(text) => text.parse().map_err(serde::de::Error::custom),
-        }
+        deserializer.deserialize_any(Written(PhantomData))
     }
 }
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        deserializer.deserialize_any(Written(PhantomData))
+    }
+}
+
+/// Reads a size or a time in each way in which it may be written.
+struct Written<T>(PhantomData<T>);
+
+/// What may be written without a unit.
+trait Countable: FromStr<Err = UnitError> {
+    const EXPECTED: &'static str;
+
+    /// What a bare integer means, if anything.
+    fn of_count(count: u64) -> Option<Self>;
+}
+
+impl Countable for Bytes {
+    const EXPECTED: &'static str = "a size, as in \"64 MiB\"";
+
+    fn of_count(count: u64) -> Option<Self> {
+        Some(Self(count))
+    }
+}
+
+impl Countable for Span {
+    const EXPECTED: &'static str = "a time with its unit, as in \"250ms\"";
+
+    fn of_count(_count: u64) -> Option<Self> {
+        None
+    }
+}
+
+impl<T: Countable> Visitor<'_> for Written<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(T::EXPECTED)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_u64<E: de::Error>(self, count: u64) -> Result<T, E> {
+        T::of_count(count).ok_or_else(|| E::invalid_type(Unexpected::Unsigned(count), &self))
+    }
+
+    fn visit_i64<E: de::Error>(self, count: i64) -> Result<T, E> {
+        let known = u64::try_from(count).ok().and_then(T::of_count);
+        known.ok_or_else(|| E::invalid_value(Unexpected::Signed(count), &self))
     }
 }
 

@@ -8,16 +8,16 @@
 //! In a data folder the task is the folder's: where the command was killed, the same command goes on, and
 //! so does a server that is started instead.
 
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::client::{Address, Client};
+use super::client::{Access, Address, Client, Secret};
 use super::progress::Progress;
-use super::{Failure, SettingsArgs, serve};
+use super::{Failure, SettingsArgs, out, serve};
 use crate::base::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::engine::catalog::TableSettings;
@@ -25,7 +25,7 @@ use crate::load::Loads;
 use crate::load::task::{Location, ModelSource, Spec, Status, Task};
 use crate::protocol::csv::model::{CsvConfiguration, DataModel};
 use crate::protocol::timestream::coral::Violations;
-use crate::server::Core;
+use crate::server::{Core, Interrupts};
 
 /// Examples for `--help`.
 pub const EXAMPLES: &str = "Examples:
@@ -77,9 +77,8 @@ pub struct BatchLoadArgs {
     /// A running server, instead of a data folder.
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// A token, where the server asks for one.
-    #[arg(long, value_name = "TOKEN", requires = "url")]
-    token: Option<String>,
+    #[command(flatten)]
+    access: Access,
 }
 
 /// How often a task is looked at.
@@ -195,8 +194,9 @@ fn in_folder(config: &Config, spec: Spec) -> Result<(), Failure> {
             TableSettings { profile, created_ns, updated_ns, ..TableSettings::default() };
         core.catalog.create(&spec.database, &spec.table, &settings).map_err(Failure::failed)?;
     }
+    let interrupts = Interrupts::listen("ending; the task stays").map_err(Failure::failed)?;
     let loads = core.start_loads(config).map_err(Failure::failed)?;
-    let task = to_its_end(&loads, spec, &clock);
+    let task = to_its_end(&loads, spec, &clock, &interrupts);
     let findings = task.as_ref().ok().map(|task| loads.findings(&task.id, FINDINGS_MAX));
     loads.stop();
     drop(core);
@@ -207,7 +207,7 @@ fn in_folder(config: &Config, spec: Spec) -> Result<(), Failure> {
         drop(writeln!(io::stderr(), "{finding}"));
     }
     let counts = task.progress;
-    let ended = told(&json!({
+    told(&json!({
         "TaskId": task.id,
         "TaskStatus": task.status.name(),
         "ErrorMessage": task.message,
@@ -218,12 +218,24 @@ fn in_folder(config: &Config, spec: Spec) -> Result<(), Failure> {
             "RecordIngestionFailures": counts.record_ingestion_failures,
             "FileFailures": counts.file_failures,
         },
-    }));
-    ended.map_err(Failure::failed)
+    }))?;
+    // Ended before it was heard: then it is what it is.
+    let signal = interrupts.heard().filter(|_| task.status.is_active());
+    if let Some(signal) = signal {
+        let told = "the same command goes on where this one ended, and so does a server".to_owned();
+        return Err(Failure::Interrupted { signal, told });
+    }
+    let (status, message) = (task.status.name(), task.message.as_deref().unwrap_or_default());
+    if status == SUCCEEDED { Ok(()) } else { Err(Failure::failed(not_well(status, message))) }
 }
 
 /// Makes the task, or goes on with the same one that did not end.
-fn to_its_end(loads: &Loads, spec: Spec, clock: &SystemClock) -> Result<Task, Failure> {
+fn to_its_end(
+    loads: &Loads,
+    spec: Spec,
+    clock: &SystemClock,
+    interrupts: &Interrupts,
+) -> Result<Task, Failure> {
     let same = loads.all().into_iter().find(|task| {
         task.spec == spec && (task.status.is_active() || task.status == Status::ProgressStopped)
     });
@@ -239,7 +251,7 @@ fn to_its_end(loads: &Loads, spec: Spec, clock: &SystemClock) -> Result<Task, Fa
     let mut progress = None;
     loop {
         let task = loads.get(&id).ok_or_else(|| Failure::failed("the task is gone"))?;
-        if !task.status.is_active() {
+        if !task.status.is_active() || interrupts.heard().is_some() {
             return Ok(task);
         }
         let counts = task.progress;
@@ -247,7 +259,7 @@ fn to_its_end(loads: &Loads, spec: Spec, clock: &SystemClock) -> Result<Task, Fa
             let bar = progress.get_or_insert_with(|| Progress::new("loading", counts.bytes_total));
             bar.at(counts.bytes_done);
         }
-        clock.sleep(LOOK);
+        interrupts.sleep(clock, LOOK);
     }
 }
 
@@ -272,10 +284,12 @@ fn ask(
         },
         "ReportConfiguration": {},
     });
-    let mut server = Server::new(url, args.token.as_deref())?;
+    let mut server = Server::new(url, &args.access)?;
     let created = server.create(&create).map_err(|why| with_form(&why, &args.source));
     let id = created.map_err(Failure::failed)?["TaskId"].clone();
     let clock = SystemClock::new();
+    let interrupts = Interrupts::listen("ending; the server goes on with it");
+    let interrupts = interrupts.map_err(Failure::failed)?;
     let mut progress = Progress::new("records loaded", 0);
     loop {
         let described = server.call("DescribeBatchLoadTask", &json!({ "TaskId": id }));
@@ -284,20 +298,27 @@ fn ask(
         let status = task["TaskStatus"].as_str().unwrap_or_default();
         if !Status::ALL.iter().any(|known| known.name() == status && known.is_active()) {
             drop(progress);
-            let ended = told(&json!({
+            told(&json!({
                 "TaskId": id,
                 "TaskStatus": status,
                 "ErrorMessage": task["ErrorMessage"],
                 "ProgressReport": task["ProgressReport"],
-            }));
+            }))?;
+            if status == SUCCEEDED {
+                return Ok(());
+            }
+            let why = not_well(status, task["ErrorMessage"].as_str().unwrap_or_default());
             // Nothing was found to read: the source may be of another form than was meant.
             let is_empty = task["ProgressReport"]["RecordsProcessed"].as_u64() == Some(0);
-            return ended.map_err(|why| {
-                Failure::failed(if is_empty { with_form(&why, &args.source) } else { why })
-            });
+            let why = if is_empty { with_form(&why, &args.source) } else { why };
+            return Err(Failure::failed(why));
         }
         progress.at(task["ProgressReport"]["RecordsProcessed"].as_u64().unwrap_or_default());
-        clock.sleep(LOOK);
+        interrupts.sleep(&clock, LOOK);
+        if let Some(signal) = interrupts.heard() {
+            let told = format!("the server goes on with task {}", id.as_str().unwrap_or_default());
+            return Err(Failure::Interrupted { signal, told });
+        }
     }
 }
 
@@ -331,17 +352,18 @@ fn with_form(why: &str, source: &str) -> String {
     )
 }
 
-/// Prints how a task ended; an error says why it is not well.
-fn told(task: &Value) -> Result<(), String> {
-    writeln!(io::stdout(), "{task:#}").map_err(|error| error.to_string())?;
-    match task["TaskStatus"].as_str() {
-        Some("SUCCEEDED") => Ok(()),
-        status => {
-            let status = status.unwrap_or("of an unknown status");
-            let message = task["ErrorMessage"].as_str().unwrap_or_default();
-            Err(format!("the load is {status}: {message}"))
-        }
-    }
+/// The status of a task that is well.
+const SUCCEEDED: &str = "SUCCEEDED";
+
+/// Prints how far a task is.
+fn told(task: &Value) -> Result<(), Failure> {
+    out::say(&format!("{task:#}"))
+}
+
+/// Why a load is not well.
+fn not_well(status: &str, message: &str) -> String {
+    let status = if status.is_empty() { "of an unknown status" } else { status };
+    format!("the load is {status}: {message}")
 }
 
 /// A running server.
@@ -352,10 +374,9 @@ struct Server {
 }
 
 impl Server {
-    fn new(url: &str, token: Option<&str>) -> Result<Self, Failure> {
-        let address = Address::parse("--url", url)?;
-        let token =
-            token.map_or(String::new(), |token| format!("Authorization: Token {token}\r\n"));
+    fn new(url: &str, access: &Access) -> Result<Self, Failure> {
+        let address = Address::parse("--url", url, &access.trust)?;
+        let Secret(token) = access.header()?;
         Ok(Self { client: Client::new(address.clone()), address, token })
     }
 
@@ -391,8 +412,9 @@ impl Server {
              Content-Type: application/x-amz-json-1.0\r\n{token}Content-Length: {length}\r\n\r\n{body}"
         );
         let reply = self.client.exchange(request.as_bytes()).map_err(|error| error.to_string())?;
+        let (words, status) = (reply.words(), reply.status);
         let body = serde_json::from_slice(&reply.body).unwrap_or_default();
-        Ok(Answer { operation, status: reply.status, body })
+        Ok(Answer { operation, status, body, words })
     }
 }
 
@@ -401,6 +423,8 @@ struct Answer {
     operation: &'static str,
     status: u16,
     body: Value,
+    /// For people.
+    words: String,
 }
 
 impl Answer {
@@ -414,9 +438,8 @@ impl Answer {
         if self.status == 200 {
             return Ok(self.body);
         }
-        let Self { operation, status, body } = self;
-        let message = body["Message"].as_str().unwrap_or("no message");
-        Err(format!("{operation}: {status}: {message}"))
+        let Self { operation, status, words, .. } = self;
+        Err(format!("{operation}: {status}: {words}"))
     }
 }
 

@@ -1,8 +1,6 @@
 //! `tidegate check`: are the settings right, and what are they?
 
-use std::io::{self, Write};
-
-use super::{Failure, SettingsArgs};
+use super::{Failure, SettingsArgs, out};
 
 /// Prints the settings in effect, then every contradiction.
 ///
@@ -13,10 +11,12 @@ pub fn run(args: &SettingsArgs) -> Result<(), Failure> {
     let config = args.load(Vec::new())?.placed();
     // Secrets serialise as "***".
     let text = toml::to_string(&config).map_err(Failure::failed)?;
-    write!(io::stdout(), "{text}").map_err(Failure::failed)?;
+    out::print(&text)?;
     let problems = config.problems();
     if problems.is_empty() {
         return Ok(());
     }
-    Err(Failure::usage(format!("{} problems:\n  {}", problems.len(), problems.join("\n  "))))
+    let count =
+        if problems.len() == 1 { "a problem" } else { &format!("{} problems", problems.len()) };
+    Err(Failure::usage(format!("{count}:\n  {}", problems.join("\n  "))))
 }

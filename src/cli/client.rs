@@ -1,15 +1,19 @@
 //! A blocking HTTP/1.1 client for the commands that talk to a server: one connection, kept alive, one
-//! request at a time. It knows `http` only: a server behind TLS is reached through a tunnel or a proxy.
+//! request at a time, in clear text or by TLS.
 
-use std::fmt;
+pub mod access;
+pub mod address;
+pub mod tls;
+
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
-use super::Failure;
+pub use access::{Access, Secret};
+pub use address::{Address, Stream};
+pub use tls::Trust;
+use tokio_rustls::rustls;
 
-/// Longest wait for a byte of a reply: longer than a server takes for a request.
-const SILENCE_MAX: Duration = Duration::from_mins(1);
+use address::SILENCE_MAX;
 
 /// Longest line of a reply's head, and most such lines.
 const HEAD_LINE_BYTES_MAX: u64 = 16 << 10;
@@ -18,15 +22,17 @@ const HEAD_LINES_MAX: usize = 256;
 /// Longest body of a reply.
 const BODY_BYTES_MAX: u64 = 64 << 20;
 
-/// Where a server is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address(String);
+/// How what TLS says begins where it is spoken to in clear text: an alert. Source: RFC 8446, 5.1.
+const TLS_ALERT: u8 = 21;
+
+/// What a Tidegate says there; see [`crate::http::listener`].
+const SPEAKS_TLS: &str = "this port speaks TLS";
 
 /// One connection, opened when it is needed.
 #[derive(Debug)]
 pub struct Client {
     address: Address,
-    stream: Option<BufReader<TcpStream>>,
+    stream: Option<BufReader<Stream>>,
     silence_max: Duration,
 }
 
@@ -41,6 +47,9 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
+/// Most characters of a server's words that an error repeats.
+const WORDS_CHARS_MAX: usize = 300;
+
 /// What the head of a reply says of what follows it.
 #[derive(Debug, Default)]
 struct Head {
@@ -49,52 +58,6 @@ struct Head {
     length: Option<u64>,
     is_chunked: bool,
     closes: bool,
-}
-
-impl Address {
-    /// Reads `http://HOST:PORT`; without a port it is 80.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Usage`], naming `flag`, for anything else.
-    pub fn parse(flag: &str, url: &str) -> Result<Self, Failure> {
-        let wrong = || Failure::usage(format!("{flag} {url}: write http://HOST:PORT"));
-        let rest = url.strip_prefix("http://").ok_or_else(wrong)?.trim_end_matches('/');
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
-        if rest.is_empty() || !rest.chars().all(is_plain) {
-            return Err(wrong());
-        }
-        let port =
-            rest.rsplit_once(':').filter(|(host, _)| !host.contains(':') || host.ends_with(']'));
-        match port {
-            Some((_, port)) if port.parse::<u16>().is_ok() => Ok(Self(rest.to_owned())),
-            Some(_) => Err(wrong()),
-            None => Ok(Self(format!("{rest}:80"))),
-        }
-    }
-
-    /// Opens a connection, which waits for no byte longer than a server takes for a request.
-    ///
-    /// # Errors
-    ///
-    /// When there is no server.
-    pub(super) fn connect(&self) -> io::Result<TcpStream> {
-        self.connect_within(SILENCE_MAX)
-    }
-
-    fn connect_within(&self, silence_max: Duration) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect(&self.0)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(silence_max))?;
-        stream.set_write_timeout(Some(silence_max))?;
-        Ok(stream)
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 impl Client {
@@ -123,7 +86,8 @@ impl Client {
     /// # Errors
     ///
     /// When the connection broke; whether the request was taken is unknown. The next one opens a new
-    /// connection.
+    /// connection. `InvalidData` where another try would not help: encryption and its absence do not
+    /// fit, or the server's certificate is not trusted.
     pub fn exchange(&mut self, request: &[u8]) -> io::Result<Reply> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
@@ -131,13 +95,66 @@ impl Client {
         };
         // A server that takes no more may answer before it has read all, so a broken pipe is no
         // reason not to read.
-        let sent = stream.get_mut().write_all(request);
-        let (reply, closes) =
-            read_reply(&mut stream).map_err(|error| sent.err().unwrap_or(error))?;
+        let sent = stream.get_mut().write_all(request).and_then(|()| stream.get_mut().flush());
+        let read = self.speaks_tls(&mut stream).and_then(|()| read_reply(&mut stream));
+        let (reply, closes) = read.map_err(|error| self.told(sent.err(), error))?;
         if !closes {
             self.stream = Some(stream);
         }
+        if !self.address.is_tls() && reply.status == 400 && reply.says(SPEAKS_TLS) {
+            return Err(self.should_be_tls());
+        }
         Ok(reply)
+    }
+
+    /// Looks whether what answers in clear text means it.
+    fn speaks_tls(&self, stream: &mut BufReader<Stream>) -> io::Result<()> {
+        if self.address.is_tls() {
+            return Ok(());
+        }
+        let first = loop {
+            match stream.fill_buf() {
+                // A signal that a command hears: a wait with a bound is not taken up again by the system.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?.first().copied(),
+            }
+        };
+        if first == Some(TLS_ALERT) { Err(self.should_be_tls()) } else { Ok(()) }
+    }
+
+    fn should_be_tls(&self) -> io::Error {
+        let place = &self.address;
+        let what = format!("{place} speaks TLS: write https://{place}");
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    }
+
+    /// Why there is no answer: what was sent first may say more. With TLS 1.3 the client's side of a
+    /// handshake is refused where the first answer should be.
+    fn told(&self, sent: Option<io::Error>, read: io::Error) -> io::Error {
+        let of_tls = |error: &io::Error| {
+            let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+            Some(tls::of_handshake(inner, &self.address.to_string()))
+        };
+        match of_tls(&read).or_else(|| of_tls(sent.as_ref()?)) {
+            Some(what) => io::Error::new(io::ErrorKind::InvalidData, what),
+            None if read.kind() == io::ErrorKind::InvalidData => read,
+            None => sent.unwrap_or(read),
+        }
+    }
+}
+
+impl Reply {
+    /// Whether a text is in the body.
+    fn says(&self, text: &str) -> bool {
+        memchr::memmem::find(&self.body, text.as_bytes()).is_some()
+    }
+
+    /// What it says, for people: the error of a body that is JSON, else the begin of the body.
+    pub fn words(&self) -> String {
+        let json: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let known = ["error", "message", "Message"].iter().find_map(|key| json[key].as_str());
+        let text = String::from_utf8_lossy(&self.body);
+        known.unwrap_or(text.trim()).chars().take(WORDS_CHARS_MAX).collect()
     }
 }
 
@@ -227,26 +244,6 @@ mod tests {
 
     fn read(text: &str) -> (Reply, bool) {
         read_reply(&mut text.as_bytes()).unwrap()
-    }
-
-    #[test]
-    fn addresses_are_http_with_a_host_and_mostly_a_port() {
-        for (url, address) in [
-            ("http://127.0.0.1:8086", "127.0.0.1:8086"),
-            ("http://tide.example:8086/", "tide.example:8086"),
-            ("http://tide.example", "tide.example:80"),
-            ("http://[::1]:8086", "[::1]:8086"),
-            ("http://[::1]", "[::1]:80"),
-        ] {
-            assert_eq!(Address::parse("--to", url).unwrap().to_string(), address, "{url}");
-        }
-        for url in ["", "http://", "https://a:1", "a:1", "http://a:b", "http://a:1/x", "http://a b"]
-        {
-            let Err(Failure::Usage(error)) = Address::parse("--to", url) else {
-                panic!("{url} was taken")
-            };
-            assert!(error.to_string().starts_with("--to "), "{error}");
-        }
     }
 
     #[test]

@@ -1,12 +1,11 @@
 //! `tidegate completions`: what a shell needs to complete our commands, made of the commands themselves.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
 
 use clap::{Args, ValueEnum};
 use clap_complete::{Generator, Shell};
 
-use super::Failure;
+use super::{Failure, out};
 
 /// What stands below `completions --help`.
 pub const EXAMPLES: &str = "Examples:
@@ -52,7 +51,7 @@ pub fn run(args: &CompletionsArgs) -> Result<(), Failure> {
     let mut script = Vec::new();
     args.shell.shell().generate(&command, &mut script);
     let script = without(&String::from_utf8_lossy(&script), &hidden(&command));
-    io::stdout().write_all(script.as_bytes()).map_err(Failure::failed)
+    out::print(&script)
 }
 
 /// The long names of flags that no command shows.

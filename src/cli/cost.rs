@@ -6,13 +6,12 @@
 //! hold more, so what is really sent is rather less.
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::{Failure, SettingsArgs};
+use super::{Failure, SettingsArgs, out};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::lsn::Lsn;
 use crate::base::units::Span;
@@ -75,11 +74,7 @@ pub fn run(args: &CostArgs) -> Result<(), Failure> {
     };
     let window_ns = nanoseconds(args.window.unwrap_or(config.batch.linger).0);
     let costs = count(dir, config.batch.records_max, (from_ns, window_ns))?;
-    let text = told(&costs, args.price);
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(error)),
-        _ => Ok(()),
-    }
+    out::print(&told(&costs, args.price))
 }
 
 fn nanoseconds(span: Duration) -> i64 {

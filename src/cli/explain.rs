@@ -1,16 +1,16 @@
 //! `tidegate explain`: what would become of a line, writing nothing.
 
 use std::fmt::Write as _;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use clap::Args;
 
-use super::{Failure, SettingsArgs};
+use super::{Failure, SettingsArgs, out};
 use crate::base::clock::SystemClock;
 use crate::config::Config;
-use crate::engine::catalog::{Table, TableSettings};
+use crate::engine::catalog::{Catalog, Table, TableSettings};
 use crate::engine::upsert::{self, Candidate, Verdict};
 use crate::engine::{Row, TimeRange};
 use crate::ingest::Rules;
@@ -59,9 +59,11 @@ pub fn run(args: &ExplainArgs) -> Result<(), Failure> {
         refused: 0,
     };
     line::decode(&text, &options, &mut explainer);
-    write!(io::stdout(), "{}", explainer.out).map_err(Failure::failed)?;
+    out::print(&explainer.out)?;
     match explainer.refused {
+        0 if explainer.out.is_empty() => Err(Failure::usage("there is no line to explain")),
         0 => Ok(()),
+        1 => Err(Failure::failed("a line would be refused")),
         refused => Err(Failure::failed(format!("{refused} lines would be refused"))),
     }
 }
@@ -97,8 +99,11 @@ enum Stock {
 
 impl Stock {
     fn of(config: &Config) -> Self {
-        if !config.data_dir.is_dir() {
-            return Self::Empty;
+        // To open a folder that is none would make it one.
+        match Catalog::is_begun(&config.data_dir) {
+            Ok(true) => {}
+            Ok(false) => return Self::Empty,
+            Err(error) => return Self::Unknown(super::chain(&error)),
         }
         match Core::open(config) {
             Ok(core) if core.wait_replayed() => Self::Open(Box::new(core)),

@@ -3,7 +3,7 @@
 //! Opens the folder as a server would, replays what the log holds, and writes what the engine then
 //! shows. A folder that a server has open is refused by its lock: ask that server instead.
 //!
-//! Where the records cannot be read to their end the exit code is 1, and the output ends so that no
+//! Where the records cannot be read to their end the exit code is 1, where Ctrl-C ended it 130, and the output ends so that no
 //! reader takes the part for the whole: a text in a line that its format does not have, Parquet without
 //! the end that makes it a file.
 
@@ -15,12 +15,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use clap::Args;
 
 use super::progress::Progress;
-use super::{Failure, SettingsArgs, serve};
+use super::{Failure, SettingsArgs, out, serve};
 use crate::api::export::format::{Format, Writer};
 use crate::api::export::{parquet, time_ns};
 use crate::engine::TimeRange;
-use crate::engine::catalog::Table;
-use crate::server::Core;
+use crate::engine::catalog::{Catalog, Table};
+use crate::server::{Core, Interrupts};
 
 /// Flags of `export`.
 #[derive(Debug, Args)]
@@ -63,6 +63,11 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     if !config.data_dir.is_dir() {
         return Err(Failure::failed(format!("there is no data folder {folder}")));
     }
+    // To open one that is none would make it one.
+    if !Catalog::is_begun(&config.data_dir).map_err(Failure::failed)? {
+        let what = "is no data folder: it has no catalog.log; name another by --data or --config";
+        return Err(Failure::failed(format!("{folder} {what}")));
+    }
     let core = Core::open(&config).map_err(Failure::failed)?;
     if !core.wait_replayed() {
         return Err(Failure::failed("the log could not be replayed; see the log above"));
@@ -70,8 +75,10 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     let table = core.catalog.resolve(&args.database, &args.table).ok_or_else(|| {
         Failure::failed(format!("{folder} has no table {:?} in {:?}", args.table, args.database))
     })?;
-    let job = Job { core: &core, table: &table, range };
-    let mut out = BufWriter::new(io::stdout());
+    // From here on: nothing that is half an export may look whole.
+    let interrupts = Interrupts::listen("ending the export").map_err(Failure::failed)?;
+    let job = Job { core: &core, table: &table, range, interrupts: &interrupts };
+    let mut out = BufWriter::new(Stdout { interrupts: &interrupts, is_unread: false });
     // A panic has told what it is on standard error. Nothing is used afterwards that it may have left
     // half done, but for the output, whose end says so.
     let scan = AssertUnwindSafe(|| match format {
@@ -79,20 +86,52 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
         Some(format) => job.text(format, &mut out),
     });
     let done = catch_unwind(scan).unwrap_or_else(|_panic| Err(Stop::Broken("it panicked".into())));
-    match done.and_then(|()| out.flush().map_err(Stop::Output)) {
-        Ok(()) => Ok(()),
-        // Whoever reads has enough: `| head`.
-        Err(Stop::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(Stop::Output(error)) => Err(Failure::failed(error)),
-        Err(Stop::Broken(error)) => {
-            // A file of Parquet has no end, which is where its readers begin.
-            if format.is_some() {
-                let mut end = Vec::new();
-                Writer::broken_off(&mut end);
-                out.write_all(&end).and_then(|()| out.flush()).map_err(Failure::failed)?;
-            }
-            Err(Failure::failed(error))
+    let done = done.and_then(|()| out.flush().map_err(Stop::Output));
+    if out.get_ref().is_unread {
+        return Err(Failure::Unread);
+    }
+    let error = match done {
+        Ok(()) => return Ok(()),
+        Err(Stop::Output(error)) if interrupts.heard().is_none() => {
+            return out::written(Err(error));
         }
+        Err(Stop::Output(error)) => error.into(),
+        Err(Stop::Broken(error)) => error,
+    };
+    // A file of Parquet has no end, which is where its readers begin.
+    if format.is_some() {
+        let mut end = Vec::new();
+        Writer::broken_off(&mut end);
+        let (buffered, mut stdout) = (out.buffer().to_vec(), io::stdout());
+        let ended = stdout.write_all(&buffered).and_then(|()| stdout.write_all(&end));
+        out::written(ended.and_then(|()| stdout.flush()))?;
+    }
+    Err(match interrupts.heard() {
+        Some(signal) => Failure::Interrupted { signal, told: "the export is not whole".into() },
+        None => Failure::failed(error),
+    })
+}
+
+/// Standard output until a signal asks for the end.
+struct Stdout<'a> {
+    interrupts: &'a Interrupts,
+    /// Nobody reads it any more: `| head`.
+    is_unread: bool,
+}
+
+impl Write for Stdout<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.interrupts.heard().is_some() {
+            return Err(io::Error::other("interrupted"));
+        }
+        let written = io::stdout().write(bytes);
+        self.is_unread |=
+            written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().flush()
     }
 }
 
@@ -101,6 +140,7 @@ struct Job<'a> {
     core: &'a Core,
     table: &'a Table,
     range: TimeRange,
+    interrupts: &'a Interrupts,
 }
 
 /// Why not all was written.
@@ -133,9 +173,13 @@ impl Job<'_> {
             progress.at(done);
             full = out.write_all(&line);
             line.clear();
-            if full.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            let goes_on = full.is_ok() && self.interrupts.heard().is_none();
+            if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         full.map_err(Stop::Output)?;
+        if self.interrupts.heard().is_some() {
+            return Err(Stop::Broken("interrupted".into()));
+        }
         scanned.map_err(|error| Stop::Broken(error.into()))?;
         writer.tail(&mut line);
         out.write_all(&line).map_err(Stop::Output)

@@ -1,21 +1,22 @@
 //! `tidegate health`: is the server well? For a container's health check, which has no curl.
 
-use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::Args;
 
-use super::client::{Address, Client};
-use super::{Failure, SettingsArgs};
+use super::client::{Address, Client, Trust};
+use super::{Failure, SettingsArgs, out};
+use crate::http;
 
 /// What stands below `health --help`.
 pub const EXAMPLES: &str = "Examples:
   tidegate health --url http://127.0.0.1:8086
+  tidegate health --url https://tide.example:8086 --ca-file ca.pem
   tidegate health --ready
 
-Without --url the server of these settings is asked, on this machine, without TLS. Exit code 0 when it is
-well.";
+Without --url the server of these settings is asked, on this machine, over TLS where they say so, whoever's
+certificate it shows. Exit code 0 when it is well.";
 
 /// Who is well answers sooner.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -31,6 +32,8 @@ pub struct HealthArgs {
     /// Ask whether it takes writes: not before its log is replayed, nor once the log has failed.
     #[arg(long)]
     ready: bool,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 /// Asks, and prints the answer.
@@ -41,21 +44,31 @@ pub struct HealthArgs {
 /// not answer, or says that it is not well.
 pub fn run(args: &HealthArgs) -> Result<(), Failure> {
     let address = if let Some(url) = &args.url {
-        Address::parse("--url", url)?
+        Address::parse("--url", url, &args.trust)?
     } else {
-        let listen = here(args.settings.load(Vec::new())?.server.listen);
-        Address::parse("server.listen", &format!("http://{listen}"))?
+        own(&args.settings.load(Vec::new())?.server, &args.trust)?
     };
     let target = if args.ready { "/ready" } else { "/health" };
-    let reply = Client::impatient(address.clone(), ANSWER_MAX)
+    let asked = format!("{}{target}", address.url());
+    let reply = Client::impatient(address, ANSWER_MAX)
         .get(target)
-        .map_err(|error| Failure::failed(format!("http://{address}{target}: {error}")))?;
+        .map_err(|error| Failure::failed(format!("{asked}: {error}")))?;
     let text = String::from_utf8_lossy(&reply.body);
-    writeln!(io::stdout(), "{}", text.trim_end()).map_err(Failure::failed)?;
+    out::say(text.trim_end())?;
     if reply.status == 200 {
         return Ok(());
     }
-    Err(Failure::failed(format!("http://{address}{target} answered {}", reply.status)))
+    Err(Failure::failed(format!("{asked} answered {}", reply.status)))
+}
+
+/// The server of these settings, as this machine reaches it. It is told no secret.
+///
+/// # Errors
+///
+/// [`Failure::Usage`] for files of `trust` that cannot be used.
+pub(super) fn own(options: &http::Options, trust: &Trust) -> Result<Address, Failure> {
+    let at = here(options.listen);
+    if options.tls.is_on() { Address::tls_of_anybody(at, trust) } else { Ok(Address::plain(at)) }
 }
 
 /// Where a server is reached from this machine that listens at `listen`.

@@ -10,7 +10,7 @@ mod drive;
 mod timestream;
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,12 +18,13 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use hdrhistogram::Histogram;
 
-use super::Failure;
-use super::client::{Address, Client};
+use super::client::{Access, Address, Client, Secret};
 use super::progress::Progress;
+use super::{Failure, out};
 use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::thread::Thread;
 use crate::metrics::catalog::WAL_MARKS;
+use crate::server::Interrupts;
 use drive::Driver;
 
 /// How records are sent.
@@ -79,9 +80,8 @@ pub struct LoadArgs {
     /// times are in nanoseconds.
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
-    /// A token, where the server asks for one.
-    #[arg(long)]
-    token: Option<String>,
+    #[command(flatten)]
+    access: Access,
     /// The server's process, to print what it costs in CPU seconds and memory.
     #[arg(long)]
     pid: Option<u32>,
@@ -146,6 +146,13 @@ impl Wire {
     }
 }
 
+/// The server, and the header that says who sends.
+#[derive(Clone)]
+struct Target {
+    address: Address,
+    authorization: Secret,
+}
+
 /// A request, head and body, whose timestamps are written anew for each sending.
 struct Template {
     bytes: Vec<u8>,
@@ -184,17 +191,20 @@ struct Shared {
 ///
 /// # Errors
 ///
-/// [`Failure::Usage`] for an address that is no `http://HOST:PORT` or more records a request than the
+/// [`Failure::Usage`] for an address that is no `http://HOST:PORT` or https or more records a request than the
 /// protocol has, [`Failure::Failed`] when a connection breaks or the server refuses lines.
 pub fn run(args: &LoadArgs) -> Result<(), Failure> {
-    let address = Address::parse("--url", &args.url)?;
+    let address = Address::parse("--url", &args.url, &args.access.trust)?;
+    let target = Target { address, authorization: args.access.header()? };
     if args.protocol == Wire::Timestream {
-        timestream::prepare(args, &address)?;
+        timestream::prepare(args, &target)?;
     }
     let clock = SystemClock::shared();
     let step_ns = args.protocol.step_ns();
     let begin_ns = clock.wall_ns().unsigned_abs() / step_ns * step_ns;
-    let fleets = fleets(args, &address, begin_ns);
+    let fleets = fleets(args, &target, begin_ns);
+    let interrupts = Interrupts::listen("ending with the requests that are under way");
+    let interrupts = interrupts.map_err(Failure::failed)?;
     let cpu_before = args.pid.and_then(cpu_seconds);
     let begin = clock.monotonic();
     let shared = Arc::new(Shared {
@@ -208,32 +218,44 @@ pub fn run(args: &LoadArgs) -> Result<(), Failure> {
     let (sender, tallies) = crossbeam_channel::unbounded();
     let mut threads = Vec::new();
     for (at, own) in fleets.into_iter().enumerate() {
-        let (shared, sender, address) = (Arc::clone(&shared), sender.clone(), address.clone());
+        let (shared, sender, target) = (Arc::clone(&shared), sender.clone(), target.clone());
         let thread = Thread::spawn(&format!("load-{at}"), move || {
             // The receiver lives until every thread is joined.
-            drop(sender.send(send_all(&shared, &address, own)));
+            drop(sender.send(send_all(&shared, &target.address, own)));
         });
         threads.push(thread.map_err(Failure::failed)?);
     }
     drop(sender);
-    watch(&shared, &threads);
+    watch(&shared, &threads, &interrupts);
     for thread in threads {
         thread.join().map_err(Failure::failed)?;
     }
     let elapsed = clock.monotonic().saturating_sub(begin);
-    let settled = settle(&address, &clock).map_err(Failure::failed)?;
+    let away = |error| Failure::failed(format!("{}: {error}", target.address.url()));
+    let settled = settle(&target, &clock, &interrupts).map_err(away)?;
     let times = Times { elapsed, settled, cpu_before };
-    report(&shared, &tallies.iter().collect::<Vec<_>>(), &times)
+    report(&shared, &tallies.iter().collect::<Vec<_>>(), &times)?;
+    match interrupts.heard() {
+        None => Ok(()),
+        Some(signal) => {
+            let told = "the figures above are of what was sent until then".to_owned();
+            Err(Failure::Interrupted { signal, told })
+        }
+    }
 }
 
 /// Tells how many lines are sent, until every connection has ended.
-fn watch(shared: &Shared, threads: &[Thread]) {
+fn watch(shared: &Shared, threads: &[Thread], interrupts: &Interrupts) {
     // The run is measured to its end.
     const LOOK: Duration = Duration::from_millis(5);
     let mut progress = Progress::new("sending, lines", shared.args.lines.unwrap_or_default());
     while !threads.iter().all(Thread::is_finished) {
         // Relaxed: a count.
         progress.at(shared.lines.load(Ordering::Relaxed));
+        if interrupts.heard().is_some() {
+            // Relaxed: connections notice with their next request.
+            shared.stop.store(true, Ordering::Relaxed);
+        }
         shared.clock.sleep(LOOK);
     }
 }
@@ -247,20 +269,22 @@ struct Times {
 }
 
 /// Waits until the engine has executed all that is durable, so that its work is counted too.
-fn settle(address: &Address, clock: &SharedClock) -> io::Result<Duration> {
+fn settle(target: &Target, clock: &SharedClock, interrupts: &Interrupts) -> io::Result<Duration> {
     const LOOK: Duration = Duration::from_millis(20);
     let begin = clock.monotonic();
-    let mut client = Client::new(address.clone());
+    let mut client = Client::new(target.address.clone());
+    let (address, Secret(authorization)) = (&target.address, &target.authorization);
+    let ask = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\n{authorization}\r\n");
     loop {
         let waited = clock.monotonic().saturating_sub(begin);
-        let metrics = client.get("/metrics")?.body;
+        let metrics = client.exchange(ask.as_bytes())?.body;
         let metrics = String::from_utf8_lossy(&metrics);
         let [applied, durable] = WAL_MARKS.map(|name| {
             let mut of_it = metrics.lines().filter_map(|line| line.strip_prefix(name));
             of_it.next().and_then(|value| value.trim().parse::<u64>().ok())
         });
         // Another server has no such marks, and there is nothing to wait for.
-        if applied == durable || waited > SETTLE_MAX {
+        if applied == durable || waited > SETTLE_MAX || interrupts.heard().is_some() {
             return Ok(waited);
         }
         clock.sleep(LOOK);
@@ -268,12 +292,12 @@ fn settle(address: &Address, clock: &SharedClock) -> io::Result<Duration> {
 }
 
 /// The requests of each connection, dealt out to the threads.
-fn fleets(args: &LoadArgs, address: &Address, begin_ns: u64) -> Vec<Vec<Vec<Template>>> {
+fn fleets(args: &LoadArgs, target: &Target, begin_ns: u64) -> Vec<Vec<Vec<Template>>> {
     let mut fleets: Vec<Vec<Vec<Template>>> = Vec::new();
     fleets.resize_with(args.threads.min(args.connections) as usize, Vec::new);
     let count = fleets.len();
     for at in 0..args.connections {
-        fleets[at as usize % count].push(templates(args, (address, begin_ns), at));
+        fleets[at as usize % count].push(templates(args, (target, begin_ns), at));
     }
     fleets
 }
@@ -283,7 +307,7 @@ fn send_all(shared: &Shared, address: &Address, own: Vec<Vec<Template>>) -> Tall
         Tally { latency: Histogram::new_with_max(LATENCY_NS_MAX, 3).ok(), ..Tally::default() };
     let sent = Driver::new(shared, address, own).and_then(|mut driver| driver.run(&mut tally));
     if let Err(error) = sent {
-        tally.failed = Some(error.to_string());
+        tally.failed = Some(format!("{}: {error}", address.url()));
         // Relaxed: the others notice with their next request.
         shared.stop.store(true, Ordering::Relaxed);
     }
@@ -346,13 +370,13 @@ fn own_hosts(args: &LoadArgs) -> u32 {
 
 fn templates(
     args: &LoadArgs,
-    (address, begin_ns): (&Address, u64),
+    (target, begin_ns): (&Target, u64),
     connection: u32,
 ) -> Vec<Template> {
     let own = own_hosts(args);
     // A fixed seed: two runs send the same.
     let mut random = u64::from(connection) + 1;
-    let head = head(args, address);
+    let head = head(args, target);
     (0..TEMPLATES)
         .map(|at| {
             let hosts =
@@ -422,18 +446,15 @@ const fn next_value(random: &mut u64) -> u64 {
 }
 
 /// What a request begins with, up to its length.
-fn head(args: &LoadArgs, address: &Address) -> String {
+fn head(args: &LoadArgs, target: &Target) -> String {
     if args.protocol == Wire::Timestream {
-        return timestream::head("WriteRecords", address);
+        return timestream::head("WriteRecords", target);
     }
-    let token = args
-        .token
-        .as_ref()
-        .map_or(String::new(), |token| format!("Authorization: Token {token}\r\n"));
+    let Target { address, authorization: Secret(authorization) } = target;
     let usual = || format!("/api/v2/write?bucket={}&precision=ns", args.database);
     let path = args.path.clone().unwrap_or_else(usual);
     format!(
-        "POST {path} HTTP/1.1\r\nHost: {address}\r\n{token}X-Tidegate-Durability: {}\r\n",
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\n{authorization}X-Tidegate-Durability: {}\r\n",
         args.durability
     )
 }
@@ -447,16 +468,14 @@ fn report(shared: &Shared, tallies: &[Tally], times: &Times) -> Result<(), Failu
     }
     let busy: u64 = tallies.iter().map(|tally| tally.busy).sum();
     let text = summary(lines, &latency, (busy, times));
-    io::stdout().write_all(text.as_bytes()).map_err(Failure::failed)?;
+    out::print(&text)?;
     if let (Some(pid), Some(before)) = (shared.args.pid, times.cpu_before) {
         let spent = cpu_seconds(pid).unwrap_or(before) - before;
         let per_million = spent / (as_f64(lines) / 1e6);
         let memory = memory_mib(pid).unwrap_or_default();
-        writeln!(
-            io::stdout(),
+        out::say(&format!(
             "server       {spent:.2} CPU-s, {per_million:.2} CPU-s a million lines, {memory} MiB at most"
-        )
-        .map_err(Failure::failed)?;
+        ))?;
     }
     match tallies.iter().find_map(|tally| tally.failed.clone()) {
         Some(failed) => Err(Failure::failed(failed)),

@@ -1,12 +1,11 @@
 //! `tidegate man`: the manual pages, made of the commands themselves.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
 use clap_mangen::Man;
 
-use super::Failure;
+use super::{Failure, out};
 
 /// What stands below `man --help`.
 pub const EXAMPLES: &str = "Examples:
@@ -33,7 +32,7 @@ pub fn run(args: &ManArgs) -> Result<(), Failure> {
         // Help is in every page already.
         let man = Man::new(command.disable_help_subcommand(true));
         man.render(&mut page).map_err(Failure::failed)?;
-        return io::stdout().write_all(&page).map_err(Failure::failed);
+        return out::print(&String::from_utf8_lossy(&page));
     };
     let failed = |error| Failure::failed(format!("{}: {error}", dir.display()));
     std::fs::create_dir_all(dir).map_err(failed)?;

@@ -1,6 +1,12 @@
 //! Floor 10: the commands. One file a command; this one reads the command line, and knows how an
-//! error is shown and which exit code it has: 0 done, 1 what was checked is not well, 2 usage or
-//! settings, or an output that is not whole.
+//! error is shown and which exit code it has:
+//!
+//! | code | what |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | what was asked failed, or what was checked is not well |
+//! | 2 | usage or settings |
+//! | 128 + N | ended by signal N: 130 by Ctrl-C, 143 by SIGTERM; 141 when nobody reads the output any more |
 
 pub mod serve;
 pub mod check;
@@ -9,6 +15,7 @@ pub mod explain;
 pub mod load;
 pub mod batch_load;
 pub mod client;
+pub mod out;
 pub mod progress;
 pub mod wal;
 pub mod rejects;
@@ -142,7 +149,22 @@ pub enum Failure {
     Usage(Box<dyn Error>),
     /// What was asked failed, or what was checked is not well: exit code 1.
     Failed(Box<dyn Error>),
+    /// Nobody reads standard output any more: no word, and the exit code of what the system ends for it.
+    Unread,
+    /// A signal asked for the end.
+    Interrupted {
+        /// Its number.
+        signal: i32,
+        /// What was done, and how to go on.
+        told: String,
+    },
 }
+
+/// The number of SIGPIPE. Source: signal(7).
+const SIGPIPE: i32 = 13;
+
+/// What a shell adds to the number of the signal that ended a process.
+const EXIT_CODE_OF_SIGNALS: i32 = 128;
 
 impl Failure {
     /// A failure of what was asked.
@@ -154,6 +176,8 @@ impl Failure {
     pub fn into_error(self) -> Box<dyn Error> {
         match self {
             Self::Usage(error) | Self::Failed(error) => error,
+            Self::Unread => "nobody reads standard output any more".into(),
+            Self::Interrupted { told, .. } => told.into(),
         }
     }
 
@@ -189,10 +213,19 @@ pub fn run() -> ExitCode {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Failed(error)) => (1, error),
         Err(Failure::Usage(error)) => (2, error),
+        Err(Failure::Unread) => return ended_by(SIGPIPE),
+        Err(Failure::Interrupted { signal, told }) => {
+            drop(writeln!(io::stderr(), "tidegate: interrupted: {told}"));
+            return ended_by(signal);
+        }
     };
     // Standard error may be closed; there is nobody left to tell.
     drop(writeln!(io::stderr(), "tidegate: {}", chain(&*error)));
     ExitCode::from(code)
+}
+
+fn ended_by(signal: i32) -> ExitCode {
+    u8::try_from(EXIT_CODE_OF_SIGNALS + signal).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// All commands, for what is made of them.

@@ -4,6 +4,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+use super::out::in_place;
 use crate::base::clock::{Clock, SystemClock};
 
 /// How often a terminal's line is written anew.
@@ -49,7 +50,7 @@ impl Progress {
         let line = line(self.what, done, self.total);
         if self.terminal {
             self.stands = true;
-            tell(&format!("\r\x1b[K{line}"));
+            tell(&in_place(&line));
         } else {
             tell(&format!("{line}\n"));
         }

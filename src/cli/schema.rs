@@ -1,10 +1,8 @@
 //! `tidegate schema`: the SQL of a table in a database elsewhere, to be made by hand.
 
-use std::io::{self, Write};
-
 use clap::Args;
 
-use super::Failure;
+use super::{Failure, out};
 use crate::engine::postgres::ddl::{Flavour, statements};
 
 /// Flags of `schema`.
@@ -41,8 +39,5 @@ pub fn run(args: &SchemaArgs) -> Result<(), Failure> {
         return Err(Failure::usage(format!("--for {:?}: write one of {all}", args.server)));
     };
     let sql = statements(*flavour, &args.database, &args.table);
-    match io::stdout().write_all(sql.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(error)),
-        _ => Ok(()),
-    }
+    out::print(&sql)
 }

@@ -13,18 +13,20 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use clap::Args;
 use hdrhistogram::Histogram;
 
-use super::{Failure, SettingsArgs};
+use super::out::say;
+use super::{Failure, SettingsArgs, demo};
 use crate::base;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::lsn::Lsn;
 use crate::base::poison::Poison;
 use crate::base::thread::Thread;
+use crate::server::Interrupts;
 use crate::wal::{Commit, Durability, Observer, Options, Unobserved, Wal, WalError};
 
 /// Frames that wait for a sync at once, as they would under load.
@@ -35,6 +37,9 @@ const FILL_BYTES_MAX: u64 = 4096;
 
 /// Longest time until a child has opened the log, on a busy machine.
 const START_MAX: Duration = Duration::from_mins(1);
+
+/// How often somebody who waits looks whether to end.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Longest life of a child from its first report on, ms.
 const LIFE_MS_MAX: u64 = 500;
@@ -95,8 +100,7 @@ struct SyncReporter;
 impl Observer for SyncReporter {
     fn committed(&self, commit: &Commit) {
         if let Some(sync) = commit.sync {
-            // Nobody reads any more: the parent is gone, and the child ends with its next line.
-            drop(writeln!(io::stdout(), "s {}", sync.as_nanos()));
+            tell(&format!("s {}", sync.as_nanos()));
         }
     }
 }
@@ -110,25 +114,41 @@ impl Observer for SyncReporter {
 pub fn run(args: &SelftestArgs) -> Result<(), Failure> {
     let config = args.settings.load(Vec::new())?.placed();
     if let (Some(dir), Some(round)) = (&args.write, args.round) {
+        demo::die_with_parent().map_err(Failure::failed)?;
         return write(&options(&config.wal, dir), round, args.plant_loss).map_err(Failure::failed);
     }
     let scratch = existing(&config.data_dir).join(format!("selftest-{}", std::process::id()));
     let io_failed = |error| Failure::failed(format!("{}: {error}", scratch.display()));
+    let interrupts = Interrupts::listen("ending, and tidying up").map_err(Failure::failed)?;
     base::fs::create_dir_all(&scratch).map_err(io_failed)?;
-    say(&format!("testing {} with {} kills", scratch.display(), args.kills))?;
-    let result = test(args, &options(&config.wal, &scratch.join("wal")), &scratch);
-    match &result {
-        Ok(()) => fs::remove_dir_all(&scratch).map_err(io_failed)?,
-        Err(_) => say(&format!("kept for a look: {}", scratch.display()))?,
+    let result = test(args, &options(&config.wal, &scratch.join("wal")), (&scratch, &interrupts));
+    let result = match interrupts.heard() {
+        Some(signal) => Err(Failure::Interrupted { signal, told: "nothing was proved".into() }),
+        None => result,
+    };
+    match result {
+        Err(failure @ (Failure::Failed(_) | Failure::Usage(_))) => {
+            say(&format!("kept for a look: {}", scratch.display()))?;
+            Err(failure)
+        }
+        // Who interrupts it, or reads no further, would not look.
+        result => fs::remove_dir_all(&scratch).map_err(io_failed).and(result),
     }
-    result
 }
 
-fn test(args: &SelftestArgs, options: &Options, scratch: &Path) -> Result<(), Failure> {
+fn test(
+    args: &SelftestArgs,
+    options: &Options,
+    (scratch, interrupts): (&Path, &Interrupts),
+) -> Result<(), Failure> {
+    say(&format!("testing {} with {} kills", scratch.display(), args.kills))?;
     let mut syncs = new_histogram();
     let mut tally = Tally::default();
     for round in 1..=args.kills {
-        let acknowledged = write_and_kill(args, &options.dir, round, &mut syncs)?;
+        let acknowledged = write_and_kill(args, (&options.dir, round), &mut syncs, interrupts)?;
+        if interrupts.heard().is_some() {
+            return Err(Failure::failed("interrupted"));
+        }
         check(options, round, &acknowledged, &mut tally).map_err(Failure::failed)?;
     }
     let Tally { acknowledged, found, problems } = tally;
@@ -195,8 +215,14 @@ fn write(options: &Options, round: u64, plants_loss: bool) -> Result<(), WalErro
 }
 
 fn report(number: u64, lsn: Lsn) {
-    // Who is not heard was not acknowledged.
-    drop(writeln!(io::stdout(), "a {number} {}", lsn.0));
+    tell(&format!("a {number} {}", lsn.0));
+}
+
+/// Tells the parent. One that is gone does not hear: then nobody would ever stop this process, and it ends.
+fn tell(line: &str) {
+    if writeln!(io::stdout(), "{line}").is_err() {
+        std::process::exit(1);
+    }
 }
 
 /// What frame `number` of a round holds: both numbers, and a fill that follows from them.
@@ -213,16 +239,17 @@ fn payload(round: u64, number: u64) -> Vec<u8> {
 /// Runs a child for a while and kills it; what it reported as acknowledged.
 fn write_and_kill(
     args: &SelftestArgs,
-    dir: &Path,
-    round: u64,
+    (dir, round): (&Path, u64),
     syncs: &mut Histogram<u64>,
+    interrupts: &Interrupts,
 ) -> Result<Vec<(u64, Lsn)>, Failure> {
     let clock = SystemClock::new();
     let mut child = spawn(args, dir, round).map_err(Failure::failed)?;
     let (thread, reports) = listen(&mut child).map_err(Failure::failed)?;
-    let first = reports.recv_timeout(START_MAX);
+    let first = first_of(&reports, &clock, interrupts);
     // Not until something happens: the moment of the kill is what is random here.
-    clock.sleep(Duration::from_millis(clock.wall_ns().unsigned_abs() / 1000 % LIFE_MS_MAX));
+    let life = Duration::from_millis(clock.wall_ns().unsigned_abs() / 1000 % LIFE_MS_MAX);
+    interrupts.sleep(&clock, life);
     let ended = child.try_wait().map_err(Failure::failed)?;
     child.kill().and_then(|()| child.wait()).map_err(Failure::failed)?;
     thread.join().map_err(Failure::failed)?;
@@ -237,6 +264,22 @@ fn write_and_kill(
         }
     }
     Ok(acknowledged)
+}
+
+/// The first report, once the child has opened the log.
+fn first_of(
+    reports: &Receiver<Report>,
+    clock: &SystemClock,
+    interrupts: &Interrupts,
+) -> Option<Report> {
+    let until = clock.monotonic() + START_MAX;
+    while clock.monotonic() < until && interrupts.heard().is_none() {
+        match reports.recv_timeout(LOOK) {
+            Err(RecvTimeoutError::Timeout) => {}
+            heard => return heard.ok(),
+        }
+    }
+    None
 }
 
 fn spawn(args: &SelftestArgs, dir: &Path, round: u64) -> io::Result<Child> {
@@ -374,10 +417,6 @@ pub(super) fn percentiles(syncs: &Histogram<u64>) -> String {
         syncs.max() / 1000,
         syncs.len()
     )
-}
-
-fn say(line: &str) -> Result<(), Failure> {
-    writeln!(io::stdout(), "{line}").map_err(Failure::failed)
 }
 
 #[cfg(test)]

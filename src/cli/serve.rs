@@ -7,7 +7,7 @@ use clap::Args;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::reload::Handle;
 
-use super::{Failure, SettingsArgs};
+use super::{Failure, SettingsArgs, out};
 use crate::config::load::Override;
 use crate::config::{Config, LogFormat, LogOptions};
 use crate::server::{End, Notifier, Server, StartError, Surroundings};
@@ -82,7 +82,9 @@ fn log_with_level(options: &LogOptions) -> SetLevel {
     // An error here says that a logger is there already.
     match options.format {
         LogFormat::Text => {
-            let builder = builder.with_ansi(io::stderr().is_terminal()).with_filter_reloading();
+            let builder = builder
+                .with_ansi(out::has_colours(io::stderr().is_terminal()))
+                .with_filter_reloading();
             let set_level = set_level(builder.reload_handle());
             drop(builder.try_init());
             set_level

@@ -11,9 +11,11 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use toml::de::DeTable;
 use toml::{Table, Value};
 
 use super::Config;
+use super::keys::{Keys, Wrong};
 
 /// What the names of our environment variables begin with.
 const PREFIX: &str = "TIDEGATE_";
@@ -33,7 +35,7 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
-    /// The file is not TOML, names a key that there is not, or gives one a value of another type.
+    /// The file is not TOML.
     #[error("{path}: {message}")]
     File {
         /// The file.
@@ -41,14 +43,19 @@ pub enum ConfigError {
         /// Line, column, what was found and what would be right.
         message: String,
     },
-    /// The same, of an environment variable or flag.
-    #[error("{origin}: {message}")]
-    Override {
-        /// The variable or flag.
-        origin: String,
-        /// What was found and what would be right.
-        message: String,
+    /// File, environment or flags name keys that there are not, or give some a value of another type.
+    #[error("{}", told(problems))]
+    Keys {
+        /// Each with its place, what was found and what would be right; then what is out of its range.
+        problems: Vec<String>,
     },
+}
+
+fn told(problems: &[String]) -> String {
+    match problems {
+        [one] => one.clone(),
+        many => format!("{} problems:\n  {}", many.len(), many.join("\n  ")),
+    }
 }
 
 /// One setting from outside the file.
@@ -75,46 +82,73 @@ impl Override {
 ///
 /// # Errors
 ///
-/// [`ConfigError`] names the first place that cannot be read. Contradictions between settings that
-/// can be read are [`Config::problems`].
+/// [`ConfigError`] names every place that cannot be read. Contradictions between settings that can be read
+/// are [`Config::problems`].
 pub fn load(
     file: Option<&Path>,
     variables: impl Iterator<Item = (String, String)>,
     flags: &[Override],
 ) -> Result<Config, ConfigError> {
     let path = file.map_or_else(|| PathBuf::from(DEFAULT_FILE), Path::to_path_buf);
-    let mut table = if file.is_some() || path.exists() { read(&path)? } else { Table::new() };
+    let keys = Keys::new();
+    let mut problems = Vec::new();
+    let mut table = if file.is_some() || path.exists() {
+        read(&path, &keys, &mut problems)?
+    } else {
+        Table::new()
+    };
     let mut overrides: Vec<Override> =
         variables.filter_map(|(name, text)| variable(&name, &text)).collect();
     overrides.sort_by(|a, b| a.origin.cmp(&b.origin));
     overrides.extend_from_slice(flags);
-    let mut config = parse(&table).map_err(|message| ConfigError::File { path, message })?;
-    // One at a time, so that an error can name its origin.
     for one in overrides {
-        let is_secret = one.path.first().is_some_and(|section| section == "auth");
-        let wrong = |message: String| {
-            let hidden =
-                "no setting, or a value of another type; it may hold a secret, so it is not shown";
-            let message = if is_secret { hidden.to_owned() } else { message };
-            let message = message + hint(&one.origin);
-            ConfigError::Override { origin: one.origin.clone(), message }
-        };
-        put(&mut table, &one.path, one.value.clone()).map_err(wrong)?;
-        config = parse(&table).map_err(wrong)?;
+        let wrong = keys
+            .of_one(&one.path, &one.value)
+            .or_else(|| put(&mut table, &one.path, one.value.clone()).err());
+        if let Some(what) = wrong {
+            problems.push(format!("{}: {what}{}", one.origin, hint(&keys, &one)));
+        }
     }
-    Ok(config)
+    let config = Config::deserialize(table).map_err(|error| {
+        // What can be wrong with a key was looked at key by key.
+        problems.push(format!("{}: {}", path.display(), error.message()));
+        ConfigError::Keys { problems: problems.clone() }
+    })?;
+    if problems.is_empty() {
+        return Ok(config);
+    }
+    problems.extend(config.problems_of_sections());
+    Err(ConfigError::Keys { problems })
 }
 
-fn read(path: &Path) -> Result<Table, ConfigError> {
+/// The keys of a file that can be read; what is wrong with the others is told.
+fn read(path: &Path, keys: &Keys, problems: &mut Vec<String>) -> Result<Table, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     let wrong = |error: toml::de::Error| ConfigError::File {
         path: path.to_owned(),
         message: without_secrets(&text, &error),
     };
-    // Read as settings first: its errors know line and column, those of a table do not.
-    toml::from_str::<Config>(&text).map_err(wrong)?;
-    toml::from_str(&text).map_err(wrong)
+    let spanned = DeTable::parse(&text).map_err(wrong)?;
+    let mut table: Table = toml::from_str(&text).map_err(wrong)?;
+    for Wrong { path: key, what, at } in keys.of_file(spanned.get_ref(), &table.clone()) {
+        let line = text.get(..at.start).unwrap_or_default().matches('\n').count() + 1;
+        problems.push(format!("{} line {line}: {what}", path.display()));
+        leave_out(&mut table, &key);
+    }
+    Ok(table)
+}
+
+/// Leaves out a key; one in a list leaves out the list.
+fn leave_out(table: &mut Table, path: &[String]) {
+    match path {
+        [] => {}
+        [last] => drop(table.remove(last)),
+        [first, rest @ ..] => match table.get_mut(first) {
+            Some(Value::Table(inner)) => leave_out(inner, rest),
+            _ => drop(table.remove(first)),
+        },
+    }
 }
 
 /// What is wrong, with the line that it is in; without it where it may show a secret.
@@ -135,15 +169,9 @@ fn without_secrets(text: &str, error: &toml::de::Error) -> String {
         return error.to_string();
     }
     let number = before.matches('\n').count() + 1;
-    format!(
-        "line {number} is not TOML, names a key that there is not, or has a value of another type; it \
-         may hold a secret, so it is not shown. Section [auth] of the documented config.toml shows each \
-         key"
-    )
-}
-
-fn parse(table: &Table) -> Result<Config, String> {
-    Config::deserialize(table.clone()).map_err(|error| error.to_string().trim().to_owned())
+    let of_auth = section.is_some_and(|section| section.contains("auth"));
+    let hint = if of_auth { "; [auth] of the documented config.toml shows each key" } else { "" };
+    format!("line {number} is not TOML; it may hold a secret, so it is not shown{hint}")
 }
 
 fn variable(name: &str, text: &str) -> Option<Override> {
@@ -185,13 +213,18 @@ fn is_port(text: &str) -> bool {
 }
 
 /// What is told beside an unknown name that has only single underscores.
-fn hint(origin: &str) -> &'static str {
-    let is_flat = origin.strip_prefix(PREFIX).is_some_and(|key| !key.contains("__"));
-    if is_flat {
-        " (two underscores go one level down, as in TIDEGATE_WAL__DURABILITY)"
-    } else {
-        ""
-    }
+fn hint(keys: &Keys, one: &Override) -> String {
+    let Some(key) = one.origin.strip_prefix(PREFIX).filter(|key| !key.contains("__")) else {
+        return String::new();
+    };
+    // With one of them doubled it may be the name of a setting.
+    let meant = key.match_indices('_').find_map(|(at, _)| {
+        let (section, key) = (&key[..at], &key[at + 1..]);
+        let path = [section, key].map(str::to_ascii_lowercase);
+        keys.has(&path).then(|| format!("{PREFIX}{section}__{key}"))
+    });
+    let example = meant.unwrap_or_else(|| format!("{PREFIX}WAL__DURABILITY"));
+    format!(" (two underscores go one level down, as in {example})")
 }
 
 fn put(table: &mut Table, path: &[String], value: Value) -> Result<(), String> {

@@ -2,6 +2,8 @@
 //! documented, defaulted and checked where it is used; `config.toml` in the repository is the same
 //! thing written out for people, and a test holds the two together.
 
+mod fit;
+mod keys;
 pub mod load;
 
 use std::path::PathBuf;
@@ -10,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::class::chain;
 use crate::engine::catalog::Profile;
-use crate::{api, batch, engine, http, ingest, load as loads, object, reject, shard, wal};
+use crate::{api, batch, engine, http, ingest, load as loads, metrics, object, reject, shard, wal};
 
 pub use load::{ConfigError, load};
 
@@ -43,6 +45,8 @@ pub struct Config {
     pub batch_load: loads::Options,
     /// Object stores of batch loads and rejects.
     pub object: object::Options,
+    /// Who may read the metrics.
+    pub metrics: metrics::Options,
     /// What is logged.
     pub log: LogOptions,
 }
@@ -62,6 +66,7 @@ impl Default for Config {
             datazone: api::datazone::Options::default(),
             batch_load: loads::Options::default(),
             object: object::Options::default(),
+            metrics: metrics::Options::default(),
             log: LogOptions::default(),
         }
     }
@@ -119,44 +124,32 @@ impl LogOptions {
 impl Config {
     /// Every contradiction, all at once, as `key: what is wrong`.
     pub fn problems(&self) -> Vec<String> {
+        let mut problems = self.problems_of_sections();
+        problems.extend(fit::contradictions(self));
+        problems
+    }
+
+    /// What is wrong within each section.
+    fn problems_of_sections(&self) -> Vec<String> {
         let mut problems = Vec::new();
         problems.extend(self.server.validate().iter().map(ToString::to_string));
         problems
             .extend(http::tls::Material::load(&self.server.tls).err().map(|error| chain(&error)));
-        problems.extend(http::auth::Keyring::load(&self.auth).err().map(|error| chain(&error)));
+        problems.extend(self.auth.problems().iter().map(|error| chain(error)));
         problems.extend(self.ingest.problems());
         problems.extend(self.wal.problems());
         problems.extend(self.shards.problems());
         problems.extend(self.batch.problems());
         problems.extend(self.engine.problems());
+        problems.extend(self.rejects.problems());
         problems.extend(self.datazone.problems());
         problems.extend(self.batch_load.problems());
+        problems.extend(self.rejects.problems());
         problems.extend(self.object.problems());
         if self.data_dir.as_os_str().is_empty() {
             problems.push("data_dir: empty; name a folder".to_owned());
         }
         problems.extend(self.log.problem());
-        problems.extend(self.contradictions());
-        problems
-    }
-
-    /// What is wrong between sections that are right by themselves.
-    fn contradictions(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let (inflated, memory) = (self.server.inflated_bytes_max, self.ingest.memory_bytes_max);
-        if inflated > memory {
-            problems.push(format!(
-                "ingest.memory_bytes_max: {memory} is less than server.inflated_bytes_max {inflated}, so \
-                 the largest request could never be admitted"
-            ));
-        }
-        if !self.auth.is_sufficient_for(self.server.listen) {
-            problems.push(format!(
-                "server.listen: {} can be reached from other machines, and nobody has to say who they \
-                 are: set auth.tokens, auth.users or auth.access_keys, or write auth.anonymous = true",
-                self.server.listen
-            ));
-        }
         problems
     }
 

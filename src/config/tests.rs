@@ -1,5 +1,7 @@
 //! The file in the repository says what the code does; errors name the place.
 
+mod table;
+
 use std::path::Path;
 
 use super::load::{ConfigError, Override, load};
@@ -61,6 +63,29 @@ fn the_defaults_contradict_nothing() {
 fn an_unknown_key_is_named_with_its_line() {
     let error = from_text("[wal]\nsegmnt_bytes = 1\n").unwrap_err().to_string();
     assert!(error.contains("segmnt_bytes") && error.contains("line 2"), "{error}");
+}
+
+#[test]
+fn an_unknown_section_is_named_and_no_secret_beside_it_is_shown() {
+    let text = "[metric]\nport = 1\n[[auth.tokens]]\nname = \"a\"\ntokn = \"s3cret\"\n[auth.x]\ny = \"s3cret\"\n";
+    let error = from_text(text).unwrap_err().to_string();
+    for named in ["line 1", "\"metric\"", "did you mean metrics?", "line 5", "\"tokn\"", "\"x\""] {
+        assert!(error.contains(named), "{named} in {error}");
+    }
+    assert!(!error.contains("s3cret"), "{error}");
+}
+
+#[test]
+fn a_variable_with_one_underscore_too_few_is_told_how_it_is_written() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for (name, meant) in [
+        ("TIDEGATE_BATCH_RECORDS_MAX", "TIDEGATE_BATCH__RECORDS_MAX"),
+        ("TIDEGATE_BATCH_LOAD_URL", "TIDEGATE_BATCH_LOAD__URL"),
+    ] {
+        let variables = [(name.to_owned(), "1".to_owned())].into_iter();
+        let error = load(Some(file.path()), variables, &[]).unwrap_err().to_string();
+        assert!(error.contains(meant), "{error}");
+    }
 }
 
 #[test]

@@ -446,14 +446,16 @@ pub enum Kind {
 impl Options {
     /// Every contradiction in the section, as `key: what is wrong`.
     pub fn problems(&self) -> Vec<String> {
-        let (section, problems): (_, Vec<String>) = match self.kind {
-            Kind::Embedded => {
-                let errors = self.embedded.validate();
-                ("embedded", errors.iter().map(ToString::to_string).collect())
-            }
-            Kind::Postgres => ("postgres", self.postgres.problems()),
-            Kind::Timestream => ("timestream", self.timestream.problems()),
-        };
-        problems.iter().map(|problem| format!("engine.{section}.{problem}")).collect()
+        let embedded = self.embedded.validate().iter().map(ToString::to_string).collect();
+        // Those of the other engines too: whoever writes them means them, and would find out too late.
+        let sections: [(&str, Vec<String>); 3] = [
+            ("embedded", embedded),
+            ("postgres", self.postgres.problems()),
+            ("timestream", self.timestream.problems()),
+        ];
+        let all = sections.into_iter().flat_map(|(section, problems)| {
+            problems.into_iter().map(move |problem| format!("engine.{section}.{problem}"))
+        });
+        all.collect()
     }
 }

@@ -114,6 +114,12 @@ impl Secret {
         Self(text)
     }
 
+    /// A text without it.
+    #[must_use]
+    pub fn hidden_in(&self, text: &str) -> String {
+        if self.0.is_empty() { text.to_owned() } else { text.replace(&self.0, "***") }
+    }
+
     fn is(&self, shown: &str) -> Choice {
         self.0.as_bytes().ct_eq(shown.as_bytes())
     }
@@ -135,7 +141,7 @@ impl Serialize for Secret {
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
     /// Neither the secret nor its file is given, or both are.
-    #[error("auth: {owner:?} needs exactly one of {key} and {key}_file")]
+    #[error("auth.{}: {owner:?} needs exactly one of {key} and {key}_file", list_of(key))]
     NotOne {
         /// Whose secret.
         owner: String,
@@ -143,7 +149,7 @@ pub enum AuthError {
         key: &'static str,
     },
     /// The secret is empty.
-    #[error("auth: the {key} of {owner:?} is empty")]
+    #[error("auth.{}: the {key} of {owner:?} is empty", list_of(key))]
     Empty {
         /// Whose secret.
         owner: String,
@@ -151,10 +157,26 @@ pub enum AuthError {
         key: &'static str,
     },
     /// An access key has no id, or that of another.
-    #[error("auth: each of access_keys needs an id of its own, not {id:?}")]
+    #[error("auth.access_keys: each needs an id of its own, not {id:?}")]
     Id {
         /// The id.
         id: String,
+    },
+    /// Somebody has no name, or that of another.
+    #[error("auth.{list}: each needs a name of its own, not {name:?}")]
+    Name {
+        /// `tokens` or `users`.
+        list: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// One token has two owners, so that nobody knows whose it is.
+    #[error("auth.tokens: {one:?} and {other:?} have the same token")]
+    Shared {
+        /// Whose token.
+        one: String,
+        /// Who has it too.
+        other: String,
     },
     /// The region is none.
     #[error("auth.region: {region:?} is not 1 to 32 letters, digits and dashes, as eu-west-1 is")]
@@ -175,6 +197,15 @@ pub enum AuthError {
     },
 }
 
+/// The list whose members have a secret of this kind.
+fn list_of(key: &str) -> &'static str {
+    match key {
+        "token" => "tokens",
+        "password" => "users",
+        _ => "access_keys",
+    }
+}
+
 impl AuthError {
     /// Who must act: whoever wrote the settings.
     pub const fn class(&self) -> Class {
@@ -187,6 +218,23 @@ impl Options {
     /// only where somebody is known, or `anonymous` says that nobody needs to be.
     pub fn is_sufficient_for(&self, listen: SocketAddr) -> bool {
         !requires_auth(listen) || self.anonymous || !self.is_empty()
+    }
+
+    /// Whether there is anybody who shows a token or a password.
+    pub fn names_bearers(&self) -> bool {
+        !self.tokens.is_empty() || !self.users.is_empty()
+    }
+
+    /// The secrets that stand in the settings themselves.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let tokens = self.tokens.iter().filter_map(|token| token.token.as_ref());
+        let passwords = self.users.iter().filter_map(|user| user.password.as_ref());
+        tokens.chain(passwords).chain(self.access_keys.iter().filter_map(|key| key.secret.as_ref()))
+    }
+
+    /// Everything that is wrong, secrets and their files included.
+    pub fn problems(&self) -> Vec<AuthError> {
+        Keyring::read(self).1
     }
 
     fn is_empty(&self) -> bool {
@@ -209,6 +257,7 @@ pub struct Keyring {
     /// That signatures must be for; empty: any.
     region: Arc<str>,
     anonymous: Option<Arc<Caller>>,
+    metrics_are_open: bool,
 }
 
 /// What a client showed.
@@ -222,44 +271,77 @@ impl Keyring {
     ///
     /// # Errors
     ///
-    /// [`AuthError`] for the first that is missing or cannot be read, or a region that is none.
+    /// [`AuthError`] for the first that is missing or cannot be read, for names and tokens that two have,
+    /// or a region that is none.
     pub fn load(options: &Options) -> Result<Self, AuthError> {
+        let (keyring, problems) = Self::read(options);
+        problems.into_iter().next().map_or(Ok(keyring), Err)
+    }
+
+    /// The same with everything that is wrong; what is right is in it.
+    fn read(options: &Options) -> (Self, Vec<AuthError>) {
+        let mut problems = Vec::new();
         let mut keyring = Self {
             tokens: Vec::new(),
             users: Vec::new(),
             access_keys: HashMap::new(),
             region: options.region.as_str().into(),
             anonymous: None,
+            metrics_are_open: true,
         };
-        for token in &options.tokens {
-            let secret =
-                secret_of(&token.name, "token", token.token.as_ref(), token.token_file.as_deref())?;
-            keyring.tokens.push((secret, caller(&token.name, &token.read, &token.write)));
-        }
-        for user in &options.users {
-            let secret = secret_of(
-                &user.name,
-                "password",
-                user.password.as_ref(),
-                user.password_file.as_deref(),
-            )?;
-            keyring.users.push((secret, caller(&user.name, &user.read, &user.write)));
-        }
+        keyring.read_bearers(options, &mut problems);
         for key in &options.access_keys {
             let secret =
-                secret_of(&key.id, "secret", key.secret.as_ref(), key.secret_file.as_deref())?;
+                secret_of(&key.id, "secret", key.secret.as_ref(), key.secret_file.as_deref());
+            let Some(secret) = kept(secret, &mut problems) else { continue };
             let known = (secret, caller(&key.id, &key.read, &key.write));
             if key.id.is_empty() || keyring.access_keys.insert(key.id.clone(), known).is_some() {
-                return Err(AuthError::Id { id: key.id.clone() });
+                problems.push(AuthError::Id { id: key.id.clone() });
             }
         }
         if !options.region.is_empty() && !arn::is_region(&options.region) {
-            return Err(AuthError::Region { region: options.region.clone() });
+            problems.push(AuthError::Region { region: options.region.clone() });
         }
         if options.anonymous || options.is_empty() {
             keyring.anonymous = Some(Arc::new(Caller::anonymous()));
         }
-        Ok(keyring)
+        (keyring, problems)
+    }
+
+    /// Reads tokens and passwords.
+    fn read_bearers(&mut self, options: &Options, problems: &mut Vec<AuthError>) {
+        for token in &options.tokens {
+            let (text, file) = (token.token.as_ref(), token.token_file.as_deref());
+            let secret = kept(secret_of(&token.name, "token", text, file), problems);
+            let Some(secret) = secret else { continue };
+            if let Some((_, other)) =
+                self.tokens.iter().find(|(known, _)| bool::from(known.is(&secret.0)))
+            {
+                let (one, other) = (other.name.clone(), token.name.clone());
+                problems.push(AuthError::Shared { one, other });
+            }
+            self.tokens.push((secret, caller(&token.name, &token.read, &token.write)));
+        }
+        for user in &options.users {
+            let (text, file) = (user.password.as_ref(), user.password_file.as_deref());
+            let secret = kept(secret_of(&user.name, "password", text, file), problems);
+            let Some(secret) = secret else { continue };
+            self.users.push((secret, caller(&user.name, &user.read, &user.write)));
+        }
+        let names = options.tokens.iter().map(|token| &token.name).collect();
+        problems.extend(unnamed("tokens", names));
+        problems.extend(unnamed("users", options.users.iter().map(|user| &user.name).collect()));
+    }
+
+    /// The same, by which `/metrics` is answered as these settings say.
+    #[must_use]
+    pub fn guarding(self, metrics: &crate::metrics::Options) -> Self {
+        Self { metrics_are_open: metrics.anonymous, ..self }
+    }
+
+    /// Whether `/metrics` is answered to whoever asks.
+    pub const fn metrics_are_open(&self) -> bool {
+        self.metrics_are_open
     }
 
     /// Who sent a request.
@@ -386,6 +468,21 @@ impl Proof {
             }
         }
     }
+}
+
+/// A secret, or what is wrong with it among the problems.
+fn kept(secret: Result<Secret, AuthError>, problems: &mut Vec<AuthError>) -> Option<Secret> {
+    secret.map_err(|error| problems.push(error)).ok()
+}
+
+/// Names of a list that are none, or stand in it twice.
+fn unnamed(list: &'static str, mut names: Vec<&String>) -> Vec<AuthError> {
+    names.sort_unstable();
+    let twice = names.windows(2).filter(|two| two[0] == two[1]).map(|two| two[0]);
+    let empty = names.iter().copied().filter(|name| name.is_empty()).take(1);
+    let mut wrong: Vec<&String> = twice.chain(empty).collect();
+    wrong.dedup();
+    wrong.into_iter().map(|name| AuthError::Name { list, name: name.clone() }).collect()
 }
 
 fn caller(name: &str, read: &[String], write: &[String]) -> Arc<Caller> {

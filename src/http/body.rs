@@ -60,9 +60,9 @@ async fn read_frames(
     match &read {
         Ok(body) => app.metrics.http_inflated_bytes.inc_by(body.bytes.len() as u64),
         Err(Fault { kind: Kind::TooLarge | Kind::Busy { .. }, .. }) => {
-            frames.discard(options.body_bytes_max.0 * DISCARDED_BODIES_MAX).await;
+            Box::pin(frames.discard(options.body_bytes_max.0 * DISCARDED_BODIES_MAX)).await;
         }
-        Err(_) => frames.discard(DISCARDED_BYTES_MAX).await,
+        Err(_) => Box::pin(frames.discard(DISCARDED_BYTES_MAX)).await,
     }
     read
 }
@@ -107,7 +107,7 @@ async fn collect(
     let mut memory = Memory { admission, credit_bytes: first };
     let bytes = match encoding {
         None => plain(frames, size, &mut memory).await?,
-        Some(encoding) => inflated(frames, encoding, options, &mut memory).await?,
+        Some(encoding) => Box::pin(inflated(frames, encoding, options, &mut memory)).await?,
     };
     Ok(Body { bytes, admission: memory.admission })
 }

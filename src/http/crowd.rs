@@ -1,91 +1,223 @@
-//! Who waits for a next request, in the order in which they began to wait. Where all connections are
-//! taken, the one that has been idle for longest gives way to a newcomer: else whoever opens enough
-//! connections and says nothing keeps all producers out.
+//! All connections: who of them waits for a next request, since when, and what each is told.
+//!
+//! Where all connections are taken, the one that has been idle for longest gives way to a newcomer:
+//! else whoever opens enough connections and says nothing keeps all producers out.
+//!
+//! A request must not pay for this. A connection notes the moment at which it began to wait in a place
+//! of its own, and looks there for what it is told: two stores and a load. Who looks for the longest
+//! wait looks at all places, which happens only where there is no room.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// A connection that has been idle for less than this keeps its place: it may be between two requests.
 pub const IDLE_KEPT: Duration = Duration::from_secs(1);
 
-/// All idle connections.
-#[derive(Debug, Default)]
-pub struct Crowd(Mutex<Idle>);
+/// In place of a moment: the connection is busy.
+const BUSY: u64 = u64::MAX;
 
-#[derive(Debug, Default)]
-struct Idle {
-    /// By a number that grows, so the first has waited for longest.
-    waiting: BTreeMap<u64, (Instant, Arc<Notify>)>,
-    next: u64,
+/// What a connection is told; the later ones stand above the earlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Told {
+    /// Go on.
+    Nothing = 0,
+    /// Answer what was begun, and close.
+    End = 1,
+    /// Close.
+    Cut = 2,
 }
 
-/// The place of one connection among those that wait.
+impl Told {
+    const fn of(code: u8) -> Self {
+        match code {
+            0 => Self::Nothing,
+            1 => Self::End,
+            _ => Self::Cut,
+        }
+    }
+}
+
+/// All connections.
+#[derive(Debug)]
+pub struct Crowd {
+    places: Mutex<Places>,
+    began: Instant,
+}
+
+#[derive(Debug)]
+struct Places {
+    taken: HashMap<u64, Arc<Place>>,
+    next: u64,
+    /// What all were told, and whoever comes now is.
+    told: Told,
+}
+
+/// What the crowd sees of one connection.
+#[derive(Debug)]
+struct Place {
+    /// When the connection began to wait, in ns since the crowd began; [`BUSY`] where it does not wait,
+    /// or was asked to end already.
+    ///
+    /// Relaxed: a moment orders nothing else, and who reads an old one asks the next connection to end
+    /// a little later.
+    idle_since_ns: AtomicU64,
+    /// A [`Told`].
+    told: AtomicU8,
+    /// Wakes the connection when it is told something.
+    waker: Mutex<Option<Waker>>,
+}
+
+/// The place of one connection.
 #[derive(Debug)]
 pub struct Seat {
     crowd: Arc<Crowd>,
-    leave: Arc<Notify>,
-    number: Mutex<Option<u64>>,
+    place: Arc<Place>,
+    number: u64,
+}
+
+/// Where a connection hears what it is told.
+#[derive(Debug)]
+pub struct Ear {
+    place: Arc<Place>,
+    heard: Told,
+    /// The waker that the place has.
+    waker: Option<Waker>,
 }
 
 impl Crowd {
+    /// Nobody.
+    pub fn new() -> Self {
+        let places = Places { taken: HashMap::new(), next: 0, told: Told::Nothing };
+        Self { places: Mutex::new(places), began: Instant::now() }
+    }
+
     /// A place for one connection, which is busy at first.
     pub fn seat(self: &Arc<Self>) -> Seat {
-        Seat { crowd: Arc::clone(self), leave: Arc::new(Notify::new()), number: Mutex::new(None) }
+        let mut places = self.lock();
+        let place = Arc::new(Place {
+            idle_since_ns: AtomicU64::new(BUSY),
+            told: AtomicU8::new(places.told as u8),
+            waker: Mutex::default(),
+        });
+        let number = places.next;
+        places.next += 1;
+        places.taken.insert(number, Arc::clone(&place));
+        drop(places);
+        Seat { crowd: Arc::clone(self), place, number }
+    }
+
+    /// Tells all connections, and those that come.
+    pub fn tell_all(&self, told: Told) {
+        let mut places = self.lock();
+        places.told = told;
+        for place in places.taken.values() {
+            place.tell(told);
+        }
     }
 
     /// Asks the connection that has been idle for longest to end. Returns whether there was one that has
     /// been for [`IDLE_KEPT`].
     pub fn ask_one_to_leave(&self) -> bool {
-        let mut idle = self.lock();
-        let Some(first) = idle.waiting.first_entry() else { return false };
-        if first.get().0.elapsed() < IDLE_KEPT {
-            return false;
-        }
-        let (_, leave) = first.remove();
-        leave.notify_one();
-        true
+        self.ask_at(self.now_ns())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Idle> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ask_at(&self, now_ns: u64) -> bool {
+        let kept_ns = u64::try_from(IDLE_KEPT.as_nanos()).expect("a second");
+        let Some(latest) = now_ns.checked_sub(kept_ns) else { return false };
+        let places = self.lock();
+        let mut idle: Vec<_> = places
+            .taken
+            .values()
+            .map(|place| (place.idle_since_ns.load(Ordering::Relaxed), place))
+            .filter(|(since, _)| *since <= latest)
+            .collect();
+        idle.sort_unstable_by_key(|(since, _)| *since);
+        // One that has got a request meanwhile stays.
+        let asked = idle.into_iter().find(|(since, place)| {
+            let idle = &place.idle_since_ns;
+            idle.compare_exchange(*since, BUSY, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        });
+        if let Some((_, place)) = asked {
+            place.tell(Told::End);
+        }
+        asked.is_some()
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(BUSY - 1)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Crowd {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Place {
+    fn tell(&self, told: Told) {
+        // Release: pairs with the Acquire load of the ear, which may hear without being woken.
+        self.told.fetch_max(told as u8, Ordering::Release);
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 }
 
 impl Seat {
     /// The connection is idle from here on.
     pub fn sit(&self) {
-        let mut number = self.number.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut idle = self.crowd.lock();
-        if let Some(old) = number.take() {
-            idle.waiting.remove(&old);
-        }
-        let next = idle.next;
-        idle.next += 1;
-        idle.waiting.insert(next, (Instant::now(), Arc::clone(&self.leave)));
-        *number = Some(next);
+        self.place.idle_since_ns.store(self.crowd.now_ns(), Ordering::Relaxed);
     }
 
     /// The connection is busy from here on.
     pub fn stand(&self) {
-        let mut number = self.number.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(number) = number.take() {
-            self.crowd.lock().waiting.remove(&number);
-        }
+        self.place.idle_since_ns.store(BUSY, Ordering::Relaxed);
     }
 
-    /// What tells the connection to end.
-    pub fn leave(&self) -> Arc<Notify> {
-        Arc::clone(&self.leave)
+    /// Where the connection hears what it is told.
+    pub fn ear(&self) -> Ear {
+        Ear { place: Arc::clone(&self.place), heard: Told::Nothing, waker: None }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.stand();
+        self.crowd.lock().taken.remove(&self.number);
+    }
+}
+
+impl Ear {
+    /// What the connection is told beyond what it has heard.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Told> {
+        if let Some(told) = self.look() {
+            return Poll::Ready(told);
+        }
+        if self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        let waker = self.waker.insert(cx.waker().clone()).clone();
+        *self.place.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker);
+        // Told between the look and the lock: nobody was there to be woken.
+        self.look().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn look(&mut self) -> Option<Told> {
+        let told = Told::of(self.place.told.load(Ordering::Acquire));
+        (told > self.heard).then(|| {
+            self.heard = told;
+            told
+        })
     }
 }
 
@@ -93,36 +225,72 @@ impl Drop for Seat {
 mod tests {
     use super::*;
 
-    /// Whether the connection was asked to end since it was looked at last.
-    fn is_asked(seat: &Seat) -> bool {
-        use std::future::Future as _;
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-        std::pin::pin!(seat.leave.notified()).poll(&mut cx).is_ready()
+    /// What the connection was told since it was looked at last.
+    fn heard(ear: &mut Ear) -> Option<Told> {
+        match ear.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(told) => Some(told),
+            Poll::Pending => None,
+        }
     }
 
     #[test]
     fn who_has_been_idle_for_longest_gives_way_and_who_is_busy_or_new_does_not() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let crowd = Arc::new(Crowd::default());
-            let [first, busy, second] = [(); 3].map(|()| crowd.seat());
-            for seat in [&busy, &second, &first] {
-                seat.sit();
+        let crowd = Arc::new(Crowd::new());
+        let [first, busy, second] = [(); 3].map(|()| crowd.seat());
+        let mut ears = [&first, &busy, &second].map(Seat::ear);
+        for seat in [&busy, &second, &first] {
+            seat.sit();
+        }
+        busy.stand();
+        let before = crowd.now_ns();
+        while crowd.now_ns() == before {}
+        // It had a request meanwhile, so the other has waited for longer.
+        first.sit();
+        assert!(!crowd.ask_one_to_leave(), "all are new");
+        let later = crowd.now_ns() + u64::try_from(IDLE_KEPT.as_nanos()).unwrap();
+        for expected in [2, 0] {
+            assert!(crowd.ask_at(later));
+            let told: Vec<_> = ears.iter_mut().map(heard).collect();
+            let is_the_one = |at| (at == expected).then_some(Told::End);
+            assert_eq!(told, [0, 1, 2].map(is_the_one));
+        }
+        assert!(!crowd.ask_at(later));
+        drop((first, busy, second));
+        assert!(crowd.lock().taken.is_empty());
+    }
+
+    #[test]
+    fn all_are_told_and_so_is_who_comes_later_and_each_thing_once() {
+        let crowd = Arc::new(Crowd::new());
+        let seat = crowd.seat();
+        let mut ear = seat.ear();
+        assert_eq!(heard(&mut ear), None);
+        crowd.tell_all(Told::End);
+        assert_eq!([heard(&mut ear), heard(&mut ear)], [Some(Told::End), None]);
+        let late = crowd.seat();
+        assert_eq!(heard(&mut late.ear()), Some(Told::End));
+        crowd.tell_all(Told::Cut);
+        // What is asked of idle ones does not take back what all were told.
+        seat.place.tell(Told::End);
+        assert_eq!([heard(&mut ear), heard(&mut ear)], [Some(Told::Cut), None]);
+    }
+
+    #[test]
+    fn a_connection_that_sleeps_is_woken_when_it_is_told_something() {
+        struct Counter(AtomicU64);
+        impl std::task::Wake for Counter {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
             }
-            busy.stand();
-            // It had a request meanwhile, so the other has waited for longer.
-            first.sit();
-            assert!(!crowd.ask_one_to_leave(), "all are new");
-            for seat in crowd.lock().waiting.values_mut() {
-                seat.0 = seat.0.checked_sub(IDLE_KEPT).unwrap();
-            }
-            for (expected, seat) in [(true, &second), (true, &first)] {
-                assert_eq!(crowd.ask_one_to_leave(), expected);
-                assert!(is_asked(seat));
-            }
-            assert!(!crowd.ask_one_to_leave() && !is_asked(&busy));
-            drop((first, busy, second));
-            assert!(crowd.lock().waiting.is_empty());
-        });
+        }
+        let counter = Arc::new(Counter(AtomicU64::new(0)));
+        let waker = Waker::from(Arc::clone(&counter));
+        let crowd = Arc::new(Crowd::new());
+        let seat = crowd.seat();
+        let mut ear = seat.ear();
+        assert!(ear.poll(&mut Context::from_waker(&waker)).is_pending());
+        crowd.tell_all(Told::End);
+        assert_eq!(counter.0.load(Ordering::Relaxed), 1);
+        assert_eq!(ear.poll(&mut Context::from_waker(&waker)), Poll::Ready(Told::End));
     }
 }

@@ -2,52 +2,100 @@
 //! does not read. hyper's own header timeout counts the idle time before a request as well, so it
 //! would cut off every agent that sends less often than a header may take.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::crowd::Seat;
 use super::options::Options;
+use crate::metrics::Metrics;
 
 const IDLE: u8 = 0;
 const HEADER: u8 = 1;
 const REQUEST: u8 = 2;
 
 /// What a connection is doing; shared by its socket and its service.
-///
-/// Relaxed: both run in the task of one connection, and the value orders nothing else.
 #[derive(Debug, Clone)]
 pub struct Phase(Arc<State>);
 
 #[derive(Debug)]
 struct State {
+    /// Relaxed: socket and service run in the task of one connection, and the value orders nothing else.
     at: AtomicU8,
     seat: Seat,
+    in_flight: IntGauge,
+    /// The timer of [`Phase::within`], between two requests.
+    timer: Mutex<Option<Pin<Box<Sleep>>>>,
 }
 
 impl Phase {
     /// The connection is open, and idle.
-    pub fn new(seat: Seat) -> Self {
+    pub fn new(seat: Seat, metrics: &Metrics) -> Self {
         seat.sit();
-        Self(Arc::new(State { at: AtomicU8::new(IDLE), seat }))
+        let in_flight = metrics.http_in_flight.clone();
+        Self(Arc::new(State { at: AtomicU8::new(IDLE), seat, in_flight, timer: Mutex::default() }))
     }
 
     /// A header has been read: the body reader and the request timeout watch from here.
     pub fn request(&self) {
         self.0.at.store(REQUEST, Ordering::Relaxed);
         self.0.seat.stand();
+        self.0.in_flight.inc();
     }
 
     /// The reply has been handed over: the next request may come.
     pub fn idle(&self) {
         self.0.at.store(IDLE, Ordering::Relaxed);
         self.0.seat.sit();
+        self.0.in_flight.dec();
+    }
+
+    /// What `work` gives, unless it takes longer than `limit`.
+    ///
+    /// The timer is the connection's, from request to request: to set one to a later moment costs
+    /// nothing, to make one and take it away again takes the runtime's lock twice.
+    pub async fn within<T>(
+        &self,
+        limit: Duration,
+        mut work: Pin<&mut impl Future<Output = T>>,
+    ) -> Option<T> {
+        let mut timer = None;
+        let done = poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            let timer = timer.get_or_insert_with(|| self.timer(limit));
+            timer.as_mut().poll(cx).map(|()| None)
+        })
+        .await;
+        if timer.is_some() {
+            *self.timers() = timer;
+        }
+        done
+    }
+
+    /// The connection's timer, set to go off after `limit`.
+    fn timer(&self, limit: Duration) -> Pin<Box<Sleep>> {
+        let deadline = Instant::now() + limit;
+        match self.timers().take() {
+            Some(mut timer) => {
+                timer.as_mut().reset(deadline);
+                timer
+            }
+            None => Box::pin(tokio::time::sleep_until(deadline)),
+        }
+    }
+
+    fn timers(&self) -> MutexGuard<'_, Option<Pin<Box<Sleep>>>> {
+        self.0.timer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The first byte of a header has come, if it was awaited; returns whether it was.

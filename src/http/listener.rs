@@ -15,12 +15,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
 
-use super::crowd::Crowd;
+use super::crowd::{Crowd, Ear, Seat, Told};
 use super::current::Current;
 use super::guard::{Guarded, Phase};
 use super::tls::Tls;
@@ -53,16 +53,6 @@ const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application
     Connection: close\r\n\r\n\
     {\"error\":\"this port speaks TLS: write https:// in place of http://\"}";
 
-/// What all connections are told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Serving,
-    /// Answer what was begun, then close.
-    Draining,
-    /// Close.
-    Cutting,
-}
-
 /// How the end went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drained {
@@ -80,11 +70,11 @@ pub async fn serve(
     // Fixed for the life of the server, whatever a reload says.
     let connections_max = current.service().options.connections_max;
     let permits = Arc::new(Semaphore::new(connections_max));
-    let (stage, watched) = watch::channel(Stage::Serving);
-    let accepting = accept_all(listener, Arc::clone(&current), Arc::clone(&permits), watched);
+    let crowd = Arc::new(Crowd::new());
+    let accepting = accept_all(listener, &current, &permits, &crowd);
     // Ends by the shutdown only; the listener is closed with it.
     first(pin!(accepting), pin!(shutdown)).await;
-    stage.send_replace(Stage::Draining);
+    crowd.tell_all(Told::End);
     let open = connections_max - permits.available_permits();
     info!(open, "draining connections");
     let count = u32::try_from(connections_max).expect("bounded by its setting");
@@ -95,31 +85,29 @@ pub async fn serve(
     }
     let cut = connections_max - permits.available_permits();
     warn!(cut, "connections cut off: their requests took longer than server.drain_timeout");
-    stage.send_replace(Stage::Cutting);
+    crowd.tell_all(Told::Cut);
     drop(permits.acquire_many(count).await);
     Drained { cut }
 }
 
 async fn accept_all(
     listener: TcpListener,
-    current: Arc<Current>,
-    permits: Arc<Semaphore>,
-    stage: watch::Receiver<Stage>,
+    current: &Arc<Current>,
+    permits: &Arc<Semaphore>,
+    crowd: &Arc<Crowd>,
 ) {
     let mut back_off = BACK_OFF_FIRST;
     let app = Arc::clone(&current.service().app);
-    let crowd = Arc::new(Crowd::default());
     let mut told_again = Duration::ZERO;
     loop {
         match listener.accept().await {
             Ok((stream, _peer)) => {
                 back_off = BACK_OFF_FIRST;
                 // One too many waits here, the others in the system's backlog, not in our memory.
-                let permit = room(&permits, &crowd, &app.metrics).await;
-                let crowd = Arc::clone(&crowd);
-                let place = Place { current: Arc::clone(&current), crowd, stage: stage.clone() };
+                let permit = room(permits, crowd, &app.metrics).await;
                 // Detached: it holds a permit, and `serve` waits for all permits.
-                drop(tokio::spawn(connection(stream, place, permit)));
+                let served = connection(stream, Arc::clone(current), crowd.seat(), permit);
+                drop(tokio::spawn(served));
             }
             Err(error) if is_of_the_client(&error) => debug!(%error, "connection lost"),
             Err(error) => {
@@ -157,30 +145,28 @@ fn is_of_the_client(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// Where a connection is served.
-struct Place {
-    current: Arc<Current>,
-    crowd: Arc<Crowd>,
-    stage: watch::Receiver<Stage>,
-}
-
 /// Serves one connection; `_permit` counts it.
-async fn connection(stream: TcpStream, mut place: Place, _permit: OwnedSemaphorePermit) {
-    let service = place.current.service();
+async fn connection(
+    stream: TcpStream,
+    current: Arc<Current>,
+    seat: Seat,
+    _permit: OwnedSemaphorePermit,
+) {
+    let service = current.service();
     let metrics = &service.app.metrics;
     let _open = Open::new(&metrics.http_connections);
     // Small replies must not wait for acknowledgements of earlier ones.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "connection lost");
     }
-    let current = Arc::clone(&place.current);
-    let Some(tls) = current.tls() else { return serve_http(stream, place).await };
+    let Some(tls) = current.tls() else { return serve_http(stream, &current, seat).await };
     let timeout = service.options.tls.handshake_timeout.0;
     // Boxed: a connection in clear text would pay for its size as well.
     let mut shaken = Box::pin(tokio::time::timeout(timeout, handshake(stream, tls)));
-    let next = first(shaken.as_mut(), pin!(place.stage.changed())).await;
+    let mut ear = seat.ear();
+    let next = first(shaken.as_mut(), pin!(told(&mut ear))).await;
     let error = match next {
-        First::Left(Ok(Ok(stream))) => return Box::pin(serve_http(stream, place)).await,
+        First::Left(Ok(Ok(stream))) => return Box::pin(serve_http(stream, &current, seat)).await,
         First::Left(Ok(Err(error))) => error,
         First::Left(Err(_elapsed)) => io::ErrorKind::TimedOut.into(),
         // Nothing was asked yet, so there is nothing to answer.
@@ -201,35 +187,38 @@ async fn handshake(mut stream: TcpStream, tls: &Tls) -> io::Result<TlsStream<Tcp
     TlsAcceptor::from(tls.config()).accept(stream).await
 }
 
-async fn serve_http<S>(stream: S, place: Place)
+async fn serve_http<S>(stream: S, current: &Current, seat: Seat)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Place { current, crowd, mut stage } = place;
-    let seat = crowd.seat();
-    let leave = seat.leave();
-    let phase = Phase::new(seat);
-    let io = TokioIo::new(Guarded::new(stream, phase.clone(), &current.service().options));
+    let mut ear = seat.ear();
+    let service = current.service();
+    let phase = Phase::new(seat, &service.app.metrics);
+    let io = TokioIo::new(Guarded::new(stream, phase.clone(), &service.options));
+    drop(service);
     let is_encrypted = current.tls().is_some();
-    let answer = service_fn(|mut request| {
+    let answer = service_fn(|request| {
         let (service, phase) = (current.service(), phase.clone());
+        let (mut head, body) = hyper::Request::into_parts(request);
         if is_encrypted {
-            let https = HeaderValue::from_static("https");
-            hyper::Request::headers_mut(&mut request).insert(X_FORWARDED_PROTO, https);
+            head.headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("https"));
         }
         // Boxed: hyper keeps room for it as long as the connection is open, idle or not.
-        Box::pin(async move { Ok::<_, Infallible>(service.answer(request, phase).await) })
+        Box::pin(async move { Ok::<_, Infallible>(service.answer(&head, body, phase).await) })
     });
     let mut served = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(None)
+            // Whoever has sent all, and says so by closing that half, still waits for the answer; and hyper
+            // need not make room for what could follow a request before it is answered.
+            .half_close(true)
             .max_headers(HEADERS_MAX)
             .max_header_size(HEADER_BYTES_MAX)
             .serve_connection(io, answer)
     );
     loop {
-        let next = first(served.as_mut(), pin!(told(&mut stage, &leave))).await;
+        let next = first(served.as_mut(), pin!(told(&mut ear))).await;
         match next {
             First::Left(Ok(())) | First::Right(Told::Cut) => break,
             First::Left(Err(error)) => {
@@ -237,26 +226,13 @@ where
                 break;
             }
             // A request that has begun meanwhile is answered first.
-            First::Right(Told::End) => served.as_mut().graceful_shutdown(),
+            First::Right(Told::End | Told::Nothing) => served.as_mut().graceful_shutdown(),
         }
     }
 }
 
-/// What a connection is told.
-enum Told {
-    /// Answer what was begun, and close.
-    End,
-    /// Close.
-    Cut,
-}
-
-async fn told(stage: &mut watch::Receiver<Stage>, leave: &Notify) -> Told {
-    let told = first(pin!(stage.changed()), pin!(leave.notified())).await;
-    match told {
-        First::Left(Ok(())) if *stage.borrow() == Stage::Draining => Told::End,
-        First::Left(_cut) => Told::Cut,
-        First::Right(()) => Told::End,
-    }
+async fn told(ear: &mut Ear) -> Told {
+    poll_fn(|cx| ear.poll(cx)).await
 }
 
 /// Counts a connection while it is open, even if its task panics.

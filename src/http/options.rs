@@ -16,7 +16,7 @@ pub struct Options {
     /// Address and port. Port 0 takes any free one. On an address that is not loopback, anybody in
     /// the network can write unless `auth` says who may, so the start is refused without it.
     pub listen: SocketAddr,
-    /// Most bytes of a request's body on the wire; 1 B to 1 GiB. Too low: clients that send large
+    /// Most bytes of a request's body on the wire; 1 KiB to 1 GiB. Too low: clients that send large
     /// batches get 413, and those of `InfluxDB` 1 drop them. Too high: one client can take that much
     /// of the memory for requests.
     pub body_bytes_max: Bytes,
@@ -112,7 +112,7 @@ impl Options {
 
     fn validate_sizes(&self, errors: &mut Vec<OptionsError>) {
         for (key, found, min, max) in [
-            ("body_bytes_max", self.body_bytes_max, Bytes(1), Bytes::mib(1 << 10)),
+            ("body_bytes_max", self.body_bytes_max, Bytes(1 << 10), Bytes::mib(1 << 10)),
             (
                 "inflated_bytes_max",
                 self.inflated_bytes_max,

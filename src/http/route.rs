@@ -40,14 +40,14 @@ pub enum Endpoint {
     Timestream,
     /// `DataZone`'s time series data points.
     DataZone,
-    /// Which methods a path has.
+    /// Which methods a path has. The last one, by which they are counted.
     Options,
 }
 
 /// Whether an endpoint must know who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Anybody: probes and metrics, which name no database.
+    /// Anybody: probes and metrics, which name no database; metrics unless `metrics.anonymous` is false.
     Open,
     /// Whoever has a token or password, where there are any.
     Known,
@@ -124,6 +124,9 @@ pub struct Way {
 pub const NOWHERE: &str = "none";
 
 impl Endpoint {
+    /// How many there are.
+    pub const COUNT: usize = Self::Options as usize + 1;
+
     /// Its label in metrics.
     pub const fn label(self) -> &'static str {
         match self {

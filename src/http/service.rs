@@ -1,13 +1,14 @@
 //! One request: route, authenticate, plan, read the body, run, reply.
 
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Request, Response, StatusCode};
-use prometheus::IntGauge;
+use hyper::{Response, StatusCode};
+use prometheus::IntCounter;
 use tracing::{debug, error};
 
 use super::auth::sigv4::BodyDigest;
@@ -27,6 +28,7 @@ use crate::api::write::{self, Plan};
 use crate::api::{
     App, datazone, export, influx, influxql, native, ops, rejects, status, timestream,
 };
+use crate::metrics::Metrics;
 
 /// When to send a request again that took too long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -41,48 +43,65 @@ pub struct Service {
     /// Who may do what.
     pub keyring: Keyring,
     ids: RequestIds,
+    answered: Answered,
+}
+
+/// The counters of what succeeds, with their labels looked up once, since a look-up takes a lock.
+#[derive(Debug, Default)]
+struct Answered([[OnceLock<IntCounter>; 2]; Endpoint::COUNT]);
+
+impl Answered {
+    fn count(&self, metrics: &Metrics, endpoint: Option<Endpoint>, status: StatusCode) {
+        let label = endpoint.map_or(route::NOWHERE, Endpoint::label);
+        let counter = || metrics.http_requests.with_label_values(&[label, status.as_str()]);
+        let at = match status {
+            StatusCode::OK => 0,
+            StatusCode::NO_CONTENT => 1,
+            _ => return counter().inc(),
+        };
+        match endpoint {
+            Some(endpoint) => self.0[endpoint as usize][at].get_or_init(counter).inc(),
+            None => counter().inc(),
+        }
+    }
 }
 
 /// What ends when a reply's body has been sent: the request.
 #[derive(Debug)]
-pub struct End {
-    phase: Phase,
-    in_flight: IntGauge,
-}
+pub struct End(Phase);
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.in_flight.dec();
-        self.phase.idle();
+        self.0.idle();
     }
 }
 
 impl Service {
     /// A service of `app` within `options` for those that `keyring` knows.
     pub fn new(app: Arc<App>, options: Options, keyring: Keyring) -> Self {
-        Self { app, options, keyring, ids: RequestIds::new() }
+        Self { app, options, keyring, ids: RequestIds::new(), answered: Answered::default() }
     }
 
     /// Answers one request of the connection that is in `phase`.
     pub async fn answer(
         &self,
-        request: Request<Incoming>,
+        head: &Parts,
+        body: Incoming,
         phase: Phase,
     ) -> Response<Outgoing<End>> {
         phase.request();
         let metrics = &self.app.metrics;
-        let end = End { phase, in_flight: metrics.http_in_flight.clone() };
-        end.in_flight.inc();
+        let end = End(phase);
         let started = self.app.clock.monotonic();
-        let (head, body) = request.into_parts();
         let id = self.ids.of(&head.headers);
         let family = route::family_of(&head.method, head.uri.path());
         let way = route::find(&head.method, head.uri.path());
-        let label = way.as_ref().map_or(route::NOWHERE, |way| way.endpoint.label());
+        let endpoint = way.as_ref().ok().map(|way| way.endpoint);
+        let label = endpoint.map_or(route::NOWHERE, Endpoint::label);
         let result = match way {
-            Ok(way) => self.run(way, head, body).await,
+            Ok(way) => self.run(&end.0, way, head, body).await,
             Err(fault) => {
-                body::discard(&self.options, &head.headers, body).await;
+                Box::pin(body::discard(&self.options, &head.headers, body)).await;
                 Err(fault)
             }
         };
@@ -97,56 +116,85 @@ impl Service {
             _ => reply,
         };
         debug!(endpoint = label, request_id = ?id, status = reply.status.as_u16(), "answered");
-        metrics.http_requests.with_label_values(&[label, reply.status.as_str()]).inc();
+        self.answered.count(metrics, endpoint, reply.status);
         metrics.http_request_duration.record(self.app.clock.monotonic().saturating_sub(started));
         reply::response(reply, id, end)
     }
 
-    async fn run(&self, way: Way, head: Parts, body: Incoming) -> Result<Reply, Fault> {
-        let (work, call) = match self.plan(way, &head) {
+    /// Boxes all but what most requests do: a request has room for the largest of what it may become.
+    async fn run(
+        &self,
+        phase: &Phase,
+        way: Way,
+        head: &Parts,
+        body: Incoming,
+    ) -> Result<Reply, Fault> {
+        let (work, call) = match self.plan(way, head) {
             Ok(planned) => planned,
             Err(fault) => {
                 // Whoever is not known shall not make us read.
                 if fault.kind != Kind::Unauthorized {
-                    body::discard(&self.options, &head.headers, body).await;
+                    Box::pin(body::discard(&self.options, &head.headers, body)).await;
                 }
                 return Err(fault);
             }
         };
         match work {
             Work::Write(plan) => {
-                let body = self.read(&head, body).await?;
-                self.write(&plan, &call.caller, body).await
+                let read = body::read(&self.app, &self.options, &head.headers, body);
+                let body = Box::pin(read).await?;
+                let mut written = Box::pin(write::run(&self.app, &call.caller, &plan, body));
+                self.in_time(phase, written.as_mut()).await
             }
+            other => Box::pin(self.run_other(phase, other, call, head, body)).await,
+        }
+    }
+
+    async fn run_other(
+        &self,
+        phase: &Phase,
+        work: Work,
+        call: Call<'_>,
+        head: &Parts,
+        body: Incoming,
+    ) -> Result<Reply, Fault> {
+        match work {
+            Work::Write(_) => unreachable!("it was run"),
             Work::Timestream(operation, proof) => {
-                let proved = self.proved(&head, body, *proof, timestream::SERVICE).await?;
+                let proved = self.proved(head, body, *proof, timestream::SERVICE).await?;
                 Ok(match proved {
-                    Ok((caller, body)) => self.timestream(operation, &head, caller, body).await,
+                    Ok((caller, body)) => {
+                        self.timestream(phase, operation, head, caller, body).await
+                    }
                     Err(exception) => exception.reply(),
                 })
             }
             Work::DataZone(proof) => {
-                let proved = self.proved(&head, body, *proof, datazone::SERVICE).await?;
+                let proved = self.proved(head, body, *proof, datazone::SERVICE).await?;
                 Ok(match proved {
-                    Ok((caller, body)) => self.datazone(&head, call.params, caller, body).await,
+                    Ok((caller, body)) => {
+                        self.datazone(phase, head, call.params, caller, body).await
+                    }
                     Err(exception) => datazone::exception::reply(&exception),
                 })
             }
             Work::Query => {
-                let form = self.read(&head, body).await?;
+                let form = self.read(head, body).await?;
                 influxql::answer(&self.app, &call, Intent::of(&head.method), &form.bytes)
             }
             Work::Rejects(asked) => {
                 body::discard(&self.options, &head.headers, body).await;
-                self.in_time(rejects::answer(&self.app, &call.caller, *asked)).await
+                let answer = pin!(rejects::answer(&self.app, &call.caller, *asked));
+                self.in_time(phase, answer).await
             }
             Work::Resubmit => {
-                let body = self.read(&head, body).await?;
-                self.in_time(rejects::resubmit::answer(&self.app, &call.caller, &body)).await
+                let body = self.read(head, body).await?;
+                let answer = pin!(rejects::resubmit::answer(&self.app, &call.caller, &body));
+                self.in_time(phase, answer).await
             }
             Work::Answered(reply) => {
                 body::discard(&self.options, &head.headers, body).await;
-                Ok(reply)
+                Ok(*reply)
             }
         }
     }
@@ -175,6 +223,7 @@ impl Service {
 
     async fn timestream(
         &self,
+        phase: &Phase,
         operation: timestream::Operation,
         head: &Parts,
         caller: Arc<Caller>,
@@ -182,12 +231,14 @@ impl Service {
     ) -> Reply {
         let request = timestream::Request::new(operation, &head.headers, caller, body);
         let timeout = self.options.request_timeout.0;
-        let answer = tokio::time::timeout(timeout, timestream::answer(&self.app, request)).await;
-        answer.unwrap_or_else(|_elapsed| too_late(timeout).reply(Family::Timestream))
+        let answer = pin!(timestream::answer(&self.app, request));
+        let answer = phase.within(timeout, answer).await;
+        answer.unwrap_or_else(|| too_late(timeout).reply(Family::Timestream))
     }
 
     async fn datazone(
         &self,
+        phase: &Phase,
         head: &Parts,
         params: Params,
         caller: Arc<Caller>,
@@ -196,28 +247,29 @@ impl Service {
         let (method, path) = (&head.method, head.uri.path());
         let request = datazone::Request::new(method, path, params, caller, body);
         let timeout = self.options.request_timeout.0;
-        let answer = tokio::time::timeout(timeout, datazone::answer(&self.app, request)).await;
-        answer.unwrap_or_else(|_elapsed| too_late(timeout).reply(Family::DataZone))
-    }
-
-    async fn write(&self, plan: &Plan, caller: &Arc<Caller>, body: Body) -> Result<Reply, Fault> {
-        self.in_time(write::run(&self.app, caller, plan, body)).await
+        let answer = pin!(datazone::answer(&self.app, request));
+        let answer = phase.within(timeout, answer).await;
+        answer.unwrap_or_else(|| too_late(timeout).reply(Family::DataZone))
     }
 
     /// What `answer` gives, or that it took too long.
     async fn in_time(
         &self,
-        answer: impl Future<Output = Result<Reply, Fault>>,
+        phase: &Phase,
+        answer: Pin<&mut impl Future<Output = Result<Reply, Fault>>>,
     ) -> Result<Reply, Fault> {
         let timeout = self.options.request_timeout.0;
-        let answered = tokio::time::timeout(timeout, answer).await;
-        answered.unwrap_or_else(|_elapsed| Err(too_late(timeout)))
+        phase.within(timeout, answer).await.unwrap_or_else(|| Err(too_late(timeout)))
     }
 
     /// What is to be done, found without the body.
     fn plan<'h>(&self, way: Way, head: &'h Parts) -> Result<(Work, Call<'h>), Fault> {
         let params = Params::parse(head.uri.query().unwrap_or_default())?;
-        let caller = match way.endpoint.access() {
+        let access = match way.endpoint {
+            Endpoint::Metrics if !self.keyring.metrics_are_open() => Access::Known,
+            endpoint => endpoint.access(),
+        };
+        let caller = match access {
             Access::Open => Arc::new(Caller::anonymous()),
             // Until the body was read.
             Access::Signed => Arc::new(Caller::nobody()),
@@ -233,38 +285,42 @@ impl Service {
     fn work(&self, way: Way, path: &str, call: &Call<'_>) -> Result<Work, Fault> {
         let app = &*self.app;
         Ok(match way.endpoint {
-            Endpoint::WriteV1 => Work::Write(influx::plan_v1(call)?),
-            Endpoint::WriteV2 => Work::Write(influx::plan_v2(call)?),
-            Endpoint::WriteV3 => Work::Write(influx::plan_v3(call)?),
-            Endpoint::WriteNative => Work::Write(native::plan(call)?),
+            Endpoint::WriteV1 => Work::Write(Box::new(influx::plan_v1(call)?)),
+            Endpoint::WriteV2 => Work::Write(Box::new(influx::plan_v2(call)?)),
+            Endpoint::WriteV3 => Work::Write(Box::new(influx::plan_v3(call)?)),
+            Endpoint::WriteNative => Work::Write(Box::new(native::plan(call)?)),
             Endpoint::Timestream => {
                 let operation = timestream::Operation::of(call.headers);
                 let proof = || self.keyring.claim(call.headers, &call.params);
                 match operation.and_then(|operation| Ok((operation, proof()?))) {
                     Ok((operation, proof)) => Work::Timestream(operation, Box::new(proof)),
-                    Err(exception) => Work::Answered(exception.reply()),
+                    Err(exception) => answered(exception.reply()),
                 }
             }
             Endpoint::DataZone => match self.keyring.claim(call.headers, &call.params) {
                 Ok(proof) => Work::DataZone(Box::new(proof)),
-                Err(exception) => Work::Answered(datazone::exception::reply(&exception)),
+                Err(exception) => answered(datazone::exception::reply(&exception)),
             },
             Endpoint::Query => Work::Query,
             Endpoint::Rejects => Work::Rejects(Box::new(rejects::plan(call, path)?)),
             Endpoint::Resubmit => Work::Resubmit,
-            Endpoint::Export => Work::Answered(export::answer(app, call)?),
-            Endpoint::Ping => Work::Answered(ops::ping(call)?),
-            Endpoint::Health => Work::Answered(ops::health(app)),
-            Endpoint::Ready => Work::Answered(ops::ready(app)),
-            Endpoint::Metrics => Work::Answered(ops::metrics(app)?),
-            Endpoint::Status => Work::Answered(status::answer(app)),
-            Endpoint::Index => Work::Answered(ops::index(call)),
+            Endpoint::Export => answered(export::answer(app, call)?),
+            Endpoint::Ping => answered(ops::ping(call)?),
+            Endpoint::Health => answered(ops::health(app)),
+            Endpoint::Ready => answered(ops::ready(app)),
+            Endpoint::Metrics => answered(ops::metrics(app)?),
+            Endpoint::Status => answered(status::answer(app)),
+            Endpoint::Index => answered(ops::index(call)),
             Endpoint::Options => {
                 let allow = HeaderValue::from_static(way.allow);
-                Work::Answered(Reply::empty(StatusCode::NO_CONTENT).with(ALLOW, allow))
+                answered(Reply::empty(StatusCode::NO_CONTENT).with(ALLOW, allow))
             }
         })
     }
+}
+
+fn answered(reply: Reply) -> Work {
+    Work::Answered(Box::new(reply))
 }
 
 fn too_late(timeout: Duration) -> Fault {
@@ -275,12 +331,12 @@ fn too_late(timeout: Duration) -> Fault {
     Fault::new(Kind::Busy { retry_after: RETRY_AFTER }, message)
 }
 
-/// What is left to do once a request's head was read.
+/// What is left to do once a request's head was read. Small, since each request has room for it twice.
 enum Work {
     /// Nothing.
-    Answered(Reply),
+    Answered(Box<Reply>),
     /// Take the body as records.
-    Write(Plan),
+    Write(Box<Plan>),
     /// Take the body as the input of an operation.
     Timestream(timestream::Operation, Box<Proof>),
     /// Take the body as the input of the operation that method and path name.
@@ -291,4 +347,22 @@ enum Work {
     Resubmit,
     /// Look for a query in the body, if there is none in the head.
     Query,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each request takes its state from the allocator, whose quick pieces end at 1,032 bytes, and writes
+    /// into what it gets.
+    #[test]
+    fn the_state_of_a_request_is_small() {
+        fn state_bytes<'a, F: Future + 'a>(
+            _answer: impl FnOnce(&'a Service, &'a Parts, Incoming, Phase) -> F,
+        ) -> usize {
+            size_of::<F>()
+        }
+        let bytes = state_bytes(Service::answer);
+        assert!(bytes + size_of::<Parts>() <= 1032, "{bytes}");
+    }
 }

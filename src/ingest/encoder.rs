@@ -8,14 +8,14 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use super::rules::{Rules, broken};
-use super::{Ask, Durability, NamedRefusal, Options, Protocol, Receipt, is_system};
+use super::{Ask, Durability, NamedRefusal, Options, Protocol, Receipt, is_system, quoted};
 use crate::base::class::Class;
 use crate::engine::catalog::{Catalog, CatalogError, Table, TableSettings};
 use crate::record::codec::{FamilyId, LayoutId, PAYLOAD_BYTES_MAX, PayloadBuilder};
-use crate::record::limits::REFUSED_TEXT_QUOTED_BYTES_MAX;
 use crate::record::validate::Broken;
 use crate::record::window::Store;
 use crate::record::{MeasureKind, Reason, Record, RecordSink, Refusal, ValueType};
+use crate::reject::entry::document;
 
 /// Packs the records of one request.
 pub(super) struct Encoder<'e> {
@@ -25,22 +25,47 @@ pub(super) struct Encoder<'e> {
     ask: &'e Ask<'e>,
     /// The version for the next record without one, and the step to the one after.
     versions: (i64, i64),
-    tables: Vec<Resolved>,
-    /// Places in `tables`, by the names: a request may name as many tables as there are.
-    tables_by_name: HashTable<usize>,
-    hasher: RandomState,
+    known: &'e mut Known,
     /// The table of the last record: lines of one table come in runs.
     table_hint: usize,
-    /// The verdict on each family, once a request.
-    families: Vec<Result<(), Broken>>,
-    /// The verdict on each family with each layout, once a request.
-    layouts: HashMap<(FamilyId, LayoutId), Result<(), Broken>>,
     /// The last pair that was found good.
     good: Option<(FamilyId, LayoutId)>,
     outcome: Outcome,
 }
 
+/// What was found out about the names of one request. Used again from request to request, so that its
+/// tables are allocated once.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    tables: Vec<Resolved>,
+    /// Places in `tables`, by the names: a request may name as many tables as there are.
+    tables_by_name: HashTable<usize>,
+    hasher: RandomState,
+    /// The verdict on each family, once a request.
+    families: Vec<Result<(), Broken>>,
+    /// The verdict on each family with each layout, once a request.
+    layouts: HashMap<(FamilyId, LayoutId), Result<(), Broken>>,
+}
+
+impl Known {
+    pub(super) fn clear(&mut self) {
+        let Self { tables, tables_by_name, hasher: _, families, layouts } = self;
+        tables.clear();
+        tables_by_name.clear();
+        families.clear();
+        layouts.clear();
+    }
+
+    /// Bytes that it holds, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        self.tables.capacity() * size_of::<Resolved>()
+            + self.families.capacity() * size_of::<Result<(), Broken>>()
+            + self.layouts.capacity() * size_of::<(FamilyId, LayoutId, Broken)>()
+    }
+}
+
 /// A table that the request has named.
+#[derive(Debug)]
 struct Resolved {
     database: String,
     name: String,
@@ -48,7 +73,7 @@ struct Resolved {
 }
 
 /// A table and its rules, the same for all records of a request.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Found {
     table: Arc<Table>,
     rules: Rules,
@@ -73,22 +98,19 @@ impl<'e> Encoder<'e> {
     pub(super) fn new(
         catalog: &'e Catalog,
         options: &'e Options,
-        builder: &'e mut PayloadBuilder,
+        (builder, known): (&'e mut PayloadBuilder, &'e mut Known),
         ask: &'e Ask<'e>,
         versions: (i64, i64),
     ) -> Self {
+        assert!(known.tables.is_empty(), "what is known is of one request");
         Self {
             catalog,
             options,
             builder,
             ask,
             versions,
-            tables: Vec::new(),
-            tables_by_name: HashTable::new(),
-            hasher: RandomState::default(),
+            known,
             table_hint: 0,
-            families: Vec::new(),
-            layouts: HashMap::new(),
             good: None,
             outcome: Outcome::default(),
         }
@@ -105,15 +127,16 @@ impl<'e> Encoder<'e> {
         Rules::plain(record, time_ns)?;
         check_not_system(record, self.ask)?;
         let at = self.resolve(record, time_ns)?;
-        let found = match &self.tables[at].table {
+        let found = match &self.known.tables[at].table {
             Ok(found) => found,
             Err(broken) => return Err(broken.clone()),
         };
         let store = found.rules.record(record, time_ns)?;
         let (family, is_new) = self.builder.family(found.table.id, record);
         if is_new {
-            self.families.push(found.rules.family(record));
-            assert_eq!(self.families.len(), family.0 as usize + 1, "one verdict a family");
+            self.known.families.push(found.rules.family(record));
+            let verdicts = self.known.families.len();
+            assert_eq!(verdicts, family.0 as usize + 1, "one verdict a family");
         }
         let (layout, _) = self.builder.layout(record);
         if self.good != Some((family, layout)) {
@@ -144,12 +167,12 @@ impl<'e> Encoder<'e> {
         pair: (FamilyId, LayoutId),
         record: &Record<'_>,
     ) -> Result<(), Broken> {
-        self.families[pair.0.0 as usize].clone()?;
-        if let Some(verdict) = self.layouts.get(&pair) {
+        self.known.families[pair.0.0 as usize].clone()?;
+        if let Some(verdict) = self.known.layouts.get(&pair) {
             verdict.clone()?;
         } else {
             let verdict = found.rules.layout(record).and_then(|()| self.claim(found, record));
-            self.layouts.insert(pair, verdict.clone());
+            self.known.layouts.insert(pair, verdict.clone());
             verdict?;
         }
         self.good = Some(pair);
@@ -187,11 +210,12 @@ impl<'e> Encoder<'e> {
     fn resolve(&mut self, record: &Record<'_>, time_ns: i64) -> Result<usize, Broken> {
         let is_it =
             |known: &Resolved| known.name == record.table && known.database == record.database;
-        if self.tables.get(self.table_hint).is_some_and(is_it) {
+        let Known { tables, tables_by_name, hasher, .. } = &*self.known;
+        if tables.get(self.table_hint).is_some_and(is_it) {
             return Ok(self.table_hint);
         }
-        let hash = self.hasher.hash_one((record.database, record.table));
-        let known = self.tables_by_name.find(hash, |&at| is_it(&self.tables[at])).copied();
+        let hash = hasher.hash_one((record.database, record.table));
+        let known = tables_by_name.find(hash, |&at| is_it(&tables[at])).copied();
         self.table_hint = match known {
             Some(at) => at,
             None => self.add_table(record, (time_ns, hash))?,
@@ -220,10 +244,10 @@ impl<'e> Encoder<'e> {
             Found { table, rules }
         });
         let (database, name) = (record.database.to_owned(), record.table.to_owned());
-        self.tables.push(Resolved { database, name, table });
-        let at = self.tables.len() - 1;
-        let (tables, hasher) = (&self.tables, &self.hasher);
-        self.tables_by_name.insert_unique(hash, at, |&at| {
+        let Known { tables, tables_by_name, hasher, .. } = &mut *self.known;
+        tables.push(Resolved { database, name, table });
+        let at = tables.len() - 1;
+        tables_by_name.insert_unique(hash, at, |&at| {
             hasher.hash_one((&*tables[at].database, &*tables[at].name))
         });
         Ok(at)
@@ -248,12 +272,14 @@ impl<'e> Encoder<'e> {
         made.map_err(|error| self.unclaimed(&error))
     }
 
-    fn refuse_named(&mut self, refusal: &Refusal<'_>) {
+    fn refuse_named(&mut self, database: &str, refusal: &Refusal<'_>) {
         self.outcome.refuse(refusal, self.ask.protocol.named_max());
         // A batch load reports what was refused by the lines of its files.
         let is_kept = self.ask.protocol != Protocol::Batch;
         if is_kept && self.builder.bytes() <= PAYLOAD_BYTES_MAX {
-            self.builder.push_refused(self.ask.database, refusal);
+            let reading = self.ask.reading.map(|reading| reading.to_json(refusal.origin.within));
+            let reading = reading.as_deref().unwrap_or_default();
+            self.builder.push_refused((database, reading), refusal);
         }
     }
 }
@@ -350,13 +376,21 @@ fn not_found(record: &Record<'_>) -> Broken {
 
 impl RecordSink for Encoder<'_> {
     fn record(&mut self, record: &Record<'_>) {
-        if let Err((reason, message)) = self.take(record) {
-            self.refuse_named(&Refusal { origin: record.origin, column: 0, reason, message });
+        let Err((reason, message)) = self.take(record) else { return };
+        // Whoever may not write to a database leaves nothing there.
+        let is_theirs = reason != Reason::Forbidden;
+        let database = if is_theirs { record.database } else { self.ask.database };
+        let mut origin = record.origin;
+        // Timestream's records are merged with what their request says of all: their own text is a part.
+        let whole = (self.ask.protocol == Protocol::Timestream).then(|| document(record));
+        if let Some(whole) = &whole {
+            origin.text = whole.as_bytes();
         }
+        self.refuse_named(database, &Refusal { origin, column: 0, reason, message });
     }
 
     fn refuse(&mut self, refusal: Refusal<'_>) {
-        self.refuse_named(&refusal);
+        self.refuse_named(self.ask.database, &refusal);
     }
 }
 
@@ -371,14 +405,12 @@ impl Outcome {
         self.refused += 1;
         *self.reasons.entry(refusal.reason).or_default() += 1;
         if self.named.len() < named_max {
-            let text = refusal.origin.text;
-            let quoted = &text[..text.len().min(REFUSED_TEXT_QUOTED_BYTES_MAX)];
             self.named.push(NamedRefusal {
                 number: refusal.origin.number,
                 column: refusal.column,
                 reason: refusal.reason,
                 message: refusal.message.clone(),
-                text: String::from_utf8_lossy(quoted).into_owned(),
+                text: quoted(refusal.origin.text),
                 existing_version: None,
             });
         }

@@ -28,8 +28,9 @@ use crate::base::lsn::Lsn;
 use crate::engine::catalog::Catalog;
 use crate::metrics::Metrics;
 use crate::record::codec::{PAYLOAD_BYTES_MAX, PayloadBuilder};
+use crate::record::limits::REFUSED_TEXT_QUOTED_BYTES_MAX;
 use crate::record::request::Rejection;
-use crate::record::{Reason, RecordSink};
+use crate::record::{Reading, Reason, RecordSink};
 use crate::shard::marks::{Hearing, Marks, Verdict, Verdicts};
 use crate::wal::{CommitError, Wal, WalError};
 
@@ -37,7 +38,7 @@ pub use admission::Admission;
 use admission::Memory;
 pub use blocking::Pending;
 pub use durability::{Durability, DurabilityError};
-use encoder::{Encoder, Outcome, Trial};
+use encoder::{Encoder, Known, Outcome, Trial};
 pub use options::Options;
 pub use rules::Rules;
 use tally::{Follow, Tally};
@@ -80,6 +81,12 @@ impl Protocol {
         }
     }
 
+    /// Whether its requests hold records of the gateway's own beside what the client sent. Who knows which
+    /// are which counts them: [`Ingest::count_sent`].
+    const fn has_own_records(self) -> bool {
+        matches!(self, Self::DataZone)
+    }
+
     /// Most refusals of one request that are named.
     const fn named_max(self) -> usize {
         self.hearing().named_max()
@@ -111,6 +118,8 @@ pub struct Ask<'a> {
     pub protocol: Protocol,
     /// The database of the request; records may name others.
     pub database: &'a str,
+    /// How the texts of the request are to be read, for what is refused of them; `None` where it has none.
+    pub reading: Option<&'a Reading<'a>>,
     /// When it was received, ns; [`Ingest::received_ns`].
     pub received_ns: i64,
     /// Bytes of the inflated body.
@@ -173,10 +182,16 @@ pub struct NamedRefusal {
     pub message: String,
     /// The beginning of the line, at most
     /// [`crate::record::limits::REFUSED_TEXT_QUOTED_BYTES_MAX`] bytes, what is not UTF-8 replaced.
-    /// Empty for what the engine refused: it has the record, not the line.
+    /// Empty for what the engine refused: it has the record, not the line, and whoever has the body
+    /// finds it there by its number.
     pub text: String,
     /// The version of the record that stands, where the engine refused one for it.
     pub existing_version: Option<i64>,
+}
+
+/// A text as replies quote it: see [`NamedRefusal::text`].
+pub fn quoted(text: &[u8]) -> String {
+    String::from_utf8_lossy(&text[..text.len().min(REFUSED_TEXT_QUOTED_BYTES_MAX)]).into_owned()
 }
 
 /// Why a request as a whole was not taken.
@@ -272,6 +287,7 @@ struct Shared {
 #[derive(Debug)]
 struct Workspace {
     builder: PayloadBuilder,
+    known: Known,
     payload: Vec<u8>,
 }
 
@@ -356,8 +372,16 @@ impl Ingest {
             shared.parts.metrics.ingest_ack_duration.record(acknowledged.saturating_sub(started));
             shared.follow.until_visible(&shared.parts, &receipt, acknowledged);
         }
-        shared.tally.of(ask.protocol).accepted(receipt.accepted);
+        if !ask.protocol.has_own_records() {
+            shared.tally.of(ask.protocol).accepted(receipt.accepted);
+        }
         Ok(receipt)
+    }
+
+    /// Counts what a client sent in a request that was taken and has records of the gateway's own too.
+    pub fn count_sent(&self, protocol: Protocol, records: u64) {
+        assert!(protocol.has_own_records(), "all others are counted as they are accepted");
+        self.shared.tally.of(protocol).sent(records);
     }
 }
 
@@ -411,6 +435,7 @@ impl Shared {
         let encoded = self.encode(ask, durability, decode);
         let took = self.parts.clock.monotonic().saturating_sub(started);
         let receipt = encoded.as_ref().ok().map(|(receipt, _)| receipt);
+        let receipt = receipt.filter(|_| !ask.protocol.has_own_records());
         self.tally.of(ask.protocol).decoded(ask.body_bytes, took, receipt);
         encoded
     }
@@ -437,8 +462,8 @@ impl Shared {
         let mut workspace = self.workspace();
         workspace.builder.start(ask.received_ns);
         let versions = self.versions(ask);
-        let mut encoder =
-            Encoder::new(&self.parts.catalog, &self.options, &mut workspace.builder, ask, versions);
+        let kept = (&mut workspace.builder, &mut workspace.known);
+        let mut encoder = Encoder::new(&self.parts.catalog, &self.options, kept, ask, versions);
         decode(&mut encoder);
         let outcome = encoder.finish();
         self.count_refused(&outcome);
@@ -546,15 +571,18 @@ impl Shared {
         let kept = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).pop();
         kept.unwrap_or_else(|| Workspace {
             builder: PayloadBuilder::new(self.shards),
+            known: Known::default(),
             payload: Vec::new(),
         })
     }
 
-    fn give_back(&self, workspace: Workspace) {
+    fn give_back(&self, mut workspace: Workspace) {
         // A request that was refused as a whole has filled the builder only.
-        if workspace.payload.capacity().max(workspace.builder.bytes()) > KEPT_BYTES_MAX {
+        let largest = workspace.payload.capacity().max(workspace.builder.bytes());
+        if largest.max(workspace.known.bytes()) > KEPT_BYTES_MAX {
             return;
         }
+        workspace.known.clear();
         let mut kept = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() < WORKSPACES_MAX {
             kept.push(workspace);

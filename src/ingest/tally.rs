@@ -53,6 +53,12 @@ impl OfProtocol {
         }
     }
 
+    /// Counts records of a request whose others are the gateway's own.
+    pub(super) fn sent(&self, records: u64) {
+        self.decoded_records.inc_by(records);
+        self.records.inc_by(records);
+    }
+
     /// Counts records that were acknowledged.
     pub(super) fn accepted(&self, records: u64) {
         self.records.inc_by(records);

@@ -36,6 +36,7 @@ impl House {
         let ask = Ask {
             protocol: Protocol::Line,
             database: "d",
+            reading: None,
             received_ns: self.ingest.received_ns(),
             body_bytes: text.len(),
             durability: None,
@@ -51,6 +52,7 @@ impl House {
         let ask = Ask {
             protocol: Protocol::Json,
             database: "d",
+            reading: None,
             received_ns: NOW_NS,
             body_bytes: 1,
             durability: None,

@@ -108,6 +108,7 @@ impl Chunk {
         let ask = Ask {
             protocol: Protocol::Batch,
             database: &road.spec.database,
+            reading: None,
             received_ns: road.received_ns,
             body_bytes: self.text.len(),
             durability: Some(Durability::Applied),
@@ -135,7 +136,8 @@ impl Chunk {
             (text_at, ends_at) = (row.text_end, row.ends_end);
             let row = u32::try_from(number).expect("a chunk has few rows");
             let mut take = |record: &mut Record<'_>| {
-                record.origin = Origin { number: shown.records.len() as u64, text: b"" };
+                record.origin =
+                    Origin { number: shown.records.len() as u64, text: b"", ..Origin::default() };
                 let bytes = u32::try_from(bytes_of(record)).unwrap_or(u32::MAX);
                 shown.records.push(Shape { row, bytes });
                 sink.record(record);

@@ -42,7 +42,7 @@ impl Options {
         }
         let buckets = crate::object::Buckets::open(&self.url, &crate::object::Options::default());
         if let Some(error) = buckets.err().filter(|_| !self.url.is_empty()) {
-            problems.push(format!("batch_load.url: {error}"));
+            problems.push(format!("batch_load.url: {}", crate::base::class::chain(&error)));
         }
         problems
     }

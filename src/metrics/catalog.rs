@@ -155,6 +155,8 @@ catalog! {
     reject_records: IntCounterVec("reason") = "tidegate_reject_records_total", "Records and lines that were refused for good, each of them reported, by reason";
     reject_reports: IntCounter = "tidegate_reject_reports_total", "Reports written to the reject sink";
     reject_retries: IntCounter = "tidegate_reject_retries_total", "Reports that had to be tried again";
+    reject_removed: IntCounter = "tidegate_reject_removed_objects_total", "Reports and marks that were removed for their age";
+    reject_sweep_failures: IntCounter = "tidegate_reject_sweep_failures_total", "Rounds of removing old reports that the sink broke off";
 }
 
 /// Who sent a record.

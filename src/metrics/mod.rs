@@ -3,10 +3,12 @@
 
 pub mod catalog;
 pub mod latency;
+mod options;
 mod process;
 
 pub use catalog::Metrics;
 pub use latency::Latency;
+pub use options::Options;
 
 use prometheus::TextEncoder;
 

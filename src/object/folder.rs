@@ -9,6 +9,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::{Level, Object};
+
 /// The directory of a store.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -84,6 +86,44 @@ impl Folder {
         }
         found.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         Ok(found)
+    }
+
+    /// What stands in `folder` itself; nothing where it is none.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be read.
+    pub(super) fn level(&self, folder: &str) -> io::Result<Level> {
+        let mut level = Level::default();
+        let entries = match std::fs::read_dir(self.root.join(folder)) {
+            Err(error) if is_none(&error) => return Ok(level),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                level.folders.push(name.to_string());
+                continue;
+            }
+            let is_own = kind.is_file() && !is_unfinished(&name)
+                || kind.is_symlink() && self.link(&entry.path()) == Some(Found::File);
+            if is_own {
+                // Gone since it was listed, it is of no size, and whoever reads it hears so.
+                let bytes = entry.path().metadata().map_or(0, |file| file.len());
+                let key = if folder.is_empty() { name.into() } else { format!("{folder}/{name}") };
+                level.objects.push(Object { key, bytes, tag: String::new() });
+            }
+        }
+        level.folders.sort_unstable();
+        Ok(level)
+    }
+
+    /// Removes a directory if it is empty; whether it did.
+    pub(super) fn remove_empty(&self, folder: &str) -> bool {
+        !folder.is_empty() && std::fs::remove_dir(self.root.join(folder)).is_ok()
     }
 
     fn link(&self, path: &Path) -> Option<Found> {

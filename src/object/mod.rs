@@ -16,6 +16,7 @@
 
 mod folder;
 mod http;
+mod level;
 mod listing;
 mod open;
 mod error;
@@ -39,6 +40,7 @@ use folder::{Folder, Found};
 use listing::Pages;
 
 pub use error::{ObjectError, Trouble};
+pub use level::Level;
 pub use open::{Buckets, Options};
 
 /// Longest part of a key that [`encode`] makes: file systems take names of at most 255 bytes, and a
@@ -99,6 +101,11 @@ impl Object {
 }
 
 impl Store {
+    /// What is wrong with the URL of a store, if something is; nobody is asked.
+    pub fn problem(url: &str) -> Option<String> {
+        open::problem(url)
+    }
+
     /// The store at a URL; the module's page has its forms. A directory is made where it is missing.
     ///
     /// # Errors

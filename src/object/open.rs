@@ -38,14 +38,26 @@ impl Options {
     /// Every contradiction in the section, as `key: what is wrong`.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        let is_url = ["http://", "https://"].iter().any(|form| self.endpoint.starts_with(form));
+        let host = ["http://", "https://"].iter().find_map(|form| self.endpoint.strip_prefix(form));
+        let is_url =
+            host.is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace));
         if !self.endpoint.is_empty() && !is_url {
             let found = &self.endpoint;
             problems
                 .push(format!("object.endpoint: {found:?} is not http://HOST:PORT or https://"));
         }
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if !self.region.chars().all(is_name) {
+            let found = &self.region;
+            problems.push(format!(
+                "object.region: {found:?} is not of letters, digits and dashes, as eu-west-1 is"
+            ));
+        }
         if self.access_key_id.is_empty() && !self.secret_access_key_file.as_os_str().is_empty() {
-            problems.push("object.access_key_id: empty, and there is a secret of it".to_owned());
+            problems.push(
+                "object.access_key_id: empty, and secret_access_key_file has a secret of it"
+                    .to_owned(),
+            );
         }
         problems
     }
@@ -104,6 +116,18 @@ fn form(url: &str) -> Result<Form<'_>, ObjectError> {
         Some(path) if path.starts_with('/') => Ok(Form::Directory(Path::new(path))),
         None if !url.is_empty() && !url.contains("://") => Ok(Form::Directory(Path::new(url))),
         _ => Err(ObjectError::invalid("open", "", url, RIGHT)),
+    }
+}
+
+/// What is wrong with the URL of a store, if something is; nobody is asked.
+pub(super) fn problem(url: &str) -> Option<String> {
+    match form(url) {
+        Err(_wrong) => Some(format!("{url:?} is no place: {RIGHT}")),
+        Ok(Form::Cloud(scheme, rest)) if rest.split('/').next().is_none_or(str::is_empty) => {
+            let begin = scheme.begin();
+            Some(format!("{url:?} names no bucket: write {begin}BUCKET or {begin}BUCKET/PREFIX"))
+        }
+        Ok(_) => None,
     }
 }
 

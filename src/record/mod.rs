@@ -20,8 +20,10 @@ pub mod window;
 pub mod varint;
 pub mod codec;
 pub mod request;
+pub mod reading;
 pub mod metered;
 
+pub use reading::Reading;
 pub use reason::Reason;
 pub use value::{Value, ValueType};
 
@@ -60,6 +62,9 @@ pub struct Origin<'a> {
     pub number: u64,
     /// The record as it was sent.
     pub text: &'a [u8],
+    /// What stood around the record and is part of its meaning, as a JSON object that lacks `Records`;
+    /// empty where the text says all itself.
+    pub within: &'a str,
 }
 
 /// A record as it was sent. Decoders fill one and use it again for the next.

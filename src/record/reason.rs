@@ -44,52 +44,52 @@ macro_rules! reasons {
 reasons! {
     /// The text does not follow the protocol's grammar.
     InvalidSyntax = 1, "invalid_syntax",
-        "Mend the text at the column that the message names, and send it with `--line`.";
+        "Mend the text at the column that the message names, and send it with `--line` or `--json`.";
     /// The text is not UTF-8.
     InvalidUtf8 = 2, "invalid_utf8",
-        "Encode the text as UTF-8, and send it with `--line`.";
+        "Encode the text as UTF-8, and send it with `--line` or `--json`.";
     /// The record measures nothing: no field, no measure value.
     NoMeasure = 3, "no_measure",
-        "Add a field or measure value, and send it with `--line`.";
+        "Add a field or measure value: `--set measure.NAME:TYPE=VALUE`, or `--line`, `--json`.";
     /// A value is malformed, does not fit its type, or is not finite.
     InvalidValue = 4, "invalid_value",
-        "Correct the value that the message names: `--set measure.NAME=VALUE`, or `--line`.";
+        "Correct the value that the message names: `--set measure.NAME=VALUE`, `--set dimension.NAME=VALUE`, or `--line`, `--json`.";
     /// The time is malformed or beyond what 64-bit nanoseconds hold.
     InvalidTime = 5, "invalid_time",
-        "Correct the timestamp with `--line`, or say its unit with `--precision`.";
+        "Correct the time: `--set time=TIME`, or `--line`, `--json`; or say the unit that was meant with `--precision`.";
     /// The version is not an integer from 1 to 2^63-1.
     InvalidVersion = 6, "invalid_version",
-        "Send it with a version from 1 on: `--line`, or `--set version=N`.";
+        "Send it with a version from 1 on: `--set version=N`, or `--line`, `--json`.";
     /// One dimension name stands twice in a record.
     DuplicateDimension = 7, "duplicate_dimension",
-        "Leave one of the two out with `--line`.";
+        "Say which one is right: `--set dimension.NAME=VALUE`; or leave the other out with `--line`, `--json`.";
     /// The record has no dimension, and the settings ask to refuse that.
     NoDimension = 8, "no_dimension",
         "Add one with `--set dimension.NAME=VALUE`, or give all records a default (`ingest.default_dimension`).";
     /// A name is reserved or holds characters that it must not.
     InvalidName = 9, "invalid_name",
-        "Choose another name with `--line`; the message says what a name may hold.";
+        "Choose another name with `--line` or `--json`; the message says what a name may hold.";
     /// A name is longer than its limit.
     NameTooLong = 10, "name_too_long",
-        "Shorten the name with `--line`.";
+        "Shorten the name with `--line` or `--json`.";
     /// A value is longer than its limit.
     ValueTooLong = 11, "value_too_long",
-        "Shorten the value: `--set measure.NAME=VALUE`, or `--line`.";
+        "Shorten the value: `--set measure.NAME=VALUE`, `--set dimension.NAME=VALUE`, or `--line`, `--json`.";
     /// The record has more dimensions than its limit.
     TooManyDimensions = 12, "too_many_dimensions",
-        "Leave dimensions out with `--line`; what changes with every record is a measure.";
+        "Leave dimensions out with `--line` or `--json`; what changes with every record is a measure.";
     /// The record has more measures than its limit.
     TooManyMeasures = 13, "too_many_measures",
-        "Split the record into several of fewer measures, of the same time and dimensions.";
+        "Split the record into several of fewer measures, of the same time and dimensions, and send them together with `--line-file`.";
     /// The record or its line is larger than its limit.
     RecordTooLarge = 14, "record_too_large",
-        "Split the record, or shorten its values.";
+        "Shorten its values with `--set measure.NAME=VALUE`, or split it, and send the parts together with `--line-file`.";
     /// An attribute came with another type than its column has.
     TypeConflict = 15, "type_conflict",
-        "Send the type that the column has: `--set measure.NAME:TYPE=VALUE`; or give the new type another name.";
+        "Send the type that the column has: `--set measure.NAME:TYPE=VALUE`; or give the new type another name with `--line` or `--json`.";
     /// The table would exceed a limit of its own: columns, measure names.
     TableLimit = 16, "table_limit",
-        "Write to another table, or let go of names that change with every record.";
+        "Write to another table, or let go of names that change with every record, with `--line` or `--json`.";
     /// The database or table does not exist, and is not made.
     TableNotFound = 17, "table_not_found",
         "Make the database or table, or allow that it is made (`ingest.create_tables`), and send it again as it is.";

@@ -1,8 +1,9 @@
 //! What the sink holds, read back: found, shown in pages, and marked once it was sent again.
 //!
-//! Rejections are shown by day of receipt and number. Every object is listed, the least of them read: keys tell
-//! day and frames, so a table, a time or a frame prunes the listing. A page is bounded in rejections, bytes
-//! and objects read; what is no report, or cannot be read, is named and passed over.
+//! Rejections are shown by day of receipt and number, day after day ([`super::walk`]): what lies behind the
+//! day that fills the page is not listed. Frames are looked for in the newest days first, and among all keys
+//! where they are not there. A page is bounded in rejections, bytes and objects read; what is no report, or
+//! cannot be read, is named and passed over.
 //!
 //! # Marks
 //!
@@ -27,8 +28,9 @@ use serde::{Deserialize, Serialize};
 use super::entry::{Entry, Id, Moment, Sheet};
 use super::key::{self, Block};
 use super::select::{Cursor, Order, Query, Spot, State};
+use super::walk::Walk;
 use crate::base::lsn::Lsn;
-use crate::object::{ObjectError, Store};
+use crate::object::{Object, ObjectError, Store, Trouble};
 use crate::record::Reason;
 
 /// Most bytes of an object that is read. A part of a report ends at the first rejection beyond a MiB, which as
@@ -43,6 +45,15 @@ const OBJECTS_READ_MAX: usize = 2_000;
 
 /// Objects that are remembered from a listing; the next page finds the others.
 const LISTED_MAX: usize = 1 << 14;
+
+/// Days that are looked through for frames before all keys are.
+const RECENT_DAYS: usize = 2;
+
+/// Blocks whose marks are asked for together.
+const BLOCKS_AT_ONCE: usize = 64;
+
+/// Marks that are listed at once, for these blocks; else each block's own are.
+const MARKS_LISTED_MAX: usize = 1_000;
 
 /// Keys that a page names because it could not read them.
 const UNREADABLE_NAMED_MAX: usize = 20;
@@ -126,13 +137,20 @@ pub struct Page {
 
 /// A mark as it stands in its object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Mark {
+pub(super) struct Mark {
     #[serde(flatten)]
     resubmitted: Resubmitted,
     #[serde(default)]
     stored: BTreeSet<Id>,
     #[serde(default)]
     again: bool,
+}
+
+impl Mark {
+    /// When it was made.
+    pub(super) const fn at(&self) -> Moment {
+        self.resubmitted.at
+    }
 }
 
 /// The marks of a block.
@@ -184,26 +202,97 @@ impl Archive {
     /// [`ObjectError`] when the sink is away.
     pub fn page(&self, query: &Query, may_see: &dyn Fn(&str) -> bool) -> Result<Page, ObjectError> {
         let mut filling = Filling { query, may_see, page: Page::default(), bytes: 0, read: 0 };
-        let (groups, is_cut) = self.groups(query, &mut filling.page)?;
-        let mut groups: Vec<(Spot, Vec<String>)> = groups.into_iter().collect();
-        if query.order == Order::Newest {
+        let mut walk = Walk::of(&self.store, query)?;
+        let mut days = 0;
+        while let Some(folders) = walk.next()? {
+            if query.is_of_frames() && days == RECENT_DAYS {
+                return self.among_all(query, may_see);
+            }
+            days += 1;
+            filling.page.pass_over_all(walk.strays());
+            let mut groups = Listed::new(query);
+            for object in walk.objects(&folders)? {
+                groups.add(object, &mut filling.page);
+            }
+            if self.fill_all(&mut filling, groups)? {
+                return Ok(filling.page);
+            }
+            let found = filling.page.rejections.len();
+            // A frame is of one day.
+            let is_found = query.lsn.is_some() && found > 0
+                || query.ids.as_ref().is_some_and(|ids| found >= ids.len());
+            if is_found {
+                return Ok(filling.page);
+            }
+            if filling.is_full() && !walk.is_done() {
+                filling.page.next = Some(Cursor::behind_day(folders.day, query.order));
+            }
+            if filling.is_full() {
+                return Ok(filling.page);
+            }
+        }
+        filling.page.pass_over_all(walk.strays());
+        Ok(filling.page)
+    }
+
+    /// The same by a look at every key.
+    fn among_all(
+        &self,
+        query: &Query,
+        may_see: &dyn Fn(&str) -> bool,
+    ) -> Result<Page, ObjectError> {
+        let mut filling = Filling { query, may_see, page: Page::default(), bytes: 0, read: 0 };
+        let mut groups = Listed::new(query);
+        for folder in query.folders() {
+            self.store.each(&folder, |object| groups.add(object, &mut filling.page))?;
+        }
+        self.fill_all(&mut filling, groups)?;
+        Ok(filling.page)
+    }
+
+    /// Fills a page from what was listed; whether it ends in there.
+    fn fill_all(&self, filling: &mut Filling<'_>, listed: Listed<'_>) -> Result<bool, ObjectError> {
+        let order = filling.query.order;
+        let mut groups: Vec<(Spot, Vec<String>)> = listed.groups.into_iter().collect();
+        if order == Order::Newest {
             groups.reverse();
         }
         let last = groups.last().map(|(spot, _)| *spot);
-        for (spot, keys) in groups {
-            self.fill(&mut filling, spot, &keys)?;
-            if filling.page.next.is_some() {
-                return Ok(filling.page);
-            }
-            if filling.is_full() && Some(spot) != last {
-                filling.page.next = Some(Cursor::behind(spot, query.order));
-                return Ok(filling.page);
+        for some in groups.chunks(BLOCKS_AT_ONCE) {
+            let marked = self.marked(some)?;
+            for (spot, keys) in some {
+                let keys_of_marks = marked.as_ref().map(|marked| marked.of(spot.block));
+                self.fill(filling, *spot, (keys, keys_of_marks))?;
+                if filling.page.next.is_some() {
+                    return Ok(true);
+                }
+                if filling.is_full() && Some(*spot) != last {
+                    filling.page.next = Some(Cursor::behind(*spot, order));
+                    return Ok(true);
+                }
             }
         }
-        if is_cut {
-            filling.page.next = last.map(|last| Cursor::behind(last, query.order));
+        if listed.is_cut {
+            filling.page.next = last.map(|last| Cursor::behind(last, order));
         }
-        Ok(filling.page)
+        Ok(listed.is_cut)
+    }
+
+    /// The marks of these groups in one listing; `None` where they are too many for one, or quickly asked for
+    /// one by one.
+    fn marked(&self, groups: &[(Spot, Vec<String>)]) -> Result<Option<Marked>, ObjectError> {
+        let (Some((one, _)), Some((other, _))) = (groups.first(), groups.last()) else {
+            return Ok(None);
+        };
+        if !self.store.is_cloud() || groups.len() < 2 {
+            return Ok(None);
+        }
+        let (one, other) = (one.block.to_string(), other.block.to_string());
+        let same = one.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
+        let prefix = format!("{}/{}", key::RESUBMITTED, &one[..same]);
+        let found = self.store.objects(&prefix, MARKS_LISTED_MAX)?;
+        let is_all = found.len() <= MARKS_LISTED_MAX;
+        Ok(is_all.then(|| Marked(found.into_iter().map(|object| object.key).collect())))
     }
 
     /// These rejections, each with its number, whatever became of them; those that there are.
@@ -268,48 +357,18 @@ impl Archive {
         self.store.put_all(&borrowed, |_| {})
     }
 
-    /// What may hold rejections that the query asks for, and whether there is more than is remembered.
-    fn groups(&self, query: &Query, page: &mut Page) -> Result<(Groups, bool), ObjectError> {
-        let mut groups = Groups::new();
-        let (mut count, mut is_cut) = (0, false);
-        for folder in query.folders() {
-            self.store.each(&folder, |object| {
-                let Some(told) = key::read(&object.key) else {
-                    return page.pass_over(&object.key, "is no report's name");
-                };
-                let spot = Spot { day: told.day, block: Block::of(told.first) };
-                if !query.may_hold(&told)
-                    || query.after.is_some_and(|at| at.is_past(spot, query.order))
-                {
-                    return;
-                }
-                if object.bytes > OBJECT_BYTES_MAX {
-                    return page.pass_over(&object.key, "is too large to be read here");
-                }
-                groups.entry(spot).or_default().push(object.key);
-                count += 1;
-                // Those that come last are for another page; the first group alone may be larger.
-                while count > LISTED_MAX && groups.len() > 1 {
-                    let far = match query.order {
-                        Order::Newest => groups.pop_first(),
-                        Order::Oldest => groups.pop_last(),
-                    };
-                    count -= far.map_or(0, |(_, keys)| keys.len());
-                    is_cut = true;
-                }
-            })?;
-        }
-        Ok((groups, is_cut))
-    }
-
     /// Adds the rejections of one group that the query asks for.
     fn fill(
         &self,
         filling: &mut Filling<'_>,
         spot: Spot,
-        keys: &[String],
+        (keys, marked): (&[String], Option<Vec<String>>),
     ) -> Result<(), ObjectError> {
-        let marks = self.marks(spot.block, &mut filling.page)?;
+        let marked = match marked {
+            Some(marked) => marked,
+            None => self.store.list(&format!("{}/{}", key::RESUBMITTED, spot.block))?,
+        };
+        let marks = self.marks(marked, &mut filling.page)?;
         let query = filling.query;
         let room = query.limit.saturating_sub(filling.page.rejections.len());
         assert!(room > 0, "a page that is full ends");
@@ -317,7 +376,12 @@ impl Archive {
         let mut kept = Kept { order: query.order, found: BTreeMap::new(), bytes: 0, cut: None };
         for key in keys {
             filling.read += 1;
-            let sheet = match Sheet::parse(&self.store.get(key)?) {
+            let bytes = match self.store.get(key) {
+                // Removed since it was listed: it was too old to be kept.
+                Err(error) if error.trouble() == Trouble::NotFound => continue,
+                read => read?,
+            };
+            let sheet = match Sheet::parse(&bytes) {
                 Ok(sheet) => sheet,
                 Err(error) => {
                     filling.page.pass_over(key, &error.to_string());
@@ -351,10 +415,14 @@ impl Archive {
         Ok(())
     }
 
-    fn marks(&self, block: Block, page: &mut Page) -> Result<Marks, ObjectError> {
+    fn marks(&self, names: Vec<String>, page: &mut Page) -> Result<Marks, ObjectError> {
         let mut marks = Marks::default();
-        for name in self.store.list(&format!("{}/{block}", key::RESUBMITTED))? {
-            match serde_json::from_slice::<Mark>(&self.store.get(&name)?) {
+        for name in names {
+            let bytes = match self.store.get(&name) {
+                Err(error) if error.trouble() == Trouble::NotFound => continue,
+                read => read?,
+            };
+            match serde_json::from_slice::<Mark>(&bytes) {
                 Ok(Mark { resubmitted, stored, again }) => {
                     if again {
                         marks.again.insert(resubmitted.lsn, resubmitted.clone());
@@ -365,6 +433,57 @@ impl Archive {
             }
         }
         Ok(marks)
+    }
+}
+
+/// The keys of marks.
+struct Marked(Vec<String>);
+
+impl Marked {
+    fn of(&self, block: Block) -> Vec<String> {
+        let folder = format!("{}/{block}/", key::RESUBMITTED);
+        self.0.iter().filter(|key| key.starts_with(&folder)).cloned().collect()
+    }
+}
+
+/// What may hold rejections that a query asks for.
+struct Listed<'q> {
+    query: &'q Query,
+    groups: Groups,
+    count: usize,
+    /// Whether there is more than is remembered.
+    is_cut: bool,
+}
+
+impl<'q> Listed<'q> {
+    const fn new(query: &'q Query) -> Self {
+        Self { query, groups: Groups::new(), count: 0, is_cut: false }
+    }
+
+    fn add(&mut self, object: Object, page: &mut Page) {
+        let query = self.query;
+        let Some(told) = key::read(&object.key) else {
+            return page.pass_over(&object.key, "is no report's name");
+        };
+        let spot = Spot { day: told.day, block: Block::of(told.first) };
+        let is_past = query.after.is_some_and(|at| at.is_past(spot, query.order));
+        if !query.may_hold(&told) || is_past {
+            return;
+        }
+        if object.bytes > OBJECT_BYTES_MAX {
+            return page.pass_over(&object.key, "is too large to be read here");
+        }
+        self.groups.entry(spot).or_default().push(object.key);
+        self.count += 1;
+        // Those that come last are for another page; the first group alone may be larger.
+        while self.count > LISTED_MAX && self.groups.len() > 1 {
+            let far = match query.order {
+                Order::Newest => self.groups.pop_first(),
+                Order::Oldest => self.groups.pop_last(),
+            };
+            self.count -= far.map_or(0, |(_, keys)| keys.len());
+            self.is_cut = true;
+        }
     }
 }
 
@@ -414,6 +533,12 @@ impl Filling<'_> {
 }
 
 impl Page {
+    fn pass_over_all(&mut self, keys: Vec<String>) {
+        for key in keys {
+            self.pass_over(&key, "is no report's name");
+        }
+    }
+
     fn pass_over(&mut self, key: &str, why: &str) {
         if self.unreadable.len() < UNREADABLE_NAMED_MAX {
             self.unreadable.push(format!("{key}: {why}"));

@@ -25,7 +25,7 @@ use serde_json::value::RawValue;
 
 use crate::base::lsn::Lsn;
 use crate::record::request::Stood;
-use crate::record::{Reason, Record, Value};
+use crate::record::{Reading, Reason, Record, Value};
 
 /// Places of rejections that a report of the first layout holds begin here, far behind the bytes of any
 /// frame: all that is known of them is the number in the request.
@@ -147,6 +147,9 @@ pub struct Entry {
     /// The same, where it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line_base64: Option<String>,
+    /// How the line was to be read; absent of records, and where it was kept before this was.
+    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
+    pub reading: Option<Reading<'static>>,
 }
 
 /// A record in the shape of Timestream's `WriteRecords`, which the JSON endpoint takes as it is.
@@ -210,6 +213,16 @@ impl From<&Stood> for MeasureJson {
         let r#type = Cow::Borrowed(stood.value_type.name());
         Self { name: stood.name.clone(), value: stood.value.clone(), r#type }
     }
+}
+
+/// A record with its database and table, as a whole document that the JSON endpoint takes as it is.
+pub fn document(record: &Record<'_>) -> String {
+    let document = serde_json::json!({
+        "DatabaseName": record.database,
+        "TableName": record.table,
+        "Records": [RecordJson::from(record)],
+    });
+    document.to_string()
 }
 
 /// The unit of every time in a report.
@@ -322,6 +335,7 @@ fn old_entry(raw: &RawValue, lsn: Lsn, received: Moment) -> Result<Entry, serde_
         record: old.record,
         line: old.line,
         line_base64: old.line_base64,
+        reading: None,
     })
 }
 

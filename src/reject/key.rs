@@ -61,6 +61,24 @@ impl Day {
         Self { year: date.year(), month: date.month(), date: date.day() }
     }
 
+    /// The first and the last day that a folder may be of, by the names below its table's: all of them, a year's,
+    /// a month's, or the day itself. `None` where they are no year, month and day.
+    pub(super) fn range_of(parts: &[&str]) -> Option<RangeInclusive<Self>> {
+        let first = Self { year: 0, month: 0, date: 0 };
+        let last = Self { year: i16::MAX, month: i8::MAX, date: i8::MAX };
+        let [year, rest @ ..] = parts else { return Some(first..=last) };
+        let [month, rest @ ..] = rest else {
+            let day = Self::parse(&[year, "00", "00"])?;
+            return Some(day..=Self { year: day.year, ..last });
+        };
+        let [date, ..] = rest else {
+            let day = Self::parse(&[year, month, "00"])?;
+            return Some(day..=Self { date: i8::MAX, ..day });
+        };
+        let day = Self::parse(&[year, month, date])?;
+        Some(day..=day)
+    }
+
     /// Reads `yyyy`, `mm`, `dd`.
     fn parse(parts: &[&str]) -> Option<Self> {
         let [year, month, day] = parts else { return None };

@@ -28,6 +28,8 @@ pub mod shared;
 pub mod outbox;
 pub mod select;
 pub mod archive;
+pub mod retention;
+mod walk;
 mod late;
 
 use std::sync::atomic::AtomicBool;
@@ -36,12 +38,14 @@ use std::time::Duration;
 
 use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
+use crate::base::units::Span;
 use crate::metrics::Metrics;
 use crate::object::{ObjectError, Store};
 
 pub use archive::Archive;
 pub use outbox::Outbox;
 pub use report::{Report, ReportedRecord};
+pub use retention::Sweeper;
 
 /// Settings of the section `rejects`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -51,7 +55,30 @@ pub struct Options {
     /// `az://container/prefix` (see the section `object`). Empty: `rejects` in the data directory. It must
     /// be writable and durable; while it is not, the log keeps what was refused and grows.
     pub url: String,
+    /// How long rejections are kept, by the day of their receipt: `"0s"` for ever, else 1 d or more, such as
+    /// `"30d"`. Whatever nobody has mended by then is gone, and is nowhere else.
+    pub keep_for: Span,
 }
+
+impl Options {
+    /// Every contradiction in the section, as `key: what is wrong`.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let Some(what) = (!self.url.is_empty()).then(|| Store::problem(&self.url)).flatten() {
+            problems.push(format!("rejects.url: {what}"));
+        }
+        let least = Span(KEEP_FOR_MIN);
+        if !self.keep_for.0.is_zero() && self.keep_for < least {
+            let found = self.keep_for;
+            let rule = format!("neither 0s, for ever, nor {least} or more");
+            problems.push(format!("rejects.keep_for: {found} is {rule}"));
+        }
+        problems
+    }
+}
+
+/// Rejections are kept by whole days.
+const KEEP_FOR_MIN: Duration = Duration::from_hours(24);
 
 /// First pause after a failed attempt; doubled up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(100);

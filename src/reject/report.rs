@@ -156,6 +156,7 @@ impl Report<'_> {
             record: None,
             line: None,
             line_base64: None,
+            reading: None,
         }
     }
 
@@ -175,6 +176,8 @@ impl Report<'_> {
         Entry {
             line: utf8.map(str::to_owned),
             line_base64: utf8.is_none().then(encoded),
+            // What cannot be read was written by another version: the line is kept without it.
+            reading: serde_json::from_str(line.reading).ok(),
             ..self.entry((place, line.number), (line.reason, line.message))
         }
     }

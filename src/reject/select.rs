@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -130,6 +131,21 @@ impl Query {
         }
     }
 
+    /// The days that any may be of: also those behind its cursor.
+    pub(super) fn days(&self) -> RangeInclusive<Day> {
+        let (from, to) = (Day::of(self.from_ns), Day::of(self.to_ns.saturating_sub(1)));
+        match (self.after, self.order) {
+            (None, _) => from..=to,
+            (Some(after), Order::Newest) => from..=to.min(after.day),
+            (Some(after), Order::Oldest) => from.max(after.day)..=to,
+        }
+    }
+
+    /// Whether it asks for frames, by their numbers.
+    pub(super) const fn is_of_frames(&self) -> bool {
+        self.lsn.is_some() || self.ids.is_some()
+    }
+
     /// The folders that may hold any.
     pub(super) fn folders(&self) -> Vec<String> {
         let days = Day::of(self.from_ns)..=Day::of(self.to_ns.saturating_sub(1));
@@ -204,6 +220,15 @@ pub struct Cursor {
 impl Cursor {
     /// Behind this one.
     pub(super) const fn at(day: Day, id: Id) -> Self {
+        Self { day, id }
+    }
+
+    /// Behind all of a day.
+    pub(super) const fn behind_day(day: Day, order: Order) -> Self {
+        let id = match order {
+            Order::Newest => Id { lsn: Lsn::ZERO, place: 0 },
+            Order::Oldest => Id { lsn: Lsn(Lsn::LIMIT.0 - 1), place: u64::MAX },
+        };
         Self { day, id }
     }
 

@@ -158,6 +158,7 @@ fn a_line_that_is_not_utf8_is_kept_byte_for_byte() {
         database: "iot/eu",
         message: "byte 0xff",
         text: b"cpu \xff",
+        reading: "",
     };
     let report = report(Content::Lines(vec![(40, line)]));
     assert_eq!(report.own_key(), "lines/iot=2Feu/2023/11/14/00000000000000000007-0.json");
@@ -227,6 +228,7 @@ fn lines(lsn: u64, database: &str) -> Report<'_> {
         database,
         message: "no measure",
         text: b"cpu",
+        reading: "",
     };
     Report { lsn: Lsn(lsn), database, ..report(Content::Lines(vec![(40, line)])) }
 }
@@ -336,3 +338,4 @@ fn the_sink_is_the_same_whatever_the_order_of_its_reports() {
 
 mod shared;
 mod archive;
+mod days;

@@ -13,6 +13,7 @@
 //! service manager is told ([`notify`]).
 
 mod fit;
+pub mod interrupt;
 mod life;
 pub mod notify;
 pub mod reload;
@@ -51,11 +52,12 @@ use crate::metrics::Metrics;
 use crate::object::{ObjectError, Store};
 use crate::record::codec::CodecError;
 use crate::record::{Reason, TableId};
-use crate::reject::Reporter;
+use crate::reject::{Reporter, Sweeper};
 use crate::shard::{self, Shards};
 use crate::wal::{Wal, WalError};
 use crate::{http, ingest};
 
+pub use interrupt::Interrupts;
 pub use life::{End, Surroundings};
 pub use notify::Notifier;
 use status::{LogObserver, ServerStatus};
@@ -198,6 +200,7 @@ pub struct Core {
     pub metrics: Metrics,
     wal: Wal,
     reporter: Reporter,
+    sweeper: Option<Sweeper>,
     shards: Option<Shards>,
     clock: SharedClock,
     poison: Poison,
@@ -235,6 +238,9 @@ impl Core {
         let store = Arc::new(Store::open(&config.rejects.url, &config.object)?);
         let reporter =
             Reporter::new(store, Arc::clone(&clock), metrics.clone(), Arc::clone(&stopping));
+        let keep_for = config.rejects.keep_for;
+        let sweeper = Sweeper::start(&reporter, keep_for, Arc::clone(&stopping));
+        let sweeper = sweeper.map_err(StartError::Thread)?;
         let parts = shard::Parts {
             wal: wal.clone(),
             engine: Arc::clone(&engine),
@@ -265,6 +271,7 @@ impl Core {
             metrics,
             wal,
             reporter,
+            sweeper,
             shards,
             clock,
             poison,
@@ -313,6 +320,7 @@ impl Core {
     pub fn close(&mut self) {
         let Some(shards) = self.shards.take() else { return };
         shards.stop();
+        drop(self.sweeper.take());
         // Closing flushes what is committed. An explicit flush would wait for a shard that stopped in
         // the middle of a turn, because engine or sink were away, to end it: minutes, for nothing.
         self.engine.close();
@@ -371,7 +379,7 @@ impl Server {
             .block_on(tokio::net::TcpListener::bind(config.server.listen))
             .map_err(listen)?;
         let local_addr = listener.local_addr().map_err(listen)?;
-        let keyring = Keyring::load(&config.auth)?;
+        let keyring = Keyring::load(&config.auth)?.guarding(&config.metrics);
         let certificate = tls::stamps(&config.server.tls);
         let material = Material::load(&config.server.tls)?;
         tell_expiry(&core, material.as_ref());

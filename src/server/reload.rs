@@ -79,7 +79,7 @@ pub(super) fn apply(
     if !problems.is_empty() {
         return Err(ReloadError::Until { problems });
     }
-    let keyring = Keyring::load(&merged.auth)?;
+    let keyring = Keyring::load(&merged.auth)?.guarding(&merged.metrics);
     let material = Material::load(&merged.server.tls)?;
     if running.log.level != merged.log.level {
         set_level(&merged.log.level).map_err(|what| ReloadError::Level { what })?;
@@ -99,6 +99,7 @@ pub(super) fn apply(
 fn merged(running: &Config, read: &Config) -> Config {
     let mut merged = running.clone();
     merged.auth.clone_from(&read.auth);
+    merged.metrics.clone_from(&read.metrics);
     merged.log.level.clone_from(&read.log.level);
     let is_as_before = running.server.tls.is_on() == read.server.tls.is_on();
     let tls = if is_as_before { &read.server.tls } else { &running.server.tls };

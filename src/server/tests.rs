@@ -20,6 +20,7 @@ fn write(core: &Core, text: &str, durability: Durability) -> Receipt {
     let ask = Ask {
         protocol: Protocol::Line,
         database: "d",
+        reading: None,
         received_ns,
         body_bytes: text.len(),
         durability: Some(durability),

@@ -1,14 +1,15 @@
 //! Reads durable frames and hands them to the shards, in the order of the log.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{SendTimeoutError, Sender};
 use prometheus::IntGauge;
 use tracing::{error, warn};
 
-use super::marks::{AbandonOnPanic, Marks};
+use super::marks::{AbandonOnPanic, Fed, Marks};
+use super::queue::Sender;
 use super::{Ended, Parts};
 use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
@@ -38,6 +39,12 @@ pub enum Filter {
 /// How long the feeder waits for a frame, or for room in a queue, before it looks after the
 /// checkpoint and the stop.
 const TURN: Duration = Duration::from_millis(100);
+
+/// Frames that are handed out together at most, of those that are durable already.
+const GATHERED_FRAMES_MAX: usize = 256;
+
+/// Bytes of payload from which on nothing more is gathered, so that the shards can begin.
+const GATHERED_BYTES_MAX: usize = 1 << 20;
 
 /// How often the log is told the engine's checkpoint.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
@@ -78,7 +85,11 @@ impl Stored {
 #[derive(Debug)]
 pub struct Feeder {
     reader: Reader,
-    queues: Vec<Sender<Work>>,
+    queues: Vec<Sender>,
+    /// What is to be handed out, a list a shard.
+    gathered: Vec<VecDeque<Work>>,
+    /// The same frames, as the marks are told of them.
+    fed: Vec<Fed>,
     marks: Arc<Marks>,
     wal: Wal,
     engine: Arc<dyn TableEngine>,
@@ -98,12 +109,7 @@ pub struct Feeder {
 
 impl Feeder {
     /// A feeder of `queues`, one a shard, with what `reader` gives.
-    pub fn new(
-        parts: &Parts,
-        reader: Reader,
-        queues: Vec<Sender<Work>>,
-        marks: Arc<Marks>,
-    ) -> Self {
+    pub fn new(parts: &Parts, reader: Reader, queues: Vec<Sender>, marks: Arc<Marks>) -> Self {
         let gauge =
             |at: usize| parts.metrics.shard_queue_frames.with_label_values(&[&at.to_string()]);
         let waiting = (0..queues.len()).map(gauge).collect();
@@ -111,6 +117,8 @@ impl Feeder {
             stored: vec![Stored::default(); queues.len()],
             waiting,
             reader,
+            gathered: queues.iter().map(|_| VecDeque::new()).collect(),
+            fed: Vec::new(),
             queues,
             marks,
             wal: parts.wal.clone(),
@@ -152,30 +160,54 @@ impl Feeder {
         }
         loop {
             self.look_after()?;
-            if let Some(frame) = self.reader.next(TURN)? {
-                self.hand_out(&frame)?;
-            }
+            let gathered = self.gather();
+            // What came before a frame that cannot be read is executed all the same.
+            self.hand_out()?;
+            gathered?;
         }
     }
 
-    fn hand_out(&mut self, frame: &Frame) -> Result<(), Ended> {
+    /// Waits for a frame, and takes along what else is durable by then.
+    fn gather(&mut self) -> Result<(), Ended> {
+        let mut wait = TURN;
+        let mut bytes = 0;
+        while self.fed.len() < GATHERED_FRAMES_MAX && bytes < GATHERED_BYTES_MAX {
+            let Some(frame) = self.reader.next(wait)? else { break };
+            bytes += frame.payload().len();
+            wait = Duration::ZERO;
+            self.take(&frame)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, frame: &Frame) -> Result<(), Ended> {
         // The log's checkpoint lags behind the engine's by a second, and that may be a million records:
         // a start after a crash has better to do than to look at each of them twice.
         if self.stored.iter().all(|stored| frame.lsn() <= stored.min) {
             // Executed already, so nobody asks for its age.
-            self.marks.fed(frame.lsn(), 0, 0);
+            self.fed.push(Fed { lsn: frame.lsn(), parts: 0, received_ns: 0 });
             return Ok(());
         }
         let payload = Payload::open(frame.payload())?;
         let shards = self.queues.len();
-        let filter =
-            |at: usize| Some((at, self.stored[at].filter(frame.lsn(), &payload, (at, shards))?));
-        let takers: Vec<(usize, Filter)> = (0..self.queues.len()).filter_map(filter).collect();
-        let parts = u32::try_from(takers.len()).expect("at most BUCKETS shards");
-        // Before the first send: a worker may be done before the second.
-        self.marks.fed(frame.lsn(), parts, payload.received_ns());
-        for (at, filter) in takers {
-            self.send(at, Work { frame: frame.clone(), filter })?;
+        let mut parts = 0;
+        for (at, gathered) in self.gathered.iter_mut().enumerate() {
+            let filter = self.stored[at].filter(frame.lsn(), &payload, (at, shards));
+            if let Some(filter) = filter {
+                parts += 1;
+                gathered.push_back(Work { frame: frame.clone(), filter });
+            }
+        }
+        self.fed.push(Fed { lsn: frame.lsn(), parts, received_ns: payload.received_ns() });
+        Ok(())
+    }
+
+    fn hand_out(&mut self) -> Result<(), Ended> {
+        // Before the first is sent: a worker may be done before the second.
+        self.marks.fed(&self.fed);
+        self.fed.clear();
+        for at in 0..self.queues.len() {
+            self.send(at)?;
         }
         Ok(())
     }
@@ -190,17 +222,16 @@ impl Feeder {
     }
 
     /// Waits for room in the queue of shard `at`; a full one is how a slow engine holds the log.
-    fn send(&mut self, at: usize, work: Work) -> Result<(), Ended> {
-        let mut work = work;
-        loop {
-            match self.queues[at].send_timeout(work, TURN) {
-                Ok(()) => return Ok(()),
-                Err(SendTimeoutError::Timeout(back)) => work = back,
-                // The worker ended: it was told to stop, or it has thrown the poison.
-                Err(SendTimeoutError::Disconnected(_)) => return Err(Ended::Stopping),
+    fn send(&mut self, at: usize) -> Result<(), Ended> {
+        while !self.gathered[at].is_empty() {
+            // A worker that ended was told to stop, or has thrown the poison.
+            let sent = self.queues[at].send(&mut self.gathered[at], TURN);
+            sent.map_err(|_abandoned| Ended::Stopping)?;
+            if !self.gathered[at].is_empty() {
+                self.look_after()?;
             }
-            self.look_after()?;
         }
+        Ok(())
     }
 
     /// What must go on even when there is nothing to feed, or no room.
@@ -273,9 +304,9 @@ mod tests {
             let ids = (builder.family(TableId(1), &record).0, builder.layout(&record).0);
             builder.push(ids, &record, 0, 1);
             if is_refusing {
-                let origin = Origin { number: 1, text: b"?" };
+                let origin = Origin { number: 1, text: b"?", ..Origin::default() };
                 let (reason, message) = (Reason::Forbidden, String::new());
-                builder.push_refused("d", &Refusal { origin, column: 0, reason, message });
+                builder.push_refused(("d", ""), &Refusal { origin, column: 0, reason, message });
             }
             builder.finish(&mut bytes);
             if Payload::open(&bytes).unwrap().records_in(1) == 1 {

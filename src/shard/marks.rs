@@ -68,6 +68,17 @@ pub struct Marks {
     engine: Arc<dyn TableEngine>,
 }
 
+/// A frame on its way to the shards.
+#[derive(Debug, Clone, Copy)]
+pub struct Fed {
+    /// Its number.
+    pub lsn: Lsn,
+    /// How many shards have a part in it.
+    pub parts: u32,
+    /// When its request was received.
+    pub received_ns: i64,
+}
+
 /// A frame that is not executed by all of its shards.
 struct Open {
     /// How many of them still have it.
@@ -109,22 +120,27 @@ impl Marks {
         self.lock().open.front().map(|open| open.received_ns)
     }
 
-    /// The feeder hands frame `lsn`, the one behind the last, to `parts` shards.
-    pub fn fed(&self, lsn: Lsn, parts: u32, received_ns: i64) {
+    /// The feeder hands out `frames`, those behind the last.
+    pub fn fed(&self, frames: &[Fed]) {
         let mut inner = self.lock();
-        assert_eq!(inner.applied.0 + inner.open.len() as u64 + 1, lsn.0, "frames come in order");
-        inner.open.push_back(Open { parts, received_ns });
+        for &Fed { lsn, parts, received_ns } in frames {
+            let next = inner.applied.0 + inner.open.len() as u64 + 1;
+            assert_eq!(next, lsn.0, "frames come in order");
+            inner.open.push_back(Open { parts, received_ns });
+        }
         self.advance(inner);
     }
 
-    /// One shard has executed its part of frame `lsn`.
-    pub fn executed(&self, lsn: Lsn) {
+    /// One shard has executed its part of these frames.
+    pub fn executed(&self, frames: impl IntoIterator<Item = Lsn>) {
         let mut inner = self.lock();
-        assert!(lsn > inner.applied, "a frame is executed once by each of its shards");
-        let at = usize::try_from(lsn.0 - inner.applied.0 - 1).expect("open frames fit memory");
-        let open = inner.open.get_mut(at).expect("a frame is fed before it is executed");
-        open.parts =
-            open.parts.checked_sub(1).expect("a frame is executed once by each of its shards");
+        for lsn in frames {
+            assert!(lsn > inner.applied, "a frame is executed once by each of its shards");
+            let at = usize::try_from(lsn.0 - inner.applied.0 - 1).expect("open frames fit memory");
+            let open = inner.open.get_mut(at).expect("a frame is fed before it is executed");
+            open.parts =
+                open.parts.checked_sub(1).expect("a frame is executed once by each of its shards");
+        }
         self.advance(inner);
     }
 

@@ -17,6 +17,7 @@
 //! feeder waits, the log grows to its bound, and the way in answers "busy".
 
 pub mod marks;
+pub mod queue;
 pub mod feeder;
 pub mod retry;
 pub mod worker;
@@ -116,7 +117,7 @@ impl Shards {
         let mut threads = Vec::with_capacity(count + 1);
         let mut queues = Vec::with_capacity(count);
         for at in 0..count {
-            let (sender, receiver) = crossbeam_channel::bounded(QUEUE_FRAMES_MAX);
+            let (sender, receiver) = queue::bounded(QUEUE_FRAMES_MAX);
             let id = ShardId(u16::try_from(at).expect("at most BUCKETS shards"));
             let worker = Worker::new(parts, id, count, receiver, Arc::clone(&marks), batch);
             threads.push(Thread::spawn(&format!("shard-{at}"), move || worker::run(worker))?);

@@ -1,5 +1,6 @@
 //! What happens when a thread on the way out ends: nothing goes on as if it were there.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -192,22 +193,81 @@ fn a_turn_gathers_small_frames_and_no_more_bytes_than_its_bound() {
     house.shards.stop();
     let half = vec![0; worker::GATHERED_BYTES_MAX / 2];
     for payload in [&half[..], &half, &half, b"small", b"small"] {
-        let (sender, committed) = channel();
-        let done = Box::new(move |result| sender.send(result).expect("the test listens"));
-        house.parts.wal.append(payload, Durability::Sync, done).unwrap();
-        committed.recv_timeout(WAIT_MAX).unwrap().unwrap();
+        append_odd(&house.parts, payload);
     }
-    let (sender, queue) = crossbeam_channel::unbounded();
-    let mut reader = house.parts.wal.reader(Lsn(1));
-    while let Some(frame) = reader.next(Duration::ZERO).unwrap() {
-        sender.send(feeder::Work { frame, filter: feeder::Filter::None }).unwrap();
-    }
+    let (sender, queue) = queue::bounded(QUEUE_FRAMES_MAX);
+    sender.send(&mut works(&house.parts), Duration::ZERO).unwrap();
     drop(sender);
     let options = batch::Options::default();
     let mut worker = Worker::new(&house.parts, ShardId(0), 1, queue, marks, &options);
     let turns: Vec<usize> =
         std::iter::from_fn(|| worker.receive()).map(|work| work.len()).collect();
     assert_eq!(turns, [2, 3]);
+}
+
+/// All frames of the log, as they go into a queue.
+fn works(parts: &Parts) -> VecDeque<feeder::Work> {
+    let mut reader = parts.wal.reader(Lsn(1));
+    std::iter::from_fn(|| reader.next(Duration::ZERO).unwrap())
+        .map(|frame| feeder::Work { frame, filter: feeder::Filter::None })
+        .collect()
+}
+
+/// Waits for a frame that is no payload to be durable.
+fn append_odd(parts: &Parts, payload: &[u8]) {
+    let (sender, committed) = channel();
+    let done = Box::new(move |result| sender.send(result).expect("the test listens"));
+    parts.wal.append(payload, Durability::Sync, done).unwrap();
+    committed.recv_timeout(WAIT_MAX).unwrap().unwrap();
+}
+
+#[test]
+fn a_queue_takes_what_it_has_room_for_and_gives_it_in_order() {
+    let house = House::new(|_| Ok(Outcome::Stored));
+    house.shards.stop();
+    for _ in 0..5 {
+        append_odd(&house.parts, b"1234");
+    }
+    let lsns = |work: &[feeder::Work]| work.iter().map(|one| one.frame.lsn().0).collect::<Vec<_>>();
+    let (sender, queue) = queue::bounded(3);
+    let mut work = works(&house.parts);
+    sender.send(&mut work, Duration::ZERO).unwrap();
+    assert_eq!((sender.len(), work.len(), queue.wait()), (3, 2, Some(12)));
+    // Full: what is not taken stays with the sender.
+    sender.send(&mut work, Duration::from_millis(1)).unwrap();
+    assert_eq!((sender.len(), work.len()), (3, 2));
+    let (first, stay) = queue.take(2, usize::MAX);
+    assert_eq!(stay, 1);
+    sender.send(&mut work, Duration::ZERO).unwrap();
+    assert_eq!((queue.wait(), work.len()), (Some(12), 0));
+    // The second brings it to the bound.
+    let (second, stay) = queue.take(usize::MAX, 5);
+    assert_eq!(stay, 1);
+    drop(sender);
+    assert_eq!(queue.wait(), Some(4), "what waits is still given");
+    let (last, stay) = queue.take(1, 1);
+    assert_eq!((stay, queue.wait()), (0, None));
+    assert_eq!([lsns(&first), lsns(&second), lsns(&last)], [vec![1, 2], vec![3, 4], vec![5]]);
+}
+
+#[test]
+fn each_end_of_a_queue_hears_when_the_other_is_gone() {
+    let house = House::new(|_| Ok(Outcome::Stored));
+    house.shards.stop();
+    append_odd(&house.parts, b"1234");
+    let (sender, queue) = queue::bounded(1);
+    let mut work = works(&house.parts);
+    sender.send(&mut work, Duration::ZERO).unwrap();
+    let mut more = works(&house.parts);
+    // A sender that waits for room, far longer than the test may take.
+    let blocked = std::thread::spawn(move || sender.send(&mut more, WAIT_MAX * 10));
+    std::thread::yield_now();
+    drop(queue);
+    assert_eq!(blocked.join().unwrap(), Err(queue::Abandoned));
+    let (sender, queue) = queue::bounded(1);
+    let waits = std::thread::spawn(move || queue.wait());
+    drop(sender);
+    assert_eq!(waits.join().unwrap(), None);
 }
 
 #[test]

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
 use prometheus::{Counter, IntCounter, IntGauge};
 use tracing::{error, warn};
 
 use super::feeder::{Filter, Work};
 use super::marks::{AbandonOnPanic, Marks};
+use super::queue::Receiver;
 use super::retry::Backoff;
 use super::{Ended, Parts};
 use crate::base::class::Class;
@@ -38,6 +38,9 @@ const GATHERED_FRAMES_MAX: usize = 256;
 /// frames executed together would take all there is.
 pub(super) const GATHERED_BYTES_MAX: usize = 8 << 20;
 
+/// Bytes of payload that are worth a turn: with as many, a shard waits for no more.
+const LINGERED_BYTES_MAX: usize = 4 << 10;
+
 /// Rejections in one report at most; a frame with more is reported in parts.
 pub const REPORTED_RECORDS_MAX: usize = 1_000;
 
@@ -50,7 +53,7 @@ const REPORTED_BYTES_MAX: usize = 1 << 20;
 pub struct Worker {
     id: ShardId,
     shards: usize,
-    queue: Receiver<Work>,
+    queue: Receiver,
     marks: Arc<Marks>,
     engine: Arc<dyn TableEngine>,
     catalog: Arc<Catalog>,
@@ -115,7 +118,7 @@ impl Worker {
         parts: &Parts,
         id: ShardId,
         shards: usize,
-        queue: Receiver<Work>,
+        queue: Receiver,
         marks: Arc<Marks>,
         batch: &batch::Options,
     ) -> Self {
@@ -138,20 +141,14 @@ impl Worker {
 
     /// Waits for a frame, and takes what else is there by then. `None` when the queue is closed.
     pub(super) fn receive(&mut self) -> Option<Vec<Work>> {
-        let first = self.queue.recv().ok()?;
-        let mut bytes = first.frame.payload().len();
-        let mut work = vec![first];
+        let waiting_bytes = self.queue.wait()?;
         // A shard that has caught up lets a few frames come together: fewer, fuller batches, and
         // fewer wake-ups. Nobody waits for it: the frames are acknowledged.
-        if self.queue.is_empty() && self.batch.linger.0 > Duration::ZERO {
+        if waiting_bytes < LINGERED_BYTES_MAX && self.batch.linger.0 > Duration::ZERO {
             self.clock.sleep(self.batch.linger.0);
         }
-        while work.len() < GATHERED_FRAMES_MAX && bytes < GATHERED_BYTES_MAX {
-            let Ok(more) = self.queue.try_recv() else { break };
-            bytes += more.frame.payload().len();
-            work.push(more);
-        }
-        self.counters.queue.set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
+        let (work, stay) = self.queue.take(GATHERED_FRAMES_MAX, GATHERED_BYTES_MAX);
+        self.counters.queue.set(i64::try_from(stay).unwrap_or(i64::MAX));
         Some(work)
     }
 
@@ -229,9 +226,7 @@ impl Worker {
                 self.marks.rejected(*lsn, *number, rejection);
             }
         }
-        for one in work {
-            self.marks.executed(one.frame.lsn());
-        }
+        self.marks.executed(work.iter().map(|one| one.frame.lsn()));
         let received = payloads.iter().map(Payload::received_ns).min().unwrap_or_default();
         let delay = self.clock.wall_ns().saturating_sub(received);
         let delay = Duration::from_nanos(u64::try_from(delay).unwrap_or_default());
@@ -506,11 +501,14 @@ impl Turn<'_> {
         while let Some(line) = rest.next() {
             let line: RefusedLine<'_> = line?;
             let database = line.database;
-            bytes += line.text.len() + line.message.len();
+            bytes += line.text.len() + line.message.len() + line.reading.len();
             self.tally.lines.push(line.reason);
             lines.push((self.place(lsn, line.text), line));
             let is_full = lines.len() >= REPORTED_RECORDS_MAX || bytes >= REPORTED_BYTES_MAX;
-            if is_full || rest.peek().is_none() {
+            let is_last = |next: &Result<RefusedLine<'_>, _>| {
+                next.as_ref().is_ok_and(|next| next.database != database)
+            };
+            if is_full || rest.peek().is_none_or(is_last) {
                 let content = Content::Lines(std::mem::take(&mut lines));
                 let report = Report { lsn, received_ns, database, part, content };
                 self.worker.reporter.report(&mut self.outbox, &report)?;

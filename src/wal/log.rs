@@ -116,6 +116,9 @@ impl Log {
         if durable() {
             return true;
         }
+        if wait.is_zero() {
+            return false;
+        }
         let waits = |ended: &mut bool| !*ended && !durable();
         drop(waited(self.moved.wait_timeout_while(locked(&self.progress), wait, waits)));
         durable()

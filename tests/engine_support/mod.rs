@@ -103,7 +103,7 @@ pub(crate) fn payload(records: &[Rec], shards: usize) -> Vec<u8> {
     builder.start(1_000);
     for (number, rec) in records.iter().enumerate() {
         let record = Record {
-            origin: Origin { number: number as u64, text: b"" },
+            origin: Origin { number: number as u64, text: b"", ..Origin::default() },
             database: "d",
             table: "t",
             measure_name: &rec.measure,

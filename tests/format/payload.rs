@@ -21,6 +21,8 @@ const RECEIVED_NS: i64 = 1_700_000_000_000_000_000;
 
 const SECTIONS: usize = 3;
 
+const READING: &str = r#"{"format":"line","precision":"ms"}"#;
+
 /// A record as it is given to the builder, or as it is read by the tables.
 #[derive(Debug, Clone, PartialEq)]
 struct Known {
@@ -74,7 +76,7 @@ fn known() -> Vec<Known> {
 
 fn refusals() -> [Refusal<'static>; 2] {
     let refusal = |number, reason, text| Refusal {
-        origin: Origin { number, text },
+        origin: Origin { number, text, ..Origin::default() },
         column: 1,
         reason,
         message: format!("line {number}"),
@@ -93,7 +95,7 @@ fn build(records: &[Known]) -> Vec<u8> {
         // In the other order, so that the builder has to sort them.
         let dimensions = known.dimensions.iter().rev();
         let record = Record {
-            origin: Origin { number: known.number, text: b"" },
+            origin: Origin { number: known.number, text: b"", ..Origin::default() },
             measure_name: known.measure,
             dimensions: dimensions.map(|(name, value)| Dimension { name, value }).collect(),
             kind: known.kind,
@@ -109,7 +111,7 @@ fn build(records: &[Known]) -> Vec<u8> {
         builder.push((family, layout), &record, known.time_ns, known.version);
     }
     for refusal in refusals() {
-        builder.push_refused("db", &refusal);
+        builder.push_refused(("db", READING), &refusal);
     }
     let mut bytes = Vec::new();
     builder.finish(&mut bytes);
@@ -176,7 +178,7 @@ fn read_parts(payload: &[u8]) -> Parts {
     let refused_bytes = before.len() - rest.len();
     let word = |value: usize| u32::try_from(value).unwrap().to_le_bytes().to_vec();
     let known = [
-        ("format version, 1", vec![PAYLOAD_VERSION]),
+        ("format version, 2", vec![PAYLOAD_VERSION]),
         ("0, reserved", vec![0]),
         ("sections", vec![u8::try_from(SECTIONS).unwrap(), 0]),
         ("families", word(2)),
@@ -187,7 +189,7 @@ fn read_parts(payload: &[u8]) -> Parts {
         ("bytes of refused lines", word(refused_bytes)),
     ];
     hold(&fields, payload, &known).unwrap();
-    assert_eq!(PAYLOAD_VERSION, 1, "the version that the table is of");
+    assert_eq!(PAYLOAD_VERSION, 2, "the version that the table is of");
     let sections = sections.iter().map(|[bytes, records]| (take(&mut rest, *bytes), *records));
     let sections = sections.collect();
     assert!(rest.is_empty(), "nothing stands behind the sections");
@@ -249,6 +251,7 @@ fn read_refused(rest: &mut &[u8]) {
             ("database", text("db")),
             ("message", text(&refusal.message)),
             ("line", Cell::Bytes(refusal.origin.text.to_vec())),
+            ("reading", text(READING)),
         ];
         assert_eq!(shape.read(rest), expected);
     }

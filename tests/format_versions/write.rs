@@ -29,7 +29,7 @@ pub(crate) const EXPECTED: [&str; 4] = [
     r#"record 2: table 7 "cpu""#,
     r#"[("dc", "münchen"), ("host", "h-1")] multi ["load" DOUBLE bfe0000000000000, "count" BIGINT -9223372036854775808, "up" BOOLEAN true, "note" VARCHAR "a \"text\"", "since" TIMESTAMP 1700000000000000001]"#,
     r#"[("mast", "m")] scalar ["" DOUBLE 4038400000000000]"#,
-    r#"refused 300: invalid_utf8 "db" "found byte 0xff" "cpu \xff""#,
+    r#"refused 300: invalid_utf8 "db" "found byte 0xff" "cpu \xff" as {"format":"line","precision":"ms"}"#,
 ];
 
 const RECEIVED_NS: i64 = 1_700_000_000_000_000_000;
@@ -42,7 +42,7 @@ fn payload(n: u64) -> Vec<u8> {
     for number in 1..=6_u64 {
         let host = format!("h-{}", number % 3);
         let mut record = Record {
-            origin: Origin { number, text: b"" },
+            origin: Origin { number, text: b"", ..Origin::default() },
             measure_name: "cpu",
             dimensions: vec![
                 Dimension { name: "host", value: &host },
@@ -66,9 +66,9 @@ fn payload(n: u64) -> Vec<u8> {
         builder.push((family, layout), &record, received_ns - step, 10 - step);
     }
     builder.push_refused(
-        "db",
+        ("db", r#"{"format":"line","precision":"ms"}"#),
         &Refusal {
-            origin: Origin { number: 300, text: b"cpu \xff" },
+            origin: Origin { number: 300, text: b"cpu \xff", ..Origin::default() },
             column: 5,
             reason: Reason::InvalidUtf8,
             message: "found byte 0xff".to_owned(),

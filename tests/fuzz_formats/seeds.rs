@@ -37,7 +37,7 @@ fn payload(sections: usize) -> Vec<u8> {
     for n in 0..12_i64 {
         let host = format!("h{}", n % 4);
         let mut record = Record {
-            origin: Origin { number: n.unsigned_abs(), text: b"" },
+            origin: Origin { number: n.unsigned_abs(), text: b"", ..Origin::default() },
             measure_name: "cpu",
             dimensions: vec![
                 Dimension { name: "host", value: &host },
@@ -62,12 +62,12 @@ fn payload(sections: usize) -> Vec<u8> {
         builder.push((family, layout), &record, 1_700_000_000_000_000_000 - n, n);
     }
     let refusal = Refusal {
-        origin: Origin { number: 9, text: b"cpu \xff" },
+        origin: Origin { number: 9, text: b"cpu \xff", ..Origin::default() },
         column: 5,
         reason: Reason::InvalidUtf8,
         message: "found byte 0xff".to_owned(),
     };
-    builder.push_refused("db", &refusal);
+    builder.push_refused(("db", ""), &refusal);
     let mut bytes = Vec::new();
     builder.finish(&mut bytes);
     bytes

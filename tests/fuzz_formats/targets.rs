@@ -144,7 +144,7 @@ impl RecordSink for Packer {
     }
 
     fn refuse(&mut self, refusal: Refusal<'_>) {
-        self.0.push_refused("db", &refusal);
+        self.0.push_refused(("db", ""), &refusal);
     }
 }
 

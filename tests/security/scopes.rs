@@ -81,6 +81,7 @@ fn each_endpoint_serves_whom_it_is_for_and_nobody_else() {
     }
     let flat = r#"{"measurement":"m","tags":{"s":"b"},"fields":{"v":1},"timestamp":1}"#;
     let line = "m,s=b v=1i 1";
+    let filter_d = r#"{"filter":{"db":"d"}}"#;
     let query = |text: &str| format!("/query?q={}", encode(text));
     //                                               nobody wrong reads writes other all
     for (method, path, body, expected) in [
@@ -98,6 +99,13 @@ fn each_endpoint_serves_whom_it_is_for_and_nobody_else() {
         ("POST", query("CREATE DATABASE d"), "", [401, 401, 403, 200, 403, 200]),
         ("POST", query("DROP MEASUREMENT none") + "&db=d", "", [401, 401, 403, 200, 403, 200]),
         ("POST", query("SHOW DATABASES"), "", [401, 401, 200, 200, 200, 200]),
+        ("GET", "/api/v1/status".to_owned(), "", [401, 401, 200, 200, 200, 200]),
+        // A list shows what its reader may see; that of a database is its readers' alone.
+        ("GET", "/api/v1/rejects".to_owned(), "", [401, 401, 200, 200, 200, 200]),
+        ("GET", "/api/v1/rejects?db=d".to_owned(), "", [401, 401, 200, 403, 403, 200]),
+        ("GET", "/api/v1/rejects?db=e".to_owned(), "", [401, 401, 403, 403, 200, 200]),
+        ("GET", "/api/v1/rejects/1-1".to_owned(), "", [401, 401, 404, 404, 404, 404]),
+        ("POST", "/api/v1/rejects/resubmit".to_owned(), filter_d, [401, 401, 200, 403, 403, 200]),
         ("GET", "/ping".to_owned(), "", [204; 6]),
         ("GET", "/health".to_owned(), "", [200; 6]),
         ("GET", "/ready".to_owned(), "", [200; 6]),

@@ -74,6 +74,8 @@ pub async fn post(app: Arc<App>, post: Post, mut body: Body) -> Result<Reply, Ex
         let receipt = writing.run(&app, body.bytes.len()).await?;
         check_all_taken(&receipt)?;
     }
+    // Not what is kept beside the points: the entity, and the token.
+    app.ingest.count_sent(Protocol::DataZone, post.forms.len() as u64);
     store::is_known_now(&app, entity);
     if let Some(key) = key {
         lock(&app).await?.put(key, Used { digest, seed, at_ns: now_ns });
@@ -264,6 +266,7 @@ impl Writing<'_> {
         let ask = Ask {
             protocol: Protocol::DataZone,
             database: SYSTEM_DATABASE,
+            reading: None,
             received_ns: self.received_ns,
             body_bytes,
             durability: Some(Durability::Applied),
@@ -282,7 +285,7 @@ impl Writing<'_> {
             let attributes =
                 attributes.map(|(name, text)| Attribute { name, value: Value::Varchar(text) });
             let mut record = record(store::POINTS, POINT, dimensions, attributes);
-            record.origin = Origin { number, text: b"" };
+            record.origin = Origin { number, text: b"", ..Origin::default() };
             (record.time_ns, record.version) = (Some(form.time.ns()), Some(self.version));
             sink.record(&record);
         }

@@ -4,9 +4,13 @@
 //! |---|---|
 //! | `version=N`, `version=next` | the version; `next` is one above the version that stood |
 //! | `time=TIME` | the time: RFC 3339, or nanoseconds |
-//! | `measure.NAME=VALUE` | the value of a measure, of the type that it has |
+//! | `measure.NAME=VALUE` | the value of a measure, of the type that it has; where what stands there has none, of the type that the value has in the words of the text's protocol |
 //! | `measure.NAME:TYPE=VALUE` | the same with another type, or a measure more |
 //! | `dimension.NAME=VALUE` | a dimension's value, or a dimension more |
+
+mod json;
+mod line;
+mod settle;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -18,7 +22,9 @@ use crate::record::{
     Attribute, Dimension, MeasureKind, Reason, Record, RecordSink, Refusal, Value, ValueType,
 };
 use crate::reject::archive::Rejected;
-use crate::reject::entry::RecordJson;
+use crate::reject::entry::{Entry, RecordJson};
+
+pub(super) use self::settle::{Draft, Why};
 
 /// What is set in each record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,16 +106,16 @@ impl Set {
     fn apply<'r>(
         &'r self,
         record: &Record<'r>,
-        rejected: &Rejected,
-    ) -> Result<Record<'r>, (Reason, String)> {
+        (entry, versions): (&Entry, Versions),
+    ) -> Result<Record<'r>, Why> {
         let mut mended = record.clone();
         // A line that left its time to the receipt means the first one.
-        mended.time_ns = self.time_ns.or(record.time_ns).or(Some(rejected.entry.received.0));
+        mended.time_ns = self.time_ns.or(record.time_ns).or(Some(entry.received.0));
         match self.version {
-            None => {}
+            None => mended.version = record.version.or(versions.of(entry)),
             Some(Version::Fixed(version)) => mended.version = Some(version),
             Some(Version::Next) => {
-                let stood = rejected.entry.existing_version.and_then(|stood| stood.checked_add(1));
+                let stood = entry.existing_version.and_then(|stood| stood.checked_add(1));
                 let next = stood.ok_or_else(|| {
                     let message =
                         "version=next: it is not known that a version stood; write a number";
@@ -131,8 +137,26 @@ impl Set {
     }
 }
 
+/// Where the version of a record comes from that has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Versions {
+    /// The way in.
+    Settings,
+    /// The arrival of the first request: what was written since must not give way to it.
+    Arrival,
+}
+
+impl Versions {
+    fn of(self, entry: &Entry) -> Option<i64> {
+        // Numbers keep the order of a request's lines, as at its first arrival.
+        let number = i64::try_from(entry.number).unwrap_or(i64::MAX);
+        let arrival = entry.received.0.max(0).saturating_add(1).saturating_add(number);
+        (self == Self::Arrival).then_some(arrival)
+    }
+}
+
 impl Measure {
-    fn apply<'r>(&'r self, record: &mut Record<'r>) -> Result<(), (Reason, String)> {
+    fn apply<'r>(&'r self, record: &mut Record<'r>) -> Result<(), Why> {
         let is_scalar = record.kind == MeasureKind::Scalar;
         let is_it = |attribute: &Attribute<'_>| {
             attribute.name == self.name || is_scalar && record.measure_name == self.name
@@ -173,6 +197,8 @@ pub(super) struct Mender<'m> {
     pub(super) sink: &'m mut dyn RecordSink,
     pub(super) set: &'m Set,
     pub(super) rejected: &'m Rejected,
+    /// Where versions come from.
+    pub(super) versions: Versions,
     /// The rejection's place among those that are sent together.
     pub(super) number: u64,
     /// Where to put down what is sent, and whether its version is too low, if somebody wants to know.
@@ -191,7 +217,7 @@ impl RecordSink for Mender<'_> {
     fn record(&mut self, record: &Record<'_>) {
         let mut origin = record.origin;
         origin.number = self.number;
-        match self.set.apply(record, self.rejected) {
+        match self.set.apply(record, (&self.rejected.entry, self.versions)) {
             Ok(mut mended) => {
                 mended.origin = origin;
                 if let Some(seen) = self.seen {
@@ -238,11 +264,10 @@ mod tests {
 
     use super::*;
     use crate::base::lsn::Lsn;
-    use crate::reject::entry::{Entry, Id, Moment};
-    use crate::reject::select::State;
+    use crate::reject::entry::{Id, Moment};
 
-    fn rejected(existing_version: Option<i64>) -> Rejected {
-        let entry = Entry {
+    fn entry(existing_version: Option<i64>) -> Entry {
+        Entry {
             id: Id { lsn: Lsn(1), place: 2 },
             lsn: Lsn(1),
             received: Moment(7),
@@ -254,9 +279,16 @@ mod tests {
             record: None,
             line: None,
             line_base64: None,
-        };
-        let (database, state) = ("d".to_owned(), State::Open);
-        Rejected { database, table: None, state, resubmitted: None, entry }
+            reading: None,
+        }
+    }
+
+    fn apply<'r>(
+        set: &'r Set,
+        record: &Record<'r>,
+        existing_version: Option<i64>,
+    ) -> Result<Record<'r>, Why> {
+        set.apply(record, (&entry(existing_version), Versions::Settings))
     }
 
     fn record<'r>() -> Record<'r> {
@@ -278,7 +310,7 @@ mod tests {
         let all = json!({"version": "next", "time": "1970-01-01T00:00:01Z", "measure.t": 5,
             "measure.a:b:DOUBLE": "1.5", "dimension.site": "b", "dimension.hall": true});
         let set = set(&all).unwrap();
-        let mended = set.apply(&record(), &rejected(Some(8))).unwrap();
+        let mended = apply(&set, &record(), Some(8)).unwrap();
         assert_eq!((mended.version, mended.time_ns), (Some(9), Some(1_000_000_000)));
         let values = [("t", Value::Bigint(5)), ("a:b", Value::Double(1.5))];
         assert_eq!(mended.attributes, values.map(|(name, value)| Attribute { name, value }));
@@ -287,10 +319,14 @@ mod tests {
         for (name, value) in names {
             assert!(mended.dimensions.contains(&Dimension { name, value }), "{name}");
         }
-        let mended = Set::default().apply(&record(), &rejected(None)).unwrap().version;
+        let mended = apply(&Set::default(), &record(), None).unwrap().version;
         assert_eq!(mended, Some(3));
         let untimed = Set::default();
-        assert_eq!(untimed.apply(&record(), &rejected(None)).unwrap().time_ns, Some(7));
+        assert_eq!(apply(&untimed, &record(), None).unwrap().time_ns, Some(7));
+        let unversioned = Record { version: None, ..record() };
+        assert_eq!(apply(&untimed, &unversioned, None).unwrap().version, None);
+        let arrived = untimed.apply(&unversioned, (&entry(None), Versions::Arrival));
+        assert_eq!(arrived.unwrap().version, Some(8), "that of the first arrival");
     }
 
     #[test]
@@ -298,10 +334,10 @@ mod tests {
         let set = set(&json!({"measure.m:VARCHAR": "x"})).unwrap();
         let attributes = vec![Attribute { name: "", value: Value::Bigint(1) }];
         let scalar = Record { kind: MeasureKind::Scalar, attributes, ..record() };
-        let mended = set.apply(&scalar, &rejected(None)).unwrap();
+        let mended = apply(&set, &scalar, None).unwrap();
         assert_eq!(mended.attributes, [Attribute { name: "", value: Value::Varchar("x") }]);
         let other = self::set(&json!({"measure.other:BIGINT": 1})).unwrap();
-        assert!(other.apply(&scalar, &rejected(None)).is_err(), "a scalar has one value");
+        assert!(apply(&other, &scalar, None).is_err(), "a scalar has one value");
     }
 
     #[test]
@@ -323,7 +359,7 @@ mod tests {
             (json!({"measure.new": 1}), ":TYPE=VALUE"),
         ] {
             let set = set(&members).unwrap();
-            let (_, message) = set.apply(&record(), &rejected(None)).unwrap_err();
+            let (_, message) = apply(&set, &record(), None).unwrap_err();
             assert!(message.contains(word), "{message}");
         }
     }

@@ -10,6 +10,7 @@
 
 pub mod resubmit;
 mod mend;
+mod text;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -4,8 +4,9 @@
 //! {"ids":["42-57"],                        these; or:
 //!  "filter":{"reason":"version_conflict"}, the open ones that a list with these parts would show, oldest first
 //!  "set":{"version":"next"},               what is set in each; see `mend`
-//!  "line":"weather,site=a t=1 ..",         instead of the text or record, of the one id
-//!  "format":"line", "precision":"ns",      how refused texts are read: line or json, and the unit of their times
+//!  "line":"weather,site=a t=1 ..",         instead of the text or record, of the one id; or:
+//!  "json":{"measurement":"weather",..},    the same as JSON
+//!  "format":"line", "precision":"ns",      how texts are read, else as their requests said: [`super::text`]
 //!  "dry_run":true}                         say what would become of them, and write nothing
 //! ```
 //!
@@ -32,18 +33,19 @@ use std::sync::Mutex;
 
 use hyper::StatusCode;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
 
-use super::mend::{Mender, Seen, Set};
+use super::mend::{Mender, Seen, Set, Versions, Why};
+use super::text::{Given, Text};
 use super::{NAMES, RESUBMIT, query};
 use crate::api::App;
 use crate::api::call::{Body, Caller};
 use crate::api::fault::{Family, Fault};
 use crate::api::reply::Reply;
-use crate::api::write::{Form, Plan, decode_for};
+use crate::api::write::{Plan, decode_for};
 use crate::base::lsn::Lsn;
 use crate::ingest::{Ask, Durability, IngestError, Partial, Protocol, Receipt};
-use crate::protocol::{json as json_protocol, line};
 use crate::record::RecordSink;
 use crate::record::limits::REFUSALS_NAMED_MAX;
 use crate::reject::archive::{Rejected, Resubmitted};
@@ -59,6 +61,7 @@ struct Request {
     #[serde(default)]
     set: BTreeMap<String, Json>,
     line: Option<String>,
+    json: Option<Box<RawValue>>,
     precision: Option<String>,
     format: Option<String>,
     #[serde(default)]
@@ -69,9 +72,8 @@ struct Request {
 struct Work<'w> {
     caller: &'w Caller,
     set: Set,
-    line: Option<String>,
-    precision: Option<String>,
-    format: Option<String>,
+    given: Given,
+    is_dry: bool,
 }
 
 /// What became of one rejection.
@@ -99,20 +101,18 @@ pub async fn answer(app: &App, caller: &Caller, body: &Body) -> Result<Reply, Fa
     let work = Work {
         caller,
         set: Set::parse(&request.set).map_err(Fault::invalid)?,
-        line: request.line,
-        precision: request.precision,
-        format: request.format,
+        given: Given::new(request.line, request.json, (request.format, request.precision))?,
+        is_dry: request.dry_run,
     };
-    if work.line.is_some() && chosen.len() > 1 {
-        return Err(Fault::invalid("line stands for one rejection: name one id"));
+    if work.given.has_text() && outcomes.len() > 1 {
+        return Err(Fault::invalid("line or json stands for one rejection: name one id"));
     }
-    work.check()?;
     let mut chosen = chosen;
     while !chosen.is_empty() {
         // As many as a receipt names.
         let last = chosen.keys().nth(REFUSALS_NAMED_MAX).copied();
         let rest = last.map(|last| chosen.split_off(&last)).unwrap_or_default();
-        work.send(app, &chosen, request.dry_run, &mut outcomes).await?;
+        work.send(app, &chosen, &mut outcomes).await?;
         chosen = rest;
     }
     Ok(Reply::json(StatusCode::OK, &shown(&outcomes, next.as_deref())))
@@ -189,109 +189,60 @@ fn filtered(
 }
 
 impl Work<'_> {
-    /// Refuses what can be known to be wrong before anything is sent.
-    fn check(&self) -> Result<(), Fault> {
-        if !matches!(self.format.as_deref(), None | Some("line" | "json")) {
-            let found = self.format.as_deref().unwrap_or_default();
-            return Err(Fault::invalid(format!("invalid format {found:?} (use line or json)")));
-        }
-        if let Some(name) = self.format.as_deref() {
-            return self.form(name == "json").map(drop);
-        }
-        // Without a format either may come, and the unit must do for the one that does.
-        if self.form(false).is_err() && self.form(true).is_err() {
-            return self.form(false).map(drop);
-        }
-        Ok(())
-    }
-
-    fn form(&self, is_json: bool) -> Result<Form, Fault> {
-        let precision = self.precision.as_deref().unwrap_or_default();
-        let wrong =
-            |right| Fault::invalid(format!("invalid precision {precision:?} (use {right})"));
-        if !is_json {
-            let unit = line::Precision::from_v1(precision);
-            return unit.map(Form::Line).map_err(|_unknown| wrong("n, u, ms, s, m or h"));
-        }
-        let unit = if precision.is_empty() {
-            Ok(json_protocol::Precision::default())
-        } else {
-            precision.parse()
-        };
-        let form = json_protocol::Form::Document;
-        unit.map(|unit| Form::Json(form, unit)).map_err(|_unknown| wrong("ns, us, ms or s"))
-    }
-
-    /// The text of a rejection, and how it is read.
-    fn text(&self, one: &Rejected) -> Result<(Vec<u8>, Form), Fault> {
-        let given = self.line.as_ref().map(|line| line.as_bytes().to_vec());
-        if let Some(text) = given.or_else(|| one.text()) {
-            let first = text.iter().find(|byte| !byte.is_ascii_whitespace());
-            let is_json =
-                self.format.as_deref().map_or(first == Some(&b'{'), |name| name == "json");
-            return Ok((text, self.form(is_json)?));
-        }
-        let document = json!({
-            "DatabaseName": one.database, "TableName": one.table, "Records": [one.entry.record],
-        });
-        let form = Form::Json(json_protocol::Form::Document, json_protocol::Precision::Ns);
-        Ok((document.to_string().into_bytes(), form))
-    }
-
     /// Sends some, no more than a receipt names, and says what became of each.
-    async fn send(
-        &self,
-        app: &App,
-        chosen: &Chosen,
-        is_dry: bool,
-        outcomes: &mut Outcomes,
-    ) -> Result<(), Fault> {
+    async fn send(&self, app: &App, chosen: &Chosen, outcomes: &mut Outcomes) -> Result<(), Fault> {
+        let mut said = BTreeMap::new();
         let mut texts = BTreeMap::new();
         for (number, one) in chosen {
-            texts.insert(*number, self.text(one)?);
+            match self.given.text(one, &self.set, app.mapping.version_field.as_deref()) {
+                Ok(text) => drop(texts.insert(*number, text)),
+                Err(why) => drop(said.insert(*number, Outcome::refused(why))),
+            }
         }
-        let bytes = texts.values().map(|(text, _)| text.len()).sum();
+        let bytes = texts.values().map(|text| text.bytes.len()).sum();
         let Some(first) = chosen.values().next() else { return Ok(()) };
         let ask = Ask {
             protocol: Protocol::Json,
             database: &first.database,
+            // What is refused before the log is told, and not sent.
+            reading: None,
             received_ns: app.ingest.received_ns(),
             body_bytes: bytes,
             durability: Some(Durability::Applied),
             partial: Partial::Accept,
         };
         let _memory = app.ingest.admit(bytes).await?;
+        let versions = versions(app);
         let seen = Mutex::new(BTreeMap::new());
         let show = |sink: &mut dyn RecordSink, numbers: &BTreeSet<u64>, seen: Option<&_>| {
             for number in numbers {
-                let (rejected, (text, form)) = (&chosen[number], &texts[number]);
-                let mut mender = Mender { sink, set: &self.set, rejected, number: *number, seen };
-                let plan = plan(rejected, *form);
+                let (rejected, text, number) = (&chosen[number], &texts[number], *number);
+                let mut mender = Mender { sink, set: &text.set, rejected, versions, number, seen };
+                let plan = plan(rejected, text);
                 // A text that left its time to the receipt means the first one.
                 let from = (&plan, &app.mapping, rejected.entry.received.0);
-                decode_for(from, text, self.caller, &mut mender);
+                decode_for(from, &text.bytes, self.caller, &mut mender);
             }
         };
-        let all: BTreeSet<u64> = chosen.keys().copied().collect();
+        let all: BTreeSet<u64> = texts.keys().copied().collect();
         // What would be refused before the log is not sent: the log would keep it as one rejection more.
         let judged = app.ingest.judge(&ask, |sink| show(sink, &all, Some(&seen)));
         let seen = seen.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut said = refused(&judged);
-        if is_dry {
-            dry(&mut said, &seen, &all);
+        said.extend(refused(&judged));
+        if self.is_dry {
+            dry(&mut said, &seen, chosen);
             tell(outcomes, said);
             return Ok(());
         }
-        let good: BTreeSet<u64> =
-            all.iter().filter(|number| !said.contains_key(number)).copied().collect();
-        for number in good.iter().filter(|number| !seen.contains_key(number)) {
-            said.insert(*number, Outcome::why("refused", "there is no record in it"));
+        for number in all.iter().filter(|number| !seen.contains_key(number)) {
+            let nothing = || Outcome::why("refused", "there is no record in it");
+            said.entry(*number).or_insert_with(nothing);
         }
         let good: BTreeSet<u64> =
-            good.into_iter().filter(|number| seen.contains_key(number)).collect();
+            all.into_iter().filter(|number| !said.contains_key(number)).collect();
         if !good.is_empty() {
             match app.ingest.accept(&ask, |sink| show(sink, &good, None)).await {
-                Ok(receipt) => self.taken(app, (chosen, &good), &receipt, &mut said).await?,
+                Ok(receipt) => self.taken(app, (chosen, &good), &receipt, &mut said).await,
                 Err(error) => unheard(&good, &error, &mut said),
             }
         }
@@ -306,7 +257,7 @@ impl Work<'_> {
         (chosen, sent): (&Chosen, &BTreeSet<u64>),
         receipt: &Receipt,
         said: &mut BTreeMap<u64, Outcome>,
-    ) -> Result<(), Fault> {
+    ) {
         let again = refused(receipt);
         // A text of several records may have more refusals than are named: what is not named is not known.
         let is_named = receipt.refused == receipt.named.len() as u64;
@@ -317,26 +268,36 @@ impl Work<'_> {
         let resubmitted =
             Resubmitted { lsn, at: Moment(app.clock.wall_ns()), by: self.caller.name.clone() };
         let was_refused = receipt.refused > 0;
-        app.rejects.ask(move |archive| archive.mark(&resubmitted, &ids, was_refused)).await?;
+        let marked =
+            app.rejects.ask(move |archive| archive.mark(&resubmitted, &ids, was_refused)).await;
+        let unmarked = marked.err().map(|fault| {
+            let why = fault.message;
+            format!("it is not marked, and stays open; sending it again is harmless: {why}")
+        });
         for number in sent {
             let outcome = if stored.contains(number) {
-                Outcome { name: "stored", more: json!({ "resubmitted_lsn": lsn }) }
+                let more = json!({ "resubmitted_lsn": lsn, "message": unmarked });
+                Outcome { name: "stored", more }
             } else {
                 Outcome::why("unknown", "more was refused than is named")
             };
             said.insert(*number, outcome);
         }
         said.extend(again);
-        Ok(())
     }
 }
 
-fn plan(one: &Rejected, form: Form) -> Plan {
+/// Where the version of a record comes from that names none.
+fn versions(app: &App) -> Versions {
+    if app.ingest.options().version == "arrival" { Versions::Arrival } else { Versions::Settings }
+}
+
+fn plan(one: &Rejected, text: &Text) -> Plan {
     Plan {
         family: Family::Native,
         database: one.database.clone(),
-        table: None,
-        form,
+        table: text.table.clone(),
+        form: text.form,
         durability: None,
         partial: Partial::Accept,
         key: None,
@@ -357,8 +318,8 @@ fn refused(receipt: &Receipt) -> BTreeMap<u64, Outcome> {
 }
 
 /// What a dry run says: what was sent, and what would become of it.
-fn dry(said: &mut BTreeMap<u64, Outcome>, seen: &BTreeMap<u64, Seen>, all: &BTreeSet<u64>) {
-    for number in all {
+fn dry(said: &mut BTreeMap<u64, Outcome>, seen: &BTreeMap<u64, Seen>, all: &Chosen) {
+    for number in all.keys() {
         let sent = seen.get(number);
         let outcome = said.entry(*number).or_insert_with(|| match sent.map(|sent| &sent.too_low) {
             Some(None) => Outcome::of("would_be_stored"),
@@ -410,6 +371,11 @@ fn shown(outcomes: &Outcomes, next: Option<&str>) -> Json {
 impl Outcome {
     fn of(name: &'static str) -> Self {
         Self { name, more: json!({}) }
+    }
+
+    fn refused((reason, message): Why) -> Self {
+        let more = json!({ "reason": reason.code(), "message": message });
+        Self { name: "refused", more }
     }
 
     fn why(name: &'static str, message: &str) -> Self {

@@ -32,7 +32,7 @@ use crate::engine::catalog::Table;
 use crate::ingest::{Ask, Durability, Partial, Protocol, Receipt, Rules};
 use crate::protocol::timestream::shape::{self, Problem};
 use crate::record::window::Store;
-use crate::record::{Attribute, Record, RecordSink};
+use crate::record::{Attribute, Reading, Record, RecordSink, reading};
 
 /// Timestream's words for a request of which something was refused.
 const REJECTED_MESSAGE: &str =
@@ -61,6 +61,10 @@ struct Rejected {
     existing_version: Option<i64>,
 }
 
+/// How the records of this API are kept that were refused: as documents of their own, whose times are
+/// in nanoseconds.
+const READING: Reading<'static> = Reading::new(reading::JSON, "ns");
+
 /// Executes a request.
 ///
 /// # Errors
@@ -88,6 +92,7 @@ pub(super) async fn execute(app: &App, request: &Request) -> Result<Written, Exc
     let ask = Ask {
         protocol: Protocol::Timestream,
         database,
+        reading: Some(&READING),
         received_ns,
         body_bytes: body.len(),
         durability: Some(Durability::Applied),

@@ -28,11 +28,12 @@ impl Count {
     ///
     /// # Errors
     ///
-    /// When the server does not answer an export.
+    /// When the server does not answer an export, or the count is to end.
     pub(super) fn of(
         client: &mut Client,
         ledger: &Ledger,
         plants_loss: bool,
+        is_asked_to_end: &dyn Fn() -> bool,
     ) -> Result<Self, String> {
         let mut expected = ledger.acknowledged.clone();
         if let Some(first) = expected.first_mut().filter(|_| plants_loss) {
@@ -43,6 +44,9 @@ impl Count {
         let slice = (ROWS / (expected.len() as u64).max(1)).max(1);
         // One slice more than anybody sent: what nobody sent would be there.
         for begin in (0..=longest).step_by(usize::try_from(slice).unwrap_or(1)) {
+            if is_asked_to_end() {
+                return Err("interrupted".to_owned());
+            }
             let (from, to) = (begin, begin + slice);
             let [from_ns, to_ns] = [from, to].map(|number| ledger.begin_ns + number * STEP_NS);
             let target = format!("/api/v1/export?db=demo&table=weather&from={from_ns}&to={to_ns}");

@@ -30,7 +30,7 @@ const SILENCE_MAX: Duration = Duration::from_mins(2);
 /// Longest latency told apart, ns.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
 
-/// The devices, sending.
+/// The devices, sending. They end when it is dropped, whatever they wait for.
 pub(super) struct Fleet {
     shared: Arc<Shared>,
     threads: Vec<Thread>,
@@ -43,6 +43,8 @@ struct Shared {
     acknowledged: AtomicU64,
     repeated: AtomicU64,
     is_over: AtomicBool,
+    /// Nobody asks what they were told any more.
+    is_abandoned: AtomicBool,
     latency: Mutex<Histogram<u64>>,
 }
 
@@ -73,6 +75,7 @@ impl Fleet {
             acknowledged: AtomicU64::new(0),
             repeated: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
+            is_abandoned: AtomicBool::new(false),
             latency: Mutex::new(new_histogram()),
         });
         let (sender, ledgers) = crossbeam_channel::unbounded();
@@ -112,9 +115,9 @@ impl Fleet {
     /// # Errors
     ///
     /// When a device was refused, or a thread panicked.
-    pub(super) fn end(self) -> Result<Ledger, String> {
+    pub(super) fn end(mut self) -> Result<Ledger, String> {
         self.shared.is_over.store(true, Ordering::Relaxed);
-        for thread in self.threads {
+        for thread in self.threads.drain(..) {
             thread.join().map_err(|panicked: Panicked| panicked.to_string())?;
         }
         let mut parts: Vec<Part> = self.ledgers.try_iter().collect();
@@ -125,6 +128,17 @@ impl Fleet {
         }
         let repeated = self.shared.repeated.load(Ordering::Relaxed);
         Ok(Ledger { begin_ns: self.shared.begin_ns, acknowledged, repeated })
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.shared.is_abandoned.store(true, Ordering::Relaxed);
+        self.shared.is_over.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // A panic has told what it is, and there is a reason already.
+            drop(thread.join());
+        }
     }
 }
 
@@ -176,6 +190,9 @@ impl Shared {
             };
             if attempt == 0 {
                 self.repeated.fetch_add(1, Ordering::Relaxed);
+            }
+            if self.is_abandoned.load(Ordering::Relaxed) {
+                return Err("interrupted".to_owned());
             }
             if clock.monotonic() > SILENCE_MAX {
                 return Err(format!("a device hears nothing for {SILENCE_MAX:?}: {failed}"));

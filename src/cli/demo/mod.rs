@@ -15,7 +15,7 @@ mod fleet;
 mod server;
 
 use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,19 +25,23 @@ use serde_json::Value;
 
 use super::client::{Address, Client, Reply};
 use super::doctor::disk::kind_of;
+use super::out::{self, say};
 use super::{Failure, SettingsArgs, serve};
 use crate::base::clock::{Clock, SystemClock};
+use crate::server::Interrupts;
 use count::Count;
 use fleet::Fleet;
 use server::Child;
+
+pub(super) use server::die_with_parent;
 
 /// What stands below `demo --help`.
 pub const EXAMPLES: &str = "Examples:
   tidegate demo
   tidegate demo --seconds 60 --devices 10000 --keep
 
-Needs some hundred MiB in the temporary folder (TMPDIR), which must lie on ext4 or XFS; an
-interrupted run leaves its folder there. Exit code 1 when anything that was acknowledged is missing.";
+Needs some hundred MiB in the temporary folder (TMPDIR), which must lie on ext4 or XFS, and removes what
+it made there, also when it is interrupted. Exit code 1 when anything that was acknowledged is missing.";
 
 /// Flags of `demo`.
 #[derive(Debug, Args)]
@@ -82,29 +86,31 @@ struct Screen {
 /// acknowledged is lost, doubled or changed.
 pub fn run(args: &DemoArgs) -> Result<(), Failure> {
     if let (Some(dir), Some(listen)) = (&args.serve, args.listen) {
-        server::die_with_parent().map_err(Failure::failed)?;
+        die_with_parent().map_err(Failure::failed)?;
         let (config, data) = (Some(dir.join(server::SETTINGS_FILE)), Some(dir.join("data")));
         return serve::run(&serve::ServeArgs::new(SettingsArgs { config, data }, listen));
     }
     let (dir, kind) = folder()?;
     let failed = |error| Failure::failed(format!("{}: {error}", dir.display()));
     fs::create_dir(&dir).map_err(failed)?;
-    let result = story(args, &dir, &kind);
-    if args.keep || result.is_err() {
+    let interrupts = Interrupts::listen("ending, and tidying up").map_err(Failure::failed)?;
+    let result = story(args, (&dir, &kind), &interrupts);
+    let result = match interrupts.heard() {
+        Some(signal) => Err(Failure::Interrupted { signal, told: "nothing was counted".into() }),
+        None => result,
+    };
+    // Who interrupts it, or reads no further, would not look.
+    if args.keep || matches!(result, Err(Failure::Failed(_) | Failure::Usage(_))) {
         let data = dir.join("data");
         let kept = format!(
             "\nkept for a look: {}\n  tidegate serve --data {}",
             dir.display(),
             data.display()
         );
-        // Nobody reads any more, as in `| head`: nobody would look either.
-        if say(&kept).is_err() && !args.keep {
-            fs::remove_dir_all(&dir).map_err(failed)?;
-        }
+        say(&kept).and(result)
     } else {
-        fs::remove_dir_all(&dir).map_err(failed)?;
+        fs::remove_dir_all(&dir).map_err(failed).and(result)
     }
-    result
 }
 
 /// A new folder's name, on a file system that takes a log, and that system's kind.
@@ -125,7 +131,11 @@ fn folder() -> Result<(PathBuf, String), Failure> {
     Ok((dir.join(format!("tidegate-demo-{}", std::process::id())), kind.clone()))
 }
 
-fn story(args: &DemoArgs, dir: &Path, kind: &str) -> Result<(), Failure> {
+fn story(
+    args: &DemoArgs,
+    (dir, kind): (&Path, &str),
+    interrupts: &Interrupts,
+) -> Result<(), Failure> {
     let clock = SystemClock::new();
     let screen = Screen { is_terminal: io::stdout().is_terminal(), clock: SystemClock::new() };
     say(&format!(
@@ -134,31 +144,33 @@ fn story(args: &DemoArgs, dir: &Path, kind: &str) -> Result<(), Failure> {
         dir.display()
     ))?;
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let child = Child::start(dir, any)?;
+    let child = Child::start(dir, any, interrupts)?;
     let at = child.address;
     say(&format!(
         "Server http://{at}/ is process {}; open it in a browser meanwhile.",
         child.id()
     ))?;
-    let address = Address::parse("--listen", &format!("http://{at}"))?;
+    let address = Address::plain(at);
     let fleet = Fleet::start(args.devices, &address, &clock).map_err(Failure::failed)?;
     title("1. The fleet writes. Each request is acknowledged when it is synced to the disk.")?;
-    screen.watch(&fleet, Duration::from_secs(args.seconds) / 2)?;
+    screen.watch(&fleet, Duration::from_secs(args.seconds) / 2, interrupts)?;
     title("2. kill -9, in the middle of it.")?;
     child.kill()?;
     say(&format!("   dead, with {} records acknowledged", grouped(fleet.acknowledged())))?;
     title("3. It starts again on the same folder; the devices send again what nobody answered.")?;
     let dead = clock.monotonic();
-    let child = Child::start(dir, at)?;
+    let child = Child::start(dir, at, interrupts)?;
     let took = clock.monotonic().saturating_sub(dead).as_secs_f64();
     let frames = grouped(child.frames());
     say(&format!("   ready after {took:.2} s, with {frames} requests in its log"))?;
-    screen.watch(&fleet, Duration::from_secs(args.seconds) / 2)?;
+    screen.watch(&fleet, Duration::from_secs(args.seconds) / 2, interrupts)?;
     let ledger = fleet.end().map_err(Failure::failed)?;
     title("4. Every record that was acknowledged is looked for.")?;
     let mut client = Client::new(address.clone());
     settle(&mut client, &address)?;
-    let count = Count::of(&mut client, &ledger, args.plant_loss).map_err(Failure::failed)?;
+    let is_asked = || interrupts.heard().is_some();
+    let count = Count::of(&mut client, &ledger, args.plant_loss, &is_asked);
+    let count = count.map_err(Failure::failed)?;
     say(&format!("   {count}"))?;
     say(&format!("   {} requests were sent twice, and stored once", grouped(ledger.repeated)))?;
     let mended = rejection(&mut client, &address, dir)?;
@@ -259,12 +271,21 @@ fn text(reply: &Reply) -> String {
 
 impl Screen {
     /// Tells how the fleet does, for so long.
-    fn watch(&self, fleet: &Fleet, how_long: Duration) -> Result<(), Failure> {
+    fn watch(
+        &self,
+        fleet: &Fleet,
+        how_long: Duration,
+        interrupts: &Interrupts,
+    ) -> Result<(), Failure> {
         let every = if self.is_terminal { TERMINAL_EVERY } else { PLAIN_EVERY };
         let end = self.clock.monotonic() + how_long;
         let (mut before, mut looked) = (fleet.acknowledged(), self.clock.monotonic());
         while self.clock.monotonic() < end {
-            self.clock.sleep(every.min(end.saturating_sub(self.clock.monotonic())));
+            let rest = every.min(end.saturating_sub(self.clock.monotonic()));
+            interrupts.sleep(&self.clock, rest);
+            if interrupts.heard().is_some() {
+                return Err(Failure::failed("interrupted"));
+            }
             let (now, acknowledged) = (self.clock.monotonic(), fleet.acknowledged());
             let seconds = now.saturating_sub(looked).as_secs_f64().max(0.001);
             let rate = as_f64(acknowledged - before) / seconds;
@@ -283,18 +304,14 @@ impl Screen {
         if !self.is_terminal {
             return say(line);
         }
-        let mut out = io::stdout();
-        write!(out, "\r\x1b[K{line}").and_then(|()| out.flush()).map_err(Failure::failed)
+        let mut stdout = io::stdout();
+        out::written(write!(stdout, "{}", out::in_place(line)).and_then(|()| stdout.flush()))
     }
 }
 
 fn title(line: &str) -> Result<(), Failure> {
-    let is_terminal = io::stdout().is_terminal();
-    say(&if is_terminal { format!("\n\x1b[1m{line}\x1b[0m") } else { format!("\n{line}") })
-}
-
-fn say(line: &str) -> Result<(), Failure> {
-    writeln!(io::stdout(), "{line}").map_err(Failure::failed)
+    let is_bold = out::has_colours(io::stdout().is_terminal());
+    say(&if is_bold { format!("\n\x1b[1m{line}\x1b[0m") } else { format!("\n{line}") })
 }
 
 /// A number as people read it: `1,234,567`.

@@ -13,6 +13,7 @@ use super::super::Failure;
 use super::super::client::{Address, Client};
 use crate::base::clock::{Clock, SystemClock};
 use crate::metrics::catalog::WAL_MARKS;
+use crate::server::Interrupts;
 
 /// The child's settings, in the folder of the demo.
 pub(super) const SETTINGS_FILE: &str = "config.toml";
@@ -35,13 +36,17 @@ pub(super) struct Child {
 }
 
 /// Asks the system to kill this process when its parent ends, however that ends.
-pub(super) fn die_with_parent() -> io::Result<()> {
+pub(in crate::cli) fn die_with_parent() -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)
 }
 
 impl Child {
     /// Starts a server in the folder and waits until it has replayed its log.
-    pub(super) fn start(dir: &Path, listen: SocketAddr) -> Result<Self, Failure> {
+    pub(super) fn start(
+        dir: &Path,
+        listen: SocketAddr,
+        interrupts: &Interrupts,
+    ) -> Result<Self, Failure> {
         let failed = |error| Failure::failed(format!("{}: {error}", dir.display()));
         fs::write(dir.join(SETTINGS_FILE), SETTINGS).map_err(failed)?;
         let log = dir.join("server.log");
@@ -52,14 +57,14 @@ impl Child {
         let spawned = command.stdout(Stdio::null()).stderr(said).spawn();
         let process = spawned.map_err(failed)?;
         let mut child = Self { process, address: listen, frames: None };
-        child.wait_ready(&log)?;
+        child.wait_ready(&log, interrupts)?;
         Ok(child)
     }
 
-    fn wait_ready(&mut self, log: &PathBuf) -> Result<(), Failure> {
+    fn wait_ready(&mut self, log: &PathBuf, interrupts: &Interrupts) -> Result<(), Failure> {
         let clock = SystemClock::new();
         let mut client = None;
-        while clock.monotonic() < CHANGE_MAX {
+        while clock.monotonic() < CHANGE_MAX && interrupts.heard().is_none() {
             if let Some(status) = self.process.try_wait().map_err(Failure::failed)? {
                 let said = fs::read_to_string(log).unwrap_or_default();
                 return Err(Failure::failed(format!("the server ended with {status}: {said}")));
@@ -68,8 +73,7 @@ impl Child {
                 && let Some(address) = address_in(log)
             {
                 self.address = address;
-                let address = Address::parse("--listen", &format!("http://{address}"))?;
-                client = Some(Client::new(address));
+                client = Some(Client::new(Address::plain(address)));
             }
             if let Some(client) = &mut client {
                 self.frames = self.frames.or_else(|| frames(client));

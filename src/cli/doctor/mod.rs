@@ -11,16 +11,19 @@
 //!
 //! Nothing is left behind: probes of disk and sink are removed. Safe beside a running server.
 
+mod bundle;
 pub(super) mod disk;
 mod parts;
 mod process;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
 
-use super::{Failure, SettingsArgs, chain};
+use super::client::Access;
+use super::{Failure, SettingsArgs, chain, out};
 use crate::base::units::Bytes;
 use crate::config::Config;
 use crate::wal::Durability;
@@ -29,6 +32,7 @@ use crate::wal::Durability;
 pub const EXAMPLES: &str = "Examples:
   tidegate doctor --config /etc/tidegate/config.toml
   tidegate doctor --data /var/lib/tidegate --json
+  tidegate doctor --data /var/lib/tidegate --bundle doctor.tar.gz --token-file token
 
 Limits are those of this shell; run it as the user, and with the limits, of the service. Exit code 1 when
 there is a fault; warnings are none.";
@@ -41,6 +45,13 @@ pub struct DoctorArgs {
     /// One JSON object instead of lines.
     #[arg(long)]
     json: bool,
+    /// Write a file for whoever helps: what was found, the settings, the segments, and what the running
+    /// server says of itself; no secret is in it.
+    #[arg(long, value_name = "FILE.tar.gz")]
+    bundle: Option<PathBuf>,
+    /// How the running server is asked for the bundle.
+    #[command(flatten)]
+    access: Access,
 }
 
 /// How something is.
@@ -82,7 +93,18 @@ impl Finding {
 struct Report {
     findings: Vec<Finding>,
     is_json: bool,
-    is_terminal: bool,
+    look: Look,
+}
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// For files and other programs: words.
+    Plain,
+    /// For a terminal: signs.
+    Signs,
+    /// The same with colours.
+    Colours,
 }
 
 /// Looks at everything.
@@ -91,8 +113,16 @@ struct Report {
 ///
 /// [`Failure::Usage`] for settings that cannot be read, [`Failure::Failed`] when there is a fault.
 pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
+    if let Some(path) = &args.bundle {
+        bundle::is_place(path)?;
+    }
     let is_terminal = io::stdout().is_terminal();
-    let mut report = Report { findings: Vec::new(), is_json: args.json, is_terminal };
+    let look = match (is_terminal, out::has_colours(is_terminal)) {
+        (false, _) => Look::Plain,
+        (true, false) => Look::Signs,
+        (true, true) => Look::Colours,
+    };
+    let mut report = Report { findings: Vec::new(), is_json: args.json, look };
     let config = match args.settings.load(Vec::new()) {
         Ok(config) => config,
         Err(failure) => {
@@ -111,7 +141,12 @@ pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
     report.add([parts::engine(&config)])?;
     report.add([parts::sink(&config)])?;
     report.add([parts::port(&config.server)])?;
-    match report.end()? {
+    let faults = report.end()?;
+    if let Some(path) = &args.bundle {
+        bundle::write(path, &config, report.as_json(), &args.access)?;
+        report.note(&format!("written: {}\n", path.display()))?;
+    }
+    match faults {
         0 => Ok(()),
         faults => Err(Failure::failed(format!("{}; see above", counted((faults, "fault"))))),
     }
@@ -121,8 +156,7 @@ impl Report {
     fn add(&mut self, findings: impl IntoIterator<Item = Finding>) -> Result<(), Failure> {
         for finding in findings {
             if !self.is_json {
-                let text = told(&finding, self.is_terminal);
-                io::stdout().write_all(text.as_bytes()).map_err(Failure::failed)?;
+                out::print(&told(&finding, self.look))?;
             }
             self.findings.push(finding);
         }
@@ -134,14 +168,25 @@ impl Report {
         let count = |mark| self.findings.iter().filter(|finding| finding.mark == mark).count();
         let [ok, warnings, faults] = [Mark::Ok, Mark::Warning, Mark::Fault].map(count);
         let text = if self.is_json {
-            let findings: Vec<_> = self.findings.iter().map(as_json).collect();
-            format!("{:#}\n", json!({ "well": faults == 0, "findings": findings }))
+            self.as_json()
         } else {
             let [warnings, faults] = [(warnings, "warning"), (faults, "fault")].map(counted);
             format!("{ok} ok, {warnings}, {faults}\n")
         };
-        io::stdout().write_all(text.as_bytes()).map_err(Failure::failed)?;
+        out::print(&text)?;
         Ok(faults)
+    }
+
+    /// All that was found, as one object.
+    fn as_json(&self) -> String {
+        let is_well = self.findings.iter().all(|finding| finding.mark != Mark::Fault);
+        let findings: Vec<_> = self.findings.iter().map(as_json).collect();
+        format!("{:#}\n", json!({ "well": is_well, "findings": findings }))
+    }
+
+    /// Says something beside what was found, which would not be one object any more.
+    fn note(&self, text: &str) -> Result<(), Failure> {
+        if self.is_json { Ok(()) } else { out::print(text) }
     }
 }
 
@@ -155,24 +200,36 @@ impl Mark {
     }
 
     /// For a terminal: green, yellow, red.
+    const fn colour(self) -> &'static str {
+        match self {
+            Self::Ok => "\x1b[32m",
+            Self::Warning => "\x1b[33m",
+            Self::Fault => "\x1b[31m",
+        }
+    }
+
+    /// For a terminal.
     const fn sign(self) -> &'static str {
         match self {
-            Self::Ok => "\x1b[32m✓\x1b[0m",
-            Self::Warning => "\x1b[33m!\x1b[0m",
-            Self::Fault => "\x1b[31m✗\x1b[0m",
+            Self::Ok => "✓",
+            Self::Warning => "!",
+            Self::Fault => "✗",
         }
     }
 }
 
-fn told(finding: &Finding, is_terminal: bool) -> String {
+fn told(finding: &Finding, look: Look) -> String {
     let Finding { check, mark, found, remedy } = finding;
-    let begin = if is_terminal {
-        format!("{} {check:<12}", mark.sign())
-    } else {
-        format!("{:<8} {check:<12}", mark.word())
+    let begin = match look {
+        Look::Plain => format!("{:<8} {check:<12}", mark.word()),
+        Look::Signs => format!("{} {check:<12}", mark.sign()),
+        Look::Colours => format!("{}{}\x1b[0m {check:<12}", mark.colour(), mark.sign()),
     };
     // What goes on over several lines stands below its begin.
-    let indent = if is_terminal { "\n               " } else { "\n                      " };
+    let indent = match look {
+        Look::Plain => "\n                      ",
+        Look::Signs | Look::Colours => "\n               ",
+    };
     let mut text = format!("{begin} {}", found.trim_end().replace('\n', indent));
     if !remedy.is_empty() {
         text.push_str(indent);

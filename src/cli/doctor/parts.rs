@@ -2,12 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::super::client::{Address, Client};
+use super::super::client::{Client, Trust};
 use super::super::{Failure, chain, health};
 use super::Finding;
 use crate::base::clock::{Clock, SystemClock};
@@ -25,7 +25,7 @@ enum Content {
 }
 
 /// Longest wait for whoever has the port: a program of another kind may say nothing.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// From so many days on a certificate should have been renewed.
 const EXPIRES_SOON_DAYS: i64 = 14;
@@ -105,6 +105,12 @@ fn named(config: &Config) -> Vec<(String, PathBuf, Content)> {
         }
     }
     named
+}
+
+/// The files that hold secrets.
+pub(super) fn secret_files(config: &Config) -> Vec<PathBuf> {
+    let secret = named(config).into_iter().filter(|(_, _, content)| *content == Content::Secret);
+    secret.map(|(_, path, _)| path).collect()
 }
 
 fn file(key: &str, path: &Path, content: Content) -> Finding {
@@ -198,12 +204,13 @@ pub(super) fn port(options: &http::Options) -> Finding {
             "write an address of this machine in server.listen, and a port that the user may have";
         return Finding::fault("port", (format!("{listen}: {error}"), remedy));
     }
-    if options.tls.is_on() {
-        let found = format!("{listen} is taken; over TLS nobody is asked who it is");
-        return Finding::warning("port", (found, "make sure that it is this Tidegate"));
-    }
-    match asked(listen) {
+    match asked(options) {
         Ok(said) => Finding::ok("port", format!("a Tidegate answers at {listen} already: {said}")),
+        // Whoever asks for a certificate is not told what doctor has none for.
+        Err(why) if !options.tls.client_ca_file.as_os_str().is_empty() => {
+            let found = format!("{listen} is taken, and who it is cannot be asked ({why})");
+            Finding::warning("port", (found, "make sure that it is this Tidegate"))
+        }
         Err(why) => {
             let found = format!("{listen} is taken by another program ({why})");
             Finding::fault("port", (found, "stop it, or write another port in server.listen"))
@@ -212,10 +219,10 @@ pub(super) fn port(options: &http::Options) -> Finding {
 }
 
 /// What the Tidegate says that listens there.
-fn asked(listen: SocketAddr) -> Result<String, String> {
+fn asked(options: &http::Options) -> Result<String, String> {
     let told = |failure: Failure| failure.into_error().to_string();
-    let address = Address::parse("--url", &format!("http://{}", health::here(listen)));
-    let mut client = Client::impatient(address.map_err(told)?, ANSWER_MAX);
+    let address = health::own(options, &Trust::default()).map_err(told)?;
+    let mut client = Client::impatient(address, ANSWER_MAX);
     let reply = client.get("/health").map_err(|error| error.to_string())?;
     let answer: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     // InfluxDB answers in the same shape, and has no log of ours among its checks.

@@ -123,9 +123,10 @@ fn the_deepest_mount_is_that_of_a_folder() {
 #[test]
 fn a_finding_is_a_line_with_its_remedy_below() {
     let finding = Finding::fault("port", ("taken", "stop it"));
-    let text = told(&finding, false);
+    let text = told(&finding, Look::Plain);
     assert_eq!(text, "fault    port         taken\n                      to do: stop it\n");
-    assert!(told(&finding, true).starts_with("\x1b[31m✗\x1b[0m port "));
+    assert!(told(&finding, Look::Colours).starts_with("\x1b[31m✗\x1b[0m port "));
+    assert!(told(&finding, Look::Signs).starts_with("✗ port "));
     assert_eq!(size(1536), "1.5 KiB");
     assert_eq!(
         [0, 1, 2].map(|count| counted((count, "fault"))),

@@ -5,7 +5,6 @@
 //! work. A few threads that wait for all their sockets at once find most answers there when they look.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
 use super::{BUSY_PAUSE, Shared, TEMPLATES, Tally, Template};
-use crate::cli::client::{self, Address};
+use crate::cli::client::{self, Address, Stream};
 
 /// Longest wait for any of the sockets: longer than a server takes for a request.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
@@ -41,7 +40,7 @@ struct Connection {
     /// Requests answered so far.
     round: u64,
     /// `None` until it is opened, and when it is done.
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
     /// Bytes of the request that were sent.
     sent: usize,
     /// When the first of them was.
@@ -56,6 +55,8 @@ struct Connection {
 struct Answer {
     status: u16,
     closes: bool,
+    /// What it says, where it is no success.
+    words: String,
 }
 
 impl<'s> Driver<'s> {
@@ -170,7 +171,8 @@ impl<'s> Driver<'s> {
                     return Ok(());
                 }
                 status => {
-                    return Err(io::Error::other(format!("the server answered {status}")));
+                    let words = answer.words;
+                    return Err(io::Error::other(format!("the server answered {status} {words}")));
                 }
             }
             // A request that went out whole is answered later, and then the socket says so.
@@ -182,7 +184,7 @@ impl<'s> Driver<'s> {
 }
 
 /// Opens connection `at` and has `epoll` say whenever it can go on.
-fn open(address: &Address, epoll: &OwnedFd, at: usize) -> io::Result<TcpStream> {
+fn open(address: &Address, epoll: &OwnedFd, at: usize) -> io::Result<Stream> {
     use epoll::EventFlags;
     let stream = address.connect()?;
     stream.set_nonblocking(true)?;
@@ -226,6 +228,8 @@ impl Connection {
         };
         while self.sent < bytes.len() {
             match stream.write(&bytes[self.sent..]) {
+                // Encrypted bytes wait for room in the socket.
+                Ok(0) => break,
                 Ok(more) => self.sent += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // A server that takes no more may answer before it has read all, so a broken pipe is
@@ -234,7 +238,10 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        match stream.flush() {
+            Err(error) if !is_later(&error) && !is_broken(&error) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// The answer, once it is there.
@@ -257,7 +264,9 @@ impl Connection {
             match client::read_reply(&mut self.answer.as_slice()) {
                 Ok((reply, closes)) => {
                     self.answer.clear();
-                    return Ok(Some(Answer { status: reply.status, closes }));
+                    let status = reply.status;
+                    let words = if status < 300 { String::new() } else { reply.words() };
+                    return Ok(Some(Answer { status, closes, words }));
                 }
                 // Not all of it is there.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
@@ -271,7 +280,7 @@ impl Connection {
 fn no_content(bytes: &[u8]) -> Option<Answer> {
     let is_whole = bytes.starts_with(NO_CONTENT) && bytes.ends_with(HEAD_END);
     let is_plain = is_whole && memchr::memmem::find(bytes, CONNECTION).is_none();
-    is_plain.then_some(Answer { status: 204, closes: false })
+    is_plain.then_some(Answer { status: 204, closes: false, words: String::new() })
 }
 
 fn is_later(error: &io::Error) -> bool {

@@ -3,9 +3,9 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Body, CALL_DIGITS, FIELDS, LoadArgs, TAGS, UNSTAMPED_NS, next_value, put_tag};
+use super::{Body, CALL_DIGITS, FIELDS, LoadArgs, TAGS, Target, UNSTAMPED_NS, next_value, put_tag};
 use crate::cli::Failure;
-use crate::cli::client::{Address, Client};
+use crate::cli::client::{Client, Secret};
 use crate::record::limits::RECORDS_PER_REQUEST_MAX;
 
 const TABLE: &str = "cpu";
@@ -16,20 +16,22 @@ const TABLE: &str = "cpu";
 ///
 /// [`Failure::Usage`] for more records a request than there may be, [`Failure::Failed`] when the server
 /// makes no table.
-pub(super) fn prepare(args: &LoadArgs, address: &Address) -> Result<(), Failure> {
+pub(super) fn prepare(args: &LoadArgs, target: &Target) -> Result<(), Failure> {
     if args.batch as usize > RECORDS_PER_REQUEST_MAX {
         let wrong = format!("--batch {}: WriteRecords takes {RECORDS_PER_REQUEST_MAX}", args.batch);
         return Err(Failure::usage(wrong));
     }
-    let mut client = Client::new(address.clone());
+    let mut client = Client::new(target.address.clone());
     let database = &args.database;
     for (operation, body) in [
         ("CreateDatabase", format!("{{\"DatabaseName\":\"{database}\"}}")),
         ("CreateTable", format!("{{\"DatabaseName\":\"{database}\",\"TableName\":\"{TABLE}\"}}")),
     ] {
-        let head = head(operation, address);
+        let head = head(operation, target);
         let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
-        let reply = client.exchange(request.as_bytes()).map_err(Failure::failed)?;
+        let reply = client
+            .exchange(request.as_bytes())
+            .map_err(|error| Failure::failed(format!("{}: {error}", target.address.url())))?;
         // 409: it is there.
         if !matches!(reply.status, 200 | 409) {
             let body = String::from_utf8_lossy(&reply.body);
@@ -40,10 +42,11 @@ pub(super) fn prepare(args: &LoadArgs, address: &Address) -> Result<(), Failure>
 }
 
 /// What a request begins with.
-pub(super) fn head(operation: &str, address: &Address) -> String {
+pub(super) fn head(operation: &str, target: &Target) -> String {
+    let Target { address, authorization: Secret(authorization) } = target;
     format!(
         "POST / HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/x-amz-json-1.0\r\n\
-         X-Amz-Target: Timestream_20181101.{operation}\r\n"
+         X-Amz-Target: Timestream_20181101.{operation}\r\n{authorization}"
     )
 }
 

@@ -13,8 +13,11 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use self::source::{Server, Source};
-use super::{Failure, SettingsArgs};
+use super::client::{Access, Address};
+use super::out::print;
+use super::{Failure, SettingsArgs, health};
 use crate::reject::entry::Id;
+use crate::server::Interrupts;
 
 /// What stands below `rejects --help`.
 pub const EXAMPLES: &str = "Examples:
@@ -25,7 +28,7 @@ pub const EXAMPLES: &str = "Examples:
   tidegate rejects resubmit --all --reason table_not_found --dry-run
 
 ls and show read the sink that the settings name; with --url they ask a running server. resubmit asks the
-server at --url, or the one that the settings describe. Exit code 1 when something was refused again.";
+server at --url, or the one that the settings describe, over TLS where they say so. Exit code 1 when something was refused again.";
 
 /// Flags of `rejects`.
 #[derive(Debug, Args)]
@@ -46,21 +49,23 @@ enum Command {
     Show(ShowArgs),
     /// Send rejections again, as they are or mended, and mark those that are taken.
     #[command(after_help = RESUBMIT_EXAMPLES)]
-    Resubmit(ResubmitArgs),
+    Resubmit(Box<ResubmitArgs>),
 }
 
 const LS_EXAMPLES: &str = "Examples:
   tidegate rejects ls --reason version_conflict --from 2026-11-22T00:00:00Z
   tidegate rejects ls --database iot --table weather --all --format json";
 
-const RESUBMIT_EXAMPLES: &str = "Examples:
+const RESUBMIT_EXAMPLES: &str = r#"Examples:
   tidegate rejects resubmit 42-57 --set version=next
   tidegate rejects resubmit 42-57 --set measure.t=21.5 --set dimension.site=b --dry-run
   tidegate rejects resubmit --all --database iot --table weather --set measure.n:BIGINT=3
+  tidegate rejects resubmit 42-57 --json '{"measurement":"weather","fields":{"t":21.5}}'
+  tidegate rejects resubmit 42-57 --line-file mended.txt
 
 What can be set: version=N, version=next (one above the version that stood), time=TIME, measure.NAME=VALUE,
-measure.NAME:TYPE=VALUE, dimension.NAME=VALUE. Refused lines are read as line protocol, or as JSON where they
-begin with a brace; timestamps in ns, or ms in JSON, unless --precision says otherwise.";
+measure.NAME:TYPE=VALUE, dimension.NAME=VALUE. A refused text is read as its request said, and so is one in its
+place; --precision says another unit of timestamps. A text in the place of a record is read in ns."#;
 
 /// Which server, if any.
 #[derive(Debug, Args)]
@@ -68,12 +73,9 @@ struct Remote {
     /// A running server, instead of the sink that the settings name.
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// A token, where the server asks for one.
-    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
-    token: Option<String>,
-    /// A file that holds the token and nothing else.
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    /// Who asks, and whom the server must be.
+    #[command(flatten)]
+    access: Access,
 }
 
 /// Which rejections.
@@ -155,13 +157,19 @@ struct ResubmitArgs {
     /// What to set in each record.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// The mended line, in place of the one that was refused.
+    /// The mended text, in the place of what was refused; several lines, where it was to be split.
     #[arg(long, value_name = "TEXT", conflicts_with = "all")]
     line: Option<String>,
-    /// How refused texts are read: line or json.
+    /// The same as JSON.
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["all", "line", "text_format"])]
+    json: Option<String>,
+    /// The same out of a file, or out of standard input: "-". It may be longer than a command line.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["all", "line", "json"])]
+    line_file: Option<PathBuf>,
+    /// How texts are read: line or json; else as the request of the refused one said.
     #[arg(long, value_name = "FORMAT")]
     text_format: Option<String>,
-    /// The unit of the timestamps of refused texts.
+    /// The unit of the timestamps of texts: ns, us, ms, s, of lines m, h and auto too.
     #[arg(long, value_name = "UNIT")]
     precision: Option<String>,
     /// Say what would become of them, and write nothing.
@@ -290,16 +298,24 @@ fn resubmit(args: &ResubmitArgs, settings: &SettingsArgs) -> Result<(), Failure>
         return Err(Failure::usage("filters choose among --all; leave them out beside IDs"));
     }
     let config = settings.load(Vec::new())?;
-    let url = args.remote.url.clone();
-    let url = url.unwrap_or_else(|| format!("http://{}", config.server.listen));
-    let mut server = Server::new(&url, &args.remote)?;
+    let trust = &args.remote.access.trust;
+    let address = if let Some(url) = &args.remote.url {
+        Address::parse("--url", url, trust)?
+    } else {
+        let (at, tls) = (health::here(config.server.listen), &config.server.tls);
+        let scheme = if tls.is_on() { "https" } else { "http" };
+        // Known by the file, since it need not name the address that it listens on.
+        let trust = if tls.is_on() { trust.or_own(&tls.cert_file) } else { trust.clone() };
+        Address::parse("server.listen", &format!("{scheme}://{at}"), &trust)?
+    };
+    let mut server = Server::new(address, &args.remote)?;
     let mut request = Map::new();
     request.insert("set".into(), set(&args.set)?);
     request.insert("dry_run".into(), args.dry_run.into());
-    let texts =
-        [("line", &args.line), ("precision", &args.precision), ("format", &args.text_format)];
-    for (name, text) in texts.into_iter().filter_map(|(name, text)| Some((name, text.as_ref()?))) {
-        request.insert(name.into(), text.as_str().into());
+    let format = args.json.as_ref().map(|_| "json".to_owned()).or(args.text_format.clone());
+    let texts = [("line", args.text()?), ("precision", args.precision.clone()), ("format", format)];
+    for (name, text) in texts.into_iter().filter_map(|(name, text)| Some((name, text?))) {
+        request.insert(name.into(), text.into());
     }
     let mut tally = Tally::default();
     if !args.all {
@@ -312,15 +328,39 @@ fn resubmit(args: &ResubmitArgs, settings: &SettingsArgs) -> Result<(), Failure>
     let mut filter: Map<String, Value> =
         parts.into_iter().map(|(name, part)| (name.to_owned(), part.into())).collect();
     filter.insert("limit".into(), SENT_AT_ONCE.into());
+    let interrupts = Interrupts::listen("ending with the request under way");
+    let interrupts = interrupts.map_err(Failure::failed)?;
     loop {
         request.insert("filter".into(), filter.clone().into());
         let answer = server.resubmit(&request)?;
         tally.told(&answer)?;
+        if let Some(signal) = interrupts.heard().filter(|_| !answer["next"].is_null()) {
+            let Tally { stored, left } = tally;
+            let told = format!("{stored} stored, {left} not; the others were not sent");
+            return Err(Failure::Interrupted { signal, told });
+        }
         // Those that stay open are behind the mark, and do not come again.
         match &answer["next"] {
             Value::Null => return tally.end(args.dry_run),
             next => filter.insert("after".into(), next.clone()),
         };
+    }
+}
+
+impl ResubmitArgs {
+    /// The text that is given, whichever way.
+    fn text(&self) -> Result<Option<String>, Failure> {
+        let Some(path) = &self.line_file else {
+            return Ok(self.line.clone().or_else(|| self.json.clone()));
+        };
+        let read = if path.as_os_str() == "-" {
+            io::read_to_string(io::stdin())
+        } else {
+            std::fs::read_to_string(path)
+        };
+        let told = |error| Failure::usage(format!("--line-file {}: {error}", path.display()));
+        // The end of the file is none of the text.
+        read.map(|text| Some(text.trim_end_matches('\n').to_owned())).map_err(told)
     }
 }
 
@@ -370,11 +410,4 @@ impl Tally {
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let json = serde_json::to_string(value).map_err(Failure::failed)?;
     print(&(json + "\n"))
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(error)),
-        _ => Ok(()),
-    }
 }

@@ -88,6 +88,15 @@ pub(super) fn explained(one: &Rejected) -> String {
         (None, Some(text)) => line("base64", text),
         (None, None) => {}
     }
+    if let Some(reading) = &entry.reading {
+        let format = if reading.is_json() { "JSON" } else { "line protocol" };
+        let table = reading.table.as_ref().map(|table| format!(", table {table}"));
+        let unit = &reading.precision;
+        line("as", &format!("{format}, timestamps in {unit}{}", table.unwrap_or_default()));
+        if let Some(within) = &reading.within {
+            line("within", within);
+        }
+    }
     line("fix", entry.reason.remedy());
     if let Some(set) = one.suggested().filter(|_| one.state == State::Open) {
         line("", &format!("tidegate rejects resubmit {} --set {set}", entry.id));

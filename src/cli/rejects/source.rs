@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::Remote;
 use crate::api::rejects::{PATH, RESUBMIT, query};
-use crate::cli::client::{Address, Client, Reply};
+use crate::cli::client::{Address, Client, Reply, Secret};
 use crate::cli::{Failure, SettingsArgs};
 use crate::object::Store;
 use crate::reject::Archive;
@@ -21,7 +21,7 @@ use crate::reject::select::LIMIT_MAX;
 /// Where rejections are looked up.
 pub(super) enum Source {
     Sink(Archive),
-    Server(Server),
+    Server(Box<Server>),
 }
 
 /// Some rejections, and where to go on.
@@ -36,7 +36,8 @@ pub(super) struct Page {
 impl Source {
     pub(super) fn open(settings: &SettingsArgs, remote: &Remote) -> Result<Self, Failure> {
         if let Some(url) = &remote.url {
-            return Ok(Self::Server(Server::new(url, remote)?));
+            let address = Address::parse("--url", url, &remote.access.trust)?;
+            return Ok(Self::Server(Box::new(Server::new(address, remote)?)));
         }
         let config = settings.load(Vec::new())?.placed();
         let url = &config.rejects.url;
@@ -108,23 +109,10 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(url: &str, remote: &Remote) -> Result<Self, Failure> {
-        let address = Address::parse("--url", url)?;
-        let token = match &remote.token_file {
-            None => remote.token.clone(),
-            Some(path) => {
-                let told =
-                    |error| Failure::usage(format!("--token-file {}: {error}", path.display()));
-                Some(std::fs::read_to_string(path).map_err(told)?.trim().to_owned())
-            }
-        };
-        if token.as_ref().is_some_and(|token| !token.chars().all(|c| c.is_ascii_graphic())) {
-            return Err(Failure::usage("the token has characters that no token has"));
-        }
-        let token =
-            token.map_or(String::new(), |token| format!("Authorization: Token {token}\r\n"));
+    pub(super) fn new(address: Address, remote: &Remote) -> Result<Self, Failure> {
+        let Secret(token) = remote.access.header()?;
         let client = Client::new(address.clone());
-        Ok(Self { url: url.to_owned(), address, client, token })
+        Ok(Self { url: address.url(), address, client, token })
     }
 
     fn page(&mut self, parts: &[(&'static str, String)]) -> Result<Page, Failure> {

@@ -14,11 +14,12 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::super::progress::Progress;
-use super::super::{Failure, SettingsArgs};
+use super::super::{Failure, SettingsArgs, out};
 use super::records::{Held, Names, is_filler};
 use crate::api::export::format;
 use crate::base::lsn::Lsn;
 use crate::record::codec::RefusedLine;
+use crate::server::Interrupts;
 use crate::wal::inspect::{self, Checkpoint};
 use crate::wal::{WalError, scan};
 
@@ -61,7 +62,8 @@ pub(super) fn run(args: &DumpArgs, of_wal: &SettingsArgs) -> Result<(), Failure>
     let (stored, durable) = marks(&config.wal.dir)?;
     let needed = args.from.map_or_else(|| stored.next(), |from| Lsn(from.max(1)));
     let mut holes = Holes { needed, told: 0 };
-    let mut out = BufWriter::new(io::stdout());
+    let interrupts = Interrupts::listen("ending the dump").map_err(Failure::failed)?;
+    let mut stdout = BufWriter::new(io::stdout());
     let mut progress = Progress::new("dumping, LSN", 0);
     for frame in frames.map_err(Failure::failed)? {
         let (lsn, payload) = frame.map_err(|error| broken_off(&error))?;
@@ -76,18 +78,16 @@ pub(super) fn run(args: &DumpArgs, of_wal: &SettingsArgs) -> Result<(), Failure>
         holes.before(lsn);
         holes.behind(lsn, &payload);
         let text = text(&mut names, args.format, lsn, &payload)?;
-        match out.write_all(&text) {
-            Ok(()) => {}
-            // Whoever reads has enough: `| head`.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            Err(error) => return Err(Failure::failed(error)),
+        out::written(stdout.write_all(&text))?;
+        if let Some(signal) = interrupts.heard() {
+            out::written(stdout.flush())?;
+            let told = format!("the dump ends with LSN {lsn}; go on with --from {}", lsn.next());
+            return Err(Failure::Interrupted { signal, told });
         }
     }
     holes.before(to.min(durable).next());
-    match out.flush() {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(error)),
-        _ => holes.end(),
-    }
+    out::written(stdout.flush())?;
+    holes.end()
 }
 
 /// The last frame that is stored outside the log, and the last that is known to be synced. Where the

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::super::{Failure, SettingsArgs};
 use crate::base::lsn::Lsn;
+use crate::config::Config;
 use crate::wal::Options;
 use crate::wal::inspect::{self, Checkpoint, Overview, SegmentInfo, SegmentState};
 
@@ -26,7 +27,11 @@ struct Line<'a> {
 }
 
 pub(super) fn run(args: &LsArgs, of_wal: &SettingsArgs) -> Result<(), Failure> {
-    let config = super::settings(&args.settings, of_wal)?;
+    super::print(&text(&super::settings(&args.settings, of_wal)?)?)
+}
+
+/// The whole output.
+pub(super) fn text(config: &Config) -> Result<String, Failure> {
     let dir = &config.wal.dir;
     let overview = inspect::overview(dir).map_err(Failure::failed)?;
     let lines: Result<Vec<_>, _> =
@@ -35,7 +40,7 @@ pub(super) fn run(args: &LsArgs, of_wal: &SettingsArgs) -> Result<(), Failure> {
     let mut text = table(&lines);
     text.push_str(&marks(&overview, &lines));
     text.push_str(&retained(&config.wal, &lines));
-    super::print(&text)
+    Ok(text)
 }
 
 fn line<'a>(

@@ -9,11 +9,11 @@ mod replay;
 mod salvage;
 mod verify;
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::out::print;
 use super::{Failure, SettingsArgs};
 use crate::base::lsn::Lsn;
 use crate::config::Config;
@@ -53,7 +53,7 @@ enum Command {
     Dump(dump::DumpArgs),
     /// Send the records in the frames again, to this or another Tidegate, at a bounded rate.
     #[command(after_help = replay::EXAMPLES)]
-    Replay(replay::ReplayArgs),
+    Replay(Box<replay::ReplayArgs>),
     /// Make a log that refuses to start startable, with everything sound in it; nothing is deleted.
     #[command(
         after_help = "Example:\n  tidegate wal salvage --data ./tidegate-data --to ./broken-log"
@@ -80,9 +80,21 @@ pub fn run(args: &WalArgs) -> Result<(), Failure> {
     }
 }
 
+/// What `wal ls` prints of the log of these settings.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] when there is no log, or it cannot be read.
+pub(super) fn segments(config: &Config) -> Result<String, Failure> {
+    ls::text(&with_log(config.clone())?)
+}
+
 /// The settings, with every place in the data folder, whose log must be there.
 fn settings(own: &SettingsArgs, of_wal: &SettingsArgs) -> Result<Config, Failure> {
-    let config = own.or(of_wal).load(Vec::new())?.placed();
+    with_log(own.or(of_wal).load(Vec::new())?.placed())
+}
+
+fn with_log(config: Config) -> Result<Config, Failure> {
     let dir: &PathBuf = &config.wal.dir;
     if dir.is_dir() {
         return Ok(config);
@@ -111,12 +123,4 @@ fn behind(config: &Config, stored: Lsn, end: Lsn) -> Option<String> {
              move this one away and run `tidegate wal begin`"
         )
     })
-}
-
-/// Writes to standard output; whoever reads may have enough, as in `| head`.
-fn print(text: &str) -> Result<(), Failure> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(error)),
-        _ => Ok(()),
-    }
 }

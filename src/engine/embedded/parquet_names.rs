@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | dictionary | PLAIN | the different names of the row group, in the order of their coming |
 //! | data, of [`BLOCK_ROWS`] rows | RLE: a length of 4 bytes, then levels of 1 bit | which rows have a name; only in a column that may have none |
-//! | | RLE_DICTIONARY: a byte that says how many bits, then numbers of so many | the place in the dictionary of each row that has one |
+//! | | `RLE_DICTIONARY`: a byte that says how many bits, then numbers of so many | the place in the dictionary of each row that has one |
 //!
 //! Each page is compressed with zstd. Levels and numbers are hybrids of runs and of packed bits; a
 //! number that comes eight times or more is a run. Source: Apache Parquet, "Encodings", "RLE".

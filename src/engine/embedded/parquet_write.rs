@@ -271,7 +271,9 @@ impl<W: Write + Send> GroupWriter<W> {
             }
             row += run.len();
         }
-        columns.iter_mut().for_each(|column| column.fill(row));
+        for column in &mut columns {
+            column.fill(row);
+        }
         columns
     }
 

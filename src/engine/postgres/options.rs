@@ -23,7 +23,7 @@ const FILLFACTOR_MIN: u8 = 10;
 pub struct Options {
     /// Name or address of the server, or the folder of its Unix socket where it begins with `/`.
     pub host: String,
-    /// Its port.
+    /// Its port, 1 to 65535.
     pub port: u16,
     /// The database, which must be there.
     pub database: String,
@@ -109,6 +109,9 @@ impl Options {
             if !(TIMEOUT_MIN..=TIMEOUT_MAX).contains(&span) {
                 problems.push(format!("{key}: {span} is not in {TIMEOUT_MIN} to {TIMEOUT_MAX}"));
             }
+        }
+        if self.port == 0 {
+            problems.push("port: 0 is not in 1 to 65535".to_owned());
         }
         if !(1..=STATEMENT_ROWS_MAX).contains(&self.statement_rows) {
             let found = self.statement_rows;

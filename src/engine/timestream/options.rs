@@ -81,6 +81,13 @@ impl Options {
                 self.endpoint
             ));
         }
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if !self.region.chars().all(is_name) {
+            problems.push(format!(
+                "region: {:?} is not of letters, digits and dashes, as eu-west-1 is",
+                self.region
+            ));
+        }
         if !self.ca_file.as_os_str().is_empty() && self.endpoint.starts_with("http://") {
             problems.push("ca_file: endpoint begins with http://, so nobody looks at it".into());
         }

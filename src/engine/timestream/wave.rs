@@ -47,7 +47,7 @@ mod tests {
         for (letter, number) in requests.iter().flat_map(|request| request.chars()).zip(0..) {
             let host = letter.to_string();
             let record = Record {
-                origin: Origin { number, text: b"" },
+                origin: Origin { number, text: b"", ..Origin::default() },
                 measure_name: "m",
                 dimensions: vec![Dimension { name: "host", value: &host }],
                 attributes: vec![Attribute { name: "v", value: Value::Bigint(1) }],

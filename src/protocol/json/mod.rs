@@ -163,6 +163,7 @@ pub fn decode(body: &[u8], options: &Options<'_>, sink: &mut dyn RecordSink) {
         fault: None,
         last: "",
         in_batch: false,
+        within: "",
         repeated_bytes: 0,
     };
     // A mark that Windows editors and PowerShell put first. Source: RFC 8259, 8.1.
@@ -186,6 +187,8 @@ struct Decoder<'a, 's> {
     /// Whether the elements of a `metrics` are being read. They hold no further ones: each level of
     /// a nest would be read once for every level above it.
     in_batch: bool,
+    /// What stands around the records at hand and is part of their meaning; empty where nothing does.
+    within: &'a str,
     /// Bytes of `CommonAttributes`, counted once for each record that repeated them.
     repeated_bytes: usize,
 }
@@ -208,7 +211,7 @@ impl<'a> Decoder<'a, '_> {
     }
 
     fn origin(&self, text: &'a [u8]) -> Origin<'a> {
-        Origin { number: self.number, text }
+        Origin { number: self.number, text, within: self.within }
     }
 
     fn count(&mut self) {

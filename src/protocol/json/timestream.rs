@@ -85,6 +85,7 @@ pub(super) fn records<'a>(
         common.parts.read(request.common, arena)?;
     }
     let mut parts = Parts::default();
+    decoder.within = around(request, arena);
     let each = |text| {
         if let Err(fault) = record(decoder, &common, &mut parts, text) {
             decoder.refuse(text, fault);
@@ -92,7 +93,26 @@ pub(super) fn records<'a>(
     };
     let mut reader = serde_json::Deserializer::from_str(request.records);
     let read = Items(each).deserialize(&mut reader);
+    decoder.within = "";
     read.map_err(|error| Fault::of(None, request.records, &error))
+}
+
+/// The request without its records, as far as it is part of their meaning.
+fn around<'a>(request: &Members<'a>, arena: &'a Bump) -> &'a str {
+    let mut text = bumpalo::collections::String::new_in(arena);
+    let members = [
+        ("DatabaseName", request.database),
+        ("TableName", request.table),
+        ("CommonAttributes", request.common),
+    ];
+    for (name, raw) in members.into_iter().filter(|(_, raw)| !raw.is_empty()) {
+        text.push_str(if text.is_empty() { "{\"" } else { ",\"" });
+        text.push_str(name);
+        text.push_str("\":");
+        text.push_str(raw);
+    }
+    text.push_str(if text.is_empty() { "{}" } else { "}" });
+    text.into_bump_str()
 }
 
 /// A name that the request has beside its body.
@@ -133,6 +153,8 @@ fn record<'a>(
 ) -> Result<(), Fault<'a>> {
     decoder.repeated_bytes = decoder.repeated_bytes.saturating_add(common.bytes);
     if decoder.repeated_bytes > COMMON_BYTES_REPEATED_MAX {
+        // Kept with none of them either: a body of some MiB would become reports of many GiB.
+        decoder.within = "";
         let message = format!(
             "CommonAttributes repeated by every record come to more than {COMMON_BYTES_REPEATED_MAX} bytes"
         );

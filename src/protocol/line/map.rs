@@ -44,7 +44,7 @@ impl<'o> Mapper<'o> {
     where
         'o: 'a,
     {
-        record.origin = Origin { number: line.number, text: line.text };
+        record.origin = Origin { number: line.number, text: line.text, ..Origin::default() };
         record.database = self.options.database;
         record.table = line.measurement;
         record.measure_name = match self.options.measure_name {

@@ -21,6 +21,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod grammar;
+pub mod loose;
 mod map;
 mod number;
 mod precision;

@@ -81,6 +81,32 @@ impl Precision {
         }
     }
 
+    /// Its name, which [`Self::from_name`] knows.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nanoseconds => "ns",
+            Self::Microseconds => "us",
+            Self::Milliseconds => "ms",
+            Self::Seconds => "s",
+            Self::Minutes => "m",
+            Self::Hours => "h",
+            Self::Auto => "auto",
+        }
+    }
+
+    /// The precision that any of the endpoints calls `name`; empty is nanoseconds.
+    ///
+    /// # Errors
+    ///
+    /// [`PrecisionError`]: none knows such a name.
+    pub fn from_name(name: &str) -> Result<Self, PrecisionError> {
+        if name == "auto" {
+            return Ok(Self::Auto);
+        }
+        let right = "n, u, ms, s, m, h or auto";
+        Self::from_v1(name).map_err(|error| PrecisionError { right, ..error })
+    }
+
     /// `timestamp`, in this unit, as nanoseconds; `None` if no record can have that time.
     #[inline]
     pub fn to_ns(self, timestamp: i64) -> Option<i64> {
@@ -173,6 +199,15 @@ mod tests {
             assert_eq!(Precision::from_v2(name).ok(), v2, "v2 {name:?}");
             assert_eq!(Precision::from_v3(name).ok(), v3, "v3 {name:?}");
         }
+    }
+
+    #[test]
+    fn every_unit_is_found_by_its_name() {
+        use Precision::{Auto, Hours, Microseconds, Milliseconds, Minutes, Nanoseconds, Seconds};
+        for unit in [Nanoseconds, Microseconds, Milliseconds, Seconds, Minutes, Hours, Auto] {
+            assert_eq!(Precision::from_name(unit.name()), Ok(unit));
+        }
+        assert!(Precision::from_name("day").unwrap_err().to_string().contains("h or auto"));
     }
 
     #[test]

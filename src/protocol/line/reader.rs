@@ -185,7 +185,7 @@ impl<'a> Reader<'a> {
 impl Wrong {
     /// The refusal of `line` for this.
     pub(super) fn refuse<'a>(self, line: &RawLine<'a>, column: u64) -> Refusal<'a> {
-        let origin = Origin { number: line.number, text: line.text };
+        let origin = Origin { number: line.number, text: line.text, ..Origin::default() };
         Refusal { origin, column, reason: self.reason, message: self.message }
     }
 }

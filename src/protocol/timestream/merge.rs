@@ -34,7 +34,8 @@ impl Request<'_> {
     pub fn records(&self) -> Result<Vec<Record<'_>>, Invalid> {
         let mut all: Vec<Record<'_>> = Vec::with_capacity(self.records.len());
         for (index, (json, own)) in self.records.iter().enumerate() {
-            let origin = Origin { number: index as u64, text: json.as_bytes() };
+            let origin =
+                Origin { number: index as u64, text: json.as_bytes(), ..Origin::default() };
             let record = self.record(own, origin, all.last());
             all.push(record.map_err(|wrong| wrong.of(index))?);
         }

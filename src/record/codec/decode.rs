@@ -2,11 +2,12 @@
 
 use super::super::varint::{take, take_bytes, take_signed};
 use super::super::{MeasureKind, Reason, TableId, Value, ValueType};
-use super::{CodecError, HEADER_BYTES, PAYLOAD_VERSION, SECTION_ENTRY_BYTES};
+use super::{CodecError, HEADER_BYTES, PAYLOAD_VERSION, PAYLOAD_VERSION_MIN, SECTION_ENTRY_BYTES};
 
 /// A payload whose outline was checked.
 #[derive(Debug, Clone)]
 pub struct Payload<'a> {
+    version: u8,
     received_ns: i64,
     families: u32,
     layouts: u32,
@@ -81,6 +82,8 @@ pub struct RefusedLine<'a> {
     pub message: &'a str,
     /// The line as it came; any bytes.
     pub text: &'a [u8],
+    /// How it was to be read, as JSON; empty where that is not known.
+    pub reading: &'a str,
 }
 
 const fn malformed(part: &'static str) -> CodecError {
@@ -96,8 +99,9 @@ impl<'a> Payload<'a> {
     /// records yet; they are checked as they are read.
     pub fn open(bytes: &'a [u8]) -> Result<Self, CodecError> {
         let (header, rest) = bytes.split_at_checked(HEADER_BYTES).ok_or(malformed("header"))?;
-        if header[0] != PAYLOAD_VERSION {
-            return Err(CodecError::Version { found: header[0] });
+        let version = header[0];
+        if !(PAYLOAD_VERSION_MIN..=PAYLOAD_VERSION).contains(&version) {
+            return Err(CodecError::Version { found: version });
         }
         let sections = usize::from(u16::from_le_bytes([header[2], header[3]]));
         if sections == 0 || sections > super::BUCKETS {
@@ -119,6 +123,7 @@ impl<'a> Payload<'a> {
         }
         let received = header[16..24].try_into().expect("eight bytes");
         Ok(Self {
+            version,
             received_ns: i64::from_le_bytes(received),
             families: word(header, 4),
             layouts: word(header, 8),
@@ -205,8 +210,9 @@ impl<'a> Payload<'a> {
     pub fn refused_lines(
         &self,
     ) -> impl Iterator<Item = Result<RefusedLine<'a>, CodecError>> + use<'a> {
-        let mut rest = self.refused_bytes;
-        (0..self.refused).map(move |_| take_refused(&mut rest).ok_or(malformed("refused lines")))
+        let (mut rest, has_reading) = (self.refused_bytes, self.version > PAYLOAD_VERSION_MIN);
+        (0..self.refused)
+            .map(move |_| take_refused(&mut rest, has_reading).ok_or(malformed("refused lines")))
     }
 }
 
@@ -439,7 +445,7 @@ fn take_layout<'a>(rest: &mut &'a [u8]) -> Option<Layout<'a>> {
     Some(Layout { kind, attributes, entries, bytes })
 }
 
-fn take_refused<'a>(rest: &mut &'a [u8]) -> Option<RefusedLine<'a>> {
+fn take_refused<'a>(rest: &mut &'a [u8], has_reading: bool) -> Option<RefusedLine<'a>> {
     let number = take(rest)?;
     let (&reason, after) = rest.split_first()?;
     *rest = after;
@@ -449,6 +455,7 @@ fn take_refused<'a>(rest: &mut &'a [u8]) -> Option<RefusedLine<'a>> {
         database: take_text(rest)?,
         message: take_text(rest)?,
         text: take_bytes(rest)?,
+        reading: if has_reading { take_text(rest)? } else { "" },
     })
 }
 

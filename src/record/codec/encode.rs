@@ -1,5 +1,7 @@
 //! Packing records into a payload.
 
+use std::ops::Range;
+
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -30,6 +32,9 @@ pub struct PayloadBuilder {
     layouts_by_hash: HashTable<u32>,
     layout_bytes: Vec<u8>,
     layout_hint: usize,
+    names: Names,
+    /// Kept for its allocation.
+    order: Vec<u16>,
     sections: Vec<Section>,
     series: HashTable<SeriesEntry>,
     refused: Vec<u8>,
@@ -43,18 +48,53 @@ pub struct PayloadBuilder {
 #[derive(Debug)]
 struct FamilyEntry {
     table: TableId,
-    measure_name: Box<str>,
-    /// In the order of arrival, to recognise the next record's names without sorting them.
-    names: Vec<Box<str>>,
-    /// `order[i]` is the place, in the order of arrival, of the i-th name of the sorted ones.
-    order: Vec<u16>,
+    /// The measure name, and behind it those of the dimensions, in the order of arrival, to recognise the
+    /// next record's without sorting them. With each dimension stands its place in the order of arrival
+    /// of the name that is sorted there.
+    names: Range<usize>,
     hash: u64,
 }
 
 #[derive(Debug)]
 struct LayoutEntry {
     kind: MeasureKind,
-    attributes: Vec<(u8, Box<str>)>,
+    /// The names of the attributes, each with the number of its type.
+    names: Range<usize>,
+}
+
+/// The names of all families and layouts, in one piece: a request of one line has half a dozen, and an
+/// allocation for each would take longer than packing its record.
+#[derive(Debug, Default)]
+struct Names {
+    text: String,
+    /// Where each name ends in `text`, and what stands with it.
+    ends: Vec<(usize, u16)>,
+}
+
+impl Names {
+    fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn push(&mut self, name: &str, with: u16) {
+        self.text.push_str(name);
+        self.ends.push((self.text.len(), with));
+    }
+
+    /// These names, and what stands with each.
+    fn all(&self, range: Range<usize>) -> impl Iterator<Item = (&str, u16)> {
+        let start = range.start.checked_sub(1).map_or(0, |before| self.ends[before].0);
+        self.ends[range].iter().scan(start, |start, &(end, with)| {
+            let name = &self.text[*start..end];
+            *start = end;
+            Some((name, with))
+        })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +134,8 @@ impl PayloadBuilder {
             layouts_by_hash: HashTable::new(),
             layout_bytes: Vec::new(),
             layout_hint: 0,
+            names: Names::default(),
+            order: Vec::new(),
             sections: (0..sections).map(|_| Section::default()).collect(),
             series: HashTable::new(),
             refused: Vec::new(),
@@ -114,6 +156,7 @@ impl PayloadBuilder {
         self.layouts_by_hash.clear();
         self.layout_bytes.clear();
         self.layout_hint = 0;
+        self.names.clear();
         self.series.clear();
         self.refused.clear();
         self.refused_count = 0;
@@ -158,16 +201,16 @@ impl PayloadBuilder {
         // Lines of one kind come in runs or in turns, so the last family or the one after it is
         // nearly always right, and comparing is cheaper than hashing.
         for at in [self.family_hint, self.family_hint + 1, 0] {
-            if self.families.get(at).is_some_and(|family| family.is_of(table, record)) {
+            if self.families.get(at).is_some_and(|f| f.is_of(&self.names, table, record)) {
                 self.family_hint = at;
                 return (FamilyId(index(at)), false);
             }
         }
         let hash = arrival_hash(table, record);
-        let families = &self.families;
+        let (families, names) = (&self.families, &self.names);
         let found = self
             .families_by_hash
-            .find(hash, |&at| families[at as usize].is_of(table, record))
+            .find(hash, |&at| families[at as usize].is_of(names, table, record))
             .copied();
         let (at, is_new) = match found {
             Some(at) => (at, false),
@@ -180,15 +223,17 @@ impl PayloadBuilder {
     /// The layout of `record`, and whether this is its first record in the request.
     pub fn layout(&mut self, record: &Record<'_>) -> (LayoutId, bool) {
         for at in [self.layout_hint, self.layout_hint + 1, 0] {
-            if self.layouts.get(at).is_some_and(|layout| layout.is_of(record)) {
+            if self.layouts.get(at).is_some_and(|layout| layout.is_of(&self.names, record)) {
                 self.layout_hint = at;
                 return (LayoutId(index(at)), false);
             }
         }
         let hash = layout_hash(record);
-        let layouts = &self.layouts;
-        let found =
-            self.layouts_by_hash.find(hash, |&at| layouts[at as usize].is_of(record)).copied();
+        let (layouts, names) = (&self.layouts, &self.names);
+        let found = self
+            .layouts_by_hash
+            .find(hash, |&at| layouts[at as usize].is_of(names, record))
+            .copied();
         let (at, is_new) = match found {
             Some(at) => (at, false),
             None => (self.add_layout(record, hash), true),
@@ -207,10 +252,10 @@ impl PayloadBuilder {
     ) {
         let (family_id, layout_id) = ids;
         let family = &self.families[family_id.0 as usize];
-        debug_assert_eq!(family.names.len(), record.dimensions.len(), "the family of this record");
+        debug_assert_eq!(family.dimensions(), record.dimensions.len(), "the family of this record");
         self.scratch.clear();
-        for &place in &family.order {
-            put_bytes(&mut self.scratch, record.dimensions[place as usize].value.as_bytes());
+        for &(_, place) in &self.names.ends[family.names.clone()][1..] {
+            put_bytes(&mut self.scratch, record.dimensions[usize::from(place)].value.as_bytes());
         }
         let hash = xxh3_64_with_seed(&self.scratch, family.hash);
         let at = Bucket::of(hash).shard(self.sections.len());
@@ -238,13 +283,19 @@ impl PayloadBuilder {
         self.records += 1;
     }
 
-    /// Adds a line that was refused, so that it reaches the reject sink with the request's records.
-    pub fn push_refused(&mut self, database: &str, refusal: &super::super::Refusal<'_>) {
+    /// Adds a line that was refused, so that it reaches the reject sink with the request's records: of
+    /// which database, and how it was to be read.
+    pub fn push_refused(
+        &mut self,
+        (database, reading): (&str, &str),
+        refusal: &super::super::Refusal<'_>,
+    ) {
         put(&mut self.refused, refusal.origin.number);
         self.refused.push(refusal.reason.number());
         put_bytes(&mut self.refused, database.as_bytes());
         put_bytes(&mut self.refused, refusal.message.as_bytes());
         put_bytes(&mut self.refused, refusal.origin.text);
+        put_bytes(&mut self.refused, reading.as_bytes());
         self.refused_count += 1;
     }
 
@@ -279,41 +330,46 @@ impl PayloadBuilder {
     }
 
     fn add_family(&mut self, table: TableId, record: &Record<'_>, arrival: u64) -> u32 {
-        let names: Vec<Box<str>> = record.dimensions.iter().map(|d| d.name.into()).collect();
-        let mut order: Vec<u16> =
-            (0..names.len()).map(|at| u16::try_from(at).expect("dimensions are limited")).collect();
-        order.sort_by(|&a, &b| names[a as usize].cmp(&names[b as usize]));
+        let first = self.names.len();
+        self.names.push(record.measure_name, 0);
         let begin = self.family_bytes.len();
         put(&mut self.family_bytes, u64::from(table.0));
         put_bytes(&mut self.family_bytes, record.measure_name.as_bytes());
-        put(&mut self.family_bytes, names.len() as u64);
-        for &place in &order {
-            put_bytes(&mut self.family_bytes, names[place as usize].as_bytes());
+        put(&mut self.family_bytes, record.dimensions.len() as u64);
+        self.order.clear();
+        for (place, dimension) in record.dimensions.iter().enumerate() {
+            self.order.push(u16::try_from(place).expect("dimensions are limited"));
+            self.names.push(dimension.name, 0);
+        }
+        let name = |place: u16| record.dimensions[usize::from(place)].name;
+        self.order.sort_by(|&one, &other| name(one).cmp(name(other)));
+        for (entry, &place) in self.names.ends[first + 1..].iter_mut().zip(&self.order) {
+            entry.1 = place;
+            put_bytes(&mut self.family_bytes, name(place).as_bytes());
         }
         let hash = xxh3_64(&self.family_bytes[begin..]);
-        let measure_name = record.measure_name.into();
-        self.families.push(FamilyEntry { table, measure_name, names, order, hash });
+        self.families.push(FamilyEntry { table, names: first..self.names.len(), hash });
         let at = index(self.families.len() - 1);
-        let families = &self.families;
+        let (families, names) = (&self.families, &self.names);
         self.families_by_hash
-            .insert_unique(arrival, at, |&at| families[at as usize].arrival_hash());
+            .insert_unique(arrival, at, |&at| families[at as usize].arrival_hash(names));
         at
     }
 
     fn add_layout(&mut self, record: &Record<'_>, hash: u64) -> u32 {
         self.layout_bytes.push(u8::from(record.kind == MeasureKind::Multi));
         put(&mut self.layout_bytes, record.attributes.len() as u64);
-        let mut attributes = Vec::with_capacity(record.attributes.len());
+        let first = self.names.len();
         for attribute in &record.attributes {
             let number = attribute.value.value_type().number();
             self.layout_bytes.push(number);
             put_bytes(&mut self.layout_bytes, attribute.name.as_bytes());
-            attributes.push((number, attribute.name.into()));
+            self.names.push(attribute.name, u16::from(number));
         }
-        self.layouts.push(LayoutEntry { kind: record.kind, attributes });
+        self.layouts.push(LayoutEntry { kind: record.kind, names: first..self.names.len() });
         let at = index(self.layouts.len() - 1);
-        let layouts = &self.layouts;
-        self.layouts_by_hash.insert_unique(hash, at, |&at| layouts[at as usize].hash());
+        let (layouts, names) = (&self.layouts, &self.names);
+        self.layouts_by_hash.insert_unique(hash, at, |&at| layouts[at as usize].hash(names));
         at
     }
 }
@@ -365,30 +421,36 @@ fn find_series(
 }
 
 impl FamilyEntry {
-    fn is_of(&self, table: TableId, record: &Record<'_>) -> bool {
-        self.table == table
-            && self.names.len() == record.dimensions.len()
-            && *self.measure_name == *record.measure_name
-            && self.names.iter().zip(&record.dimensions).all(|(name, d)| **name == *d.name)
+    fn dimensions(&self) -> usize {
+        self.names.len() - 1
     }
 
-    fn arrival_hash(&self) -> u64 {
-        let names = self.names.iter().map(|name| &**name);
-        hash_names(u64::from(self.table.0), &self.measure_name, names)
+    fn is_of(&self, names: &Names, table: TableId, record: &Record<'_>) -> bool {
+        let arrived =
+            std::iter::once(record.measure_name).chain(record.dimensions.iter().map(|d| d.name));
+        self.table == table
+            && self.dimensions() == record.dimensions.len()
+            && names.all(self.names.clone()).map(|(name, _)| name).eq(arrived)
+    }
+
+    fn arrival_hash(&self, names: &Names) -> u64 {
+        let mut all = names.all(self.names.clone()).map(|(name, _)| name);
+        let measure_name = all.next().expect("a family has a measure name");
+        hash_names(u64::from(self.table.0), measure_name, all)
     }
 }
 
 impl LayoutEntry {
-    fn is_of(&self, record: &Record<'_>) -> bool {
+    fn is_of(&self, names: &Names, record: &Record<'_>) -> bool {
+        let arrived =
+            record.attributes.iter().map(|a| (a.name, u16::from(a.value.value_type().number())));
         self.kind == record.kind
-            && self.attributes.len() == record.attributes.len()
-            && self.attributes.iter().zip(&record.attributes).all(|((number, name), a)| {
-                *number == a.value.value_type().number() && **name == *a.name
-            })
+            && self.names.len() == record.attributes.len()
+            && names.all(self.names.clone()).eq(arrived)
     }
 
-    fn hash(&self) -> u64 {
-        hash_layout(self.attributes.iter().map(|(number, name)| (*number, &**name)))
+    fn hash(&self, names: &Names) -> u64 {
+        hash_layout(names.all(self.names.clone()))
     }
 }
 
@@ -398,7 +460,9 @@ fn arrival_hash(table: TableId, record: &Record<'_>) -> u64 {
 }
 
 fn layout_hash(record: &Record<'_>) -> u64 {
-    hash_layout(record.attributes.iter().map(|a| (a.value.value_type().number(), a.name)))
+    hash_layout(
+        record.attributes.iter().map(|a| (a.name, u16::from(a.value.value_type().number()))),
+    )
 }
 
 // Both hashes live as long as a request and never leave it.
@@ -408,8 +472,8 @@ fn hash_names<'n>(table: u64, measure: &str, names: impl Iterator<Item = &'n str
     })
 }
 
-fn hash_layout<'n>(attributes: impl Iterator<Item = (u8, &'n str)>) -> u64 {
-    attributes.fold(0, |hash, (number, name)| {
+fn hash_layout<'n>(attributes: impl Iterator<Item = (&'n str, u16)>) -> u64 {
+    attributes.fold(0, |hash, (name, number)| {
         xxh3_64_with_seed(name.as_bytes(), hash.rotate_left(8) ^ u64::from(number))
     })
 }

@@ -5,14 +5,14 @@
 //! attributes; a **series** is a family and the values of its dimensions. Records are grouped by
 //! **section**, one for each shard of the time of writing, so that a shard walks its own part only.
 //!
-//! # Layout, version 1
+//! # Layout, version 2
 //!
 //! Integers of the header are little-endian; `varint` and `signed` are those of
 //! [`super::varint`]; `bytes` is a varint length and that many bytes; `text` is `bytes` of UTF-8.
 //!
 //! | part | offset | bytes | content |
 //! |---|---|---|---|
-//! | header | 0 | 1 | format version, 1 |
+//! | header | 0 | 1 | format version, 2 |
 //! | header | 1 | 1 | 0, reserved |
 //! | header | 2 | 2 | sections |
 //! | header | 4 | 4 | families |
@@ -24,7 +24,7 @@
 //! | section table | 32 | 8 a section | bytes (4 bytes), records (4 bytes) |
 //! | families | | | table (varint), measure name (text), dimensions (varint), that many names (text) |
 //! | layouts | | | kind (1 byte: 0 scalar, 1 multi), attributes (varint), that many of: type (1 byte), name (text) |
-//! | refused lines | | | number (varint), reason (1 byte: [`Reason`](super::Reason)), database, message (text), line (bytes) |
+//! | refused lines | | | number (varint), reason (1 byte: [`Reason`](super::Reason)), database, message (text), line (bytes), reading (text: JSON of a [`Reading`][super::Reading], or empty) |
 //! | sections | | | records, below |
 //!
 //! A record of a section, deltas against the one before it in the section (the first: against 0,
@@ -68,8 +68,11 @@ mod tests;
 pub use decode::{Family, Layout, Payload, RecordView, Records, RefusedLine, TextIter, ValueIter};
 pub use encode::{FamilyId, LayoutId, PayloadBuilder};
 
-/// The format version this code writes, and the only one it reads.
-pub const PAYLOAD_VERSION: u8 = 1;
+/// The format version this code writes.
+pub const PAYLOAD_VERSION: u8 = 2;
+/// The oldest format version that it reads: in version 1, which differs in nothing else, a refused line
+/// has no reading.
+pub const PAYLOAD_VERSION_MIN: u8 = 1;
 const HEADER_BYTES: usize = 32;
 const SECTION_ENTRY_BYTES: usize = 8;
 
@@ -108,7 +111,7 @@ const _: () = assert!(1 << 6 == BUCKETS);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
     /// Another format version.
-    #[error("payload version {found}, this build reads {PAYLOAD_VERSION}")]
+    #[error("payload version {found}, this build reads {PAYLOAD_VERSION_MIN} to {PAYLOAD_VERSION}")]
     Version {
         /// The version found.
         found: u8,

@@ -51,7 +51,7 @@ impl OwnedValue {
 
 fn push(builder: &mut PayloadBuilder, owned: &Owned) {
     let record = Record {
-        origin: Origin { number: owned.number, text: b"" },
+        origin: Origin { number: owned.number, text: b"", ..Origin::default() },
         database: "d",
         table: "t",
         measure_name: &owned.measure,
@@ -225,12 +225,12 @@ fn refused_lines_travel_with_the_records() {
     let mut builder = PayloadBuilder::new(2);
     builder.start(5);
     let refusal = Refusal {
-        origin: Origin { number: 7, text: b"cpu \xff" },
+        origin: Origin { number: 7, text: b"cpu \xff", ..Origin::default() },
         column: 5,
         reason: super::super::Reason::InvalidUtf8,
         message: "found byte 0xff".into(),
     };
-    builder.push_refused("db", &refusal);
+    builder.push_refused(("db", ""), &refusal);
     assert!(!builder.is_empty());
     let mut bytes = Vec::new();
     builder.finish(&mut bytes);

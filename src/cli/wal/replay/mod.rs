@@ -34,24 +34,25 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::super::client::Address;
+use super::super::client::{Access, Address};
 use super::super::progress::Progress;
 use super::super::{Failure, SettingsArgs};
 use super::records::{Held, Names};
 use crate::base::lsn::Lsn;
 use crate::base::units::Span;
 use crate::ingest::{SYSTEM_DATABASE, is_system};
+use crate::server::Interrupts;
 use past::{Event, Hole, Lives, Past};
 use position::Position;
-use sender::{Credentials, Refused, Sender};
+use sender::{Refused, Sender};
 
 /// What stands below `wal replay --help`.
 pub(super) const EXAMPLES: &str = "Examples:
   tidegate wal replay --to http://127.0.0.1:8087 --dry-run
   tidegate wal replay --to http://10.0.0.2:8086 --rate 20000 --position replay.json --token-file token
-  tidegate wal replay --to http://127.0.0.1:8086 --from 1200 --to-lsn 1300
+  tidegate wal replay --to https://tide.example:8086 --ca-file ca.pem --from 1200 --to-lsn 1300
 
-The same command again goes on where --position left off. Exit code 1 when LSNs that were asked for are
+The same command again goes on where --position left off, also after Ctrl-C. Exit code 1 when LSNs that were asked for are
 not in the log, or the server refuses a record. A record whose version is lower than what stands there,
 or equal with other values, is refused too, but the replay goes on behind it.";
 
@@ -89,7 +90,7 @@ pub(super) struct ReplayArgs {
     #[arg(long, value_name = "TIME", default_value = "10min")]
     patience: Span,
     #[command(flatten)]
-    credentials: Credentials,
+    access: Access,
 }
 
 /// What there is to send, or what was sent.
@@ -112,7 +113,7 @@ struct Tally {
 
 pub(super) fn run(args: &ReplayArgs, of_wal: &SettingsArgs) -> Result<(), Failure> {
     let config = super::settings(&args.settings, of_wal)?;
-    let address = Address::parse("--to", &args.to)?;
+    let address = Address::parse("--to", &args.to, &args.access.trust)?;
     let position = Position::open(args.position.as_deref(), &config.wal.dir, &address)?;
     let asked = args.from.map(Lsn);
     let from = first_asked(asked, &position)?;
@@ -133,7 +134,11 @@ pub(super) fn run(args: &ReplayArgs, of_wal: &SettingsArgs) -> Result<(), Failur
     if args.dry_run || past.is_empty() {
         return missing(&planned).and(unknown(&planned));
     }
-    let sender = Sender::new(address, &args.credentials, args.rate, args.patience.0)?;
+    let interrupts = Interrupts::listen("ending once the request under way is acknowledged");
+    let interrupts = interrupts.map_err(Failure::failed)?;
+    let halts = || interrupts.heard();
+    let sender =
+        Sender::new(address, &args.access.header()?, args.rate, args.patience.0).until(&halts);
     let progress = Progress::new("replaying, records", planned.records);
     let mut replay = Replay {
         names,
@@ -281,7 +286,7 @@ fn plan(args: &ReplayArgs, dir: &Path, past: &Past, tally: &Tally) -> String {
     )
 }
 
-fn told(sent: &Tally, sender: &Sender) -> String {
+fn told(sent: &Tally, sender: &Sender<'_>) -> String {
     let Tally { frames, records, .. } = sent;
     let (requests, retries) = (sender.requests(), sender.retries());
     let mut text = format!(
@@ -333,14 +338,14 @@ fn unknown(tally: &Tally) -> Result<(), Failure> {
 }
 
 /// A replay under way.
-struct Replay {
+struct Replay<'a> {
     names: Names,
-    out: Out,
+    out: Out<'a>,
 }
 
 /// The request that is being filled, and where it goes.
-struct Out {
-    sender: Sender,
+struct Out<'a> {
+    sender: Sender<'a>,
     position: Position,
     progress: Progress,
     body: Vec<u8>,
@@ -359,7 +364,7 @@ struct Out {
     sent: Tally,
 }
 
-impl Replay {
+impl Replay<'_> {
     fn take(&mut self, event: &Event<'_>) -> Result<(), Failure> {
         let Self { names, out } = self;
         match event {
@@ -380,7 +385,7 @@ impl Replay {
     }
 }
 
-impl Out {
+impl Out<'_> {
     fn take(&mut self, lsn: Lsn, held: &Held<'_>) -> Result<(), Failure> {
         self.sent.count(lsn, held);
         let Held::Record(table, row) = held else { return Ok(()) };

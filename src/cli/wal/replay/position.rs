@@ -101,9 +101,10 @@ fn unusable(file: Option<&Path>, what: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::client::Trust;
 
     fn address(url: &str) -> Address {
-        Address::parse("--to", url).unwrap()
+        Address::parse("--to", url, &Trust::default()).unwrap()
     }
 
     #[test]

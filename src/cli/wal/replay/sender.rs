@@ -17,21 +17,14 @@
 //! The rate holds from each request to the next one. Time that a server was busy or away is not caught
 //! up: it comes back to the rate and not to a flood.
 
-use std::fmt;
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::io::{self, Write as _};
 use std::time::Duration;
 
-use clap::Args;
-
 use super::super::super::Failure;
-use super::super::super::client::{Address, Client, Reply};
+use super::super::super::client::{Address, Client, Reply, Secret};
 use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::lsn::Lsn;
 use crate::record::Reason;
-
-/// The environment variable that clients of `InfluxDB` keep their token in.
-const TOKEN_VARIABLE: &str = "INFLUX_TOKEN";
 
 /// The pause before the second try, and the longest that it grows to.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
@@ -39,59 +32,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Most characters of a server's words that an error repeats.
 const WORDS_CHARS_MAX: usize = 2000;
-
-/// Who sends. Without any of them, nobody.
-#[derive(Debug, Args)]
-pub(super) struct Credentials {
-    /// A file that holds the token. Without it and --token: the variable `INFLUX_TOKEN`.
-    #[arg(long, value_name = "FILE", conflicts_with = "token")]
-    token_file: Option<PathBuf>,
-    /// The token itself; other users of the machine can see it in the list of processes.
-    #[arg(long, value_name = "TOKEN")]
-    token: Option<Secret>,
-}
-
-/// A text that is never shown.
-#[derive(Clone)]
-struct Secret(String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
-impl std::str::FromStr for Secret {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl Credentials {
-    /// The token, wherever it is.
-    fn token(&self) -> Result<Option<Secret>, Failure> {
-        let token = match (&self.token, &self.token_file) {
-            (Some(token), _) => Some(token.clone()),
-            (None, Some(file)) => {
-                let text = std::fs::read_to_string(file).map_err(|error| {
-                    Failure::usage(format!("--token-file {}: {error}", file.display()))
-                })?;
-                Some(Secret(text.trim().to_owned()))
-            }
-            (None, None) => std::env::var(TOKEN_VARIABLE).ok().map(Secret),
-        };
-        let token = token.filter(|token| !token.0.is_empty());
-        match &token {
-            // It goes into a line of the head, which it must not end.
-            Some(Secret(text)) if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
-                Err(Failure::usage("the token holds characters that no token has"))
-            }
-            _ => Ok(token),
-        }
-    }
-}
 
 /// Records that a target's engine refused because of the versions that stand there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -101,8 +41,11 @@ pub(super) struct Refused {
     pub(super) unnamed: u64,
 }
 
+/// Longest rest without a look whether to end.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// Sends requests.
-pub(super) struct Sender {
+pub(super) struct Sender<'a> {
     client: Client,
     clock: SharedClock,
     /// The request up to the length of its body.
@@ -115,24 +58,24 @@ pub(super) struct Sender {
     refused: Refused,
     requests: u64,
     retries: u64,
+    /// The signal that asked for the end, if one did.
+    halts: &'a dyn Fn() -> Option<i32>,
 }
 
-impl Sender {
+impl<'a> Sender<'a> {
     pub(super) fn new(
         address: Address,
-        credentials: &Credentials,
+        authorization: &Secret,
         rate: u64,
         patience: Duration,
-    ) -> Result<Self, Failure> {
-        let token = credentials.token()?;
-        let token =
-            token.map_or(String::new(), |token| format!("Authorization: Token {}\r\n", token.0));
+    ) -> Self {
+        let authorization = &authorization.0;
         let head = format!(
             "POST /api/v1/write?precision=ns&accept_partial=false HTTP/1.1\r\nHost: {address}\r\n\
-             Content-Type: application/x-ndjson\r\nX-Tidegate-Durability: applied\r\n{token}\
+             Content-Type: application/x-ndjson\r\nX-Tidegate-Durability: applied\r\n{authorization}\
              Content-Length: "
         );
-        Ok(Self {
+        Self {
             client: Client::new(address),
             clock: SystemClock::shared(),
             head: Secret(head),
@@ -143,7 +86,34 @@ impl Sender {
             refused: Refused::default(),
             requests: 0,
             retries: 0,
-        })
+            halts: &|| None,
+        }
+    }
+
+    /// The same, which sends nothing more once `halts` names a signal.
+    pub(super) fn until(self, halts: &'a dyn Fn() -> Option<i32>) -> Self {
+        Self { halts, ..self }
+    }
+
+    /// Rests, unless a signal asks for the end.
+    fn rest(&self, how_long: Duration, first: Lsn) -> Result<(), Failure> {
+        let mut left = how_long;
+        loop {
+            if let Some(signal) = (self.halts)() {
+                let (records, requests) = (self.records, self.requests);
+                let told = format!(
+                    "{records} records in {requests} requests were acknowledged; go on with --from {first}, \
+                     or the same --position"
+                );
+                return Err(Failure::Interrupted { signal, told });
+            }
+            if left.is_zero() {
+                return Ok(());
+            }
+            let slice = left.min(LOOK);
+            self.clock.sleep(slice);
+            left -= slice;
+        }
     }
 
     /// Records acknowledged, those that were refused because of their versions included.
@@ -174,7 +144,7 @@ impl Sender {
         records: u64,
         (first, next): (Lsn, Lsn),
     ) -> Result<(), Failure> {
-        self.clock.sleep(self.due.saturating_sub(self.clock.monotonic()));
+        self.rest(self.due.saturating_sub(self.clock.monotonic()), first)?;
         let mut request = Vec::with_capacity(self.head.0.len() + 32 + body.len());
         write!(request, "{}{}\r\n\r\n", self.head.0, body.len()).expect("memory takes all");
         request.extend_from_slice(body);
@@ -197,6 +167,10 @@ impl Sender {
                         )));
                     }
                 },
+                // Encryption that does not fit, or a certificate: waiting mends neither.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Err(Failure::failed(format!("{error}; go on with --from {first}")));
+                }
                 Err(error) => Wait { asked: longest, why: error.to_string() },
             };
             self.retries += 1;
@@ -206,7 +180,7 @@ impl Sender {
                     wait.why
                 )));
             }
-            self.clock.sleep(wait.asked);
+            self.rest(wait.asked, first)?;
             longest = (longest * 2).min(PAUSE_MAX);
         };
         assert!(first <= next, "an acknowledgement goes forward");
@@ -293,21 +267,7 @@ fn words(reply: &Reply) -> String {
 mod tests {
     use super::*;
     use crate::base::clock::{Clock as _, ManualClock};
-
-    #[test]
-    fn no_token_is_ever_shown_and_none_breaks_the_head() {
-        let of =
-            |token: &str| Credentials { token: Some(Secret(token.to_owned())), token_file: None };
-        let address = || Address::parse("--to", "http://a:1").unwrap();
-        assert!(!format!("{:?}", of("s3cret")).contains("s3cret"));
-        assert!(Sender::new(address(), &of("s3cret"), 1, PAUSE_MIN).is_ok());
-        let Err(Failure::Usage(error)) =
-            Sender::new(address(), &of("s3cret\r\nX: y"), 1, PAUSE_MIN)
-        else {
-            panic!("taken")
-        };
-        assert!(!error.to_string().contains("s3cret"));
-    }
+    use crate::cli::client::Trust;
 
     #[test]
     fn what_may_pass_is_tried_again_and_nothing_else() {
@@ -388,7 +348,7 @@ mod tests {
             }
         };
         let server = std::thread::Builder::new().spawn(serve).unwrap();
-        (Address::parse("--to", &url).unwrap(), server)
+        (Address::parse("--to", &url, &Trust::default()).unwrap(), server)
     }
 
     /// Goal: an outage is not caught up, and a server that asks for no pause gets one. Method: a clock
@@ -406,9 +366,8 @@ mod tests {
         let hasty = of("503 Busy\r\nRetry-After: 0", "");
         let answers = vec![taken.clone(), away, hasty, taken.clone(), taken.clone(), taken];
         let (address, server) = answering(answers);
-        let credentials = Credentials { token: None, token_file: None };
         let patience = Duration::from_mins(10);
-        let mut sender = Sender::new(address, &credentials, 100, patience).unwrap();
+        let mut sender = Sender::new(address, &Secret(String::new()), 100, patience);
         let clock = ManualClock::at(0);
         sender.clock = std::sync::Arc::<ManualClock>::clone(&clock);
         let mut sent_at = Vec::new();

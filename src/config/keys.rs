@@ -1,0 +1,298 @@
+//! The keys that there are, and what is wrong with those of a file: unknown ones, and values of another
+//! type. All of them at once, each with its line; a key is always named, a value that may be a secret
+//! never.
+
+use std::ops::Range;
+
+use serde::Deserialize;
+use toml::de::{DeTable, DeValue};
+use toml::{Table, Value};
+
+use super::Config;
+use crate::http::auth::{AccessKey, Secret, Token, User};
+
+/// Names that differ in more letters than one in so many are not taken for each other.
+const LETTERS_A_SLIP: usize = 3;
+
+/// Every key with a value of its type; lists of sections have one.
+pub(super) struct Keys(Table);
+
+/// What is wrong with a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wrong {
+    /// From the section down.
+    pub(super) path: Vec<String>,
+    /// What was found, and what would be right.
+    pub(super) what: String,
+    /// Where the key stands in its text.
+    pub(super) at: Range<usize>,
+}
+
+/// A place in a file, in both forms in which it was read: one knows where it stands.
+struct Place<'a, 'i> {
+    spanned: &'a DeTable<'i>,
+    values: &'a Table,
+}
+
+impl Keys {
+    /// The keys of [`Config`].
+    pub(super) fn new() -> Self {
+        let of = |all: Result<Table, toml::ser::Error>| all.expect("settings are a table of TOML");
+        let (file, secret) = (Some("f".into()), Some(Secret::new(String::new())));
+        let mut config = Config::default();
+        config.auth.tokens =
+            vec![Token { token: secret.clone(), token_file: file.clone(), ..Token::default() }];
+        config.auth.users =
+            vec![User { password: secret.clone(), password_file: file.clone(), ..User::default() }];
+        config.auth.access_keys =
+            vec![AccessKey { secret, secret_file: file, ..AccessKey::default() }];
+        Self(of(Table::try_from(config)))
+    }
+
+    /// What is wrong in a file, whose text is given in both forms.
+    pub(super) fn of_file(&self, spanned: &DeTable<'_>, values: &Table) -> Vec<Wrong> {
+        let mut wrong = Vec::new();
+        self.section(&Place { spanned, values }, (&self.0, &mut Vec::new()), &mut wrong);
+        wrong.sort_by_key(|one| one.at.start);
+        wrong
+    }
+
+    fn section(
+        &self,
+        place: &Place<'_, '_>,
+        (keys, path): (&Table, &mut Vec<String>),
+        all: &mut Vec<Wrong>,
+    ) {
+        for (key, value) in place.spanned {
+            let Some(plain) = place.values.get(key.get_ref().as_ref()) else { continue };
+            path.push(key.get_ref().to_string());
+            let mut wrong = |what| all.push(Wrong { path: path.clone(), what, at: key.span() });
+            match (keys.get(key.get_ref().as_ref()), value.get_ref(), plain) {
+                (None, ..) => wrong(self.unknown(path)),
+                (Some(Value::Table(keys)), DeValue::Table(spanned), Value::Table(values)) => {
+                    self.section(&Place { spanned, values }, (keys, path), all);
+                }
+                (Some(Value::Array(form)), DeValue::Array(spanned), Value::Array(values))
+                    if form.first().is_some_and(Value::is_table) =>
+                {
+                    for (spanned, values) in spanned.iter().zip(values) {
+                        let known = form.first().and_then(Value::as_table);
+                        if let (Some(keys), DeValue::Table(spanned), Value::Table(values)) =
+                            (known, spanned.get_ref(), values)
+                        {
+                            self.section_of_list(&Place { spanned, values }, (keys, path), all);
+                        }
+                    }
+                    // Unknown keys in it were told one by one.
+                    if !all.iter().any(|one| one.path.starts_with(path)) {
+                        all.extend(mistyped(path, plain).map(|what| Wrong {
+                            path: path.clone(),
+                            what,
+                            at: key.span(),
+                        }));
+                    }
+                }
+                (Some(_), _, plain) => {
+                    if let Some(what) = mistyped(path, plain) {
+                        wrong(what);
+                    }
+                }
+            }
+            path.pop();
+        }
+    }
+
+    /// Looks for unknown keys only: whether a part of a list is of its type shows when all of it is read.
+    fn section_of_list(
+        &self,
+        place: &Place<'_, '_>,
+        (keys, path): (&Table, &mut Vec<String>),
+        all: &mut Vec<Wrong>,
+    ) {
+        for (key, _) in place.spanned {
+            if !keys.contains_key(key.get_ref().as_ref()) {
+                path.push(key.get_ref().to_string());
+                let what = self.unknown(path);
+                all.push(Wrong { path: path.clone(), what, at: key.span() });
+                path.pop();
+            }
+        }
+    }
+
+    /// What is wrong with one key from elsewhere.
+    pub(super) fn of_one(&self, path: &[String], value: &Value) -> Option<String> {
+        let mut known = &self.0;
+        let (last, sections) = path.split_last()?;
+        for (depth, section) in sections.iter().enumerate() {
+            match known.get(section) {
+                Some(Value::Table(inner)) => known = inner,
+                Some(_) => return Some(format!("{section} is not a section")),
+                None => return Some(self.unknown(&path[..=depth])),
+            }
+        }
+        if known.contains_key(last) { mistyped(path, value) } else { Some(self.unknown(path)) }
+    }
+
+    /// Whether there is a setting of this name.
+    pub(super) fn has(&self, path: &[String]) -> bool {
+        self.at(path).is_some()
+    }
+
+    fn at(&self, path: &[String]) -> Option<&Value> {
+        let (last, sections) = path.split_last()?;
+        let mut known = &self.0;
+        for section in sections {
+            known = inside(known.get(section)?)?;
+        }
+        known.get(last)
+    }
+
+    /// That there is no such key, and which may have been meant.
+    fn unknown(&self, path: &[String]) -> String {
+        let (last, sections) = path.split_last().expect("a key has a name");
+        let beside = match sections {
+            [] => Some(&self.0),
+            sections => self.at(sections).and_then(inside),
+        };
+        let beside: Vec<&String> = beside.into_iter().flat_map(Table::keys).collect();
+        let near = beside.iter().map(|known| (slips(last, known), known)).min();
+        let what = if sections.is_empty() {
+            format!("there is no section or key {last:?}")
+        } else {
+            format!("there is no key {last:?} in [{}]", sections.join("."))
+        };
+        if let Some((slips, known)) = near
+            && slips <= known.len().div_ceil(LETTERS_A_SLIP).max(1)
+            && slips < known.len()
+        {
+            return format!("{what}; did you mean {known}?");
+        }
+        let elsewhere = elsewhere(&self.0, last, &mut Vec::new());
+        if let Some(found) = elsewhere.first() {
+            return format!("{what}; did you mean {found}?");
+        }
+        let all: Vec<&str> = beside.iter().map(|known| known.as_str()).collect();
+        format!("{what}; there are {}", all.join(", "))
+    }
+}
+
+/// The keys of a section, or of a part of a list.
+fn inside(value: &Value) -> Option<&Table> {
+    match value {
+        Value::Table(table) => Some(table),
+        Value::Array(list) => list.first().and_then(Value::as_table),
+        _ => None,
+    }
+}
+
+/// Where else a key of this name stands.
+fn elsewhere(keys: &Table, name: &str, path: &mut Vec<String>) -> Vec<String> {
+    let mut found = Vec::new();
+    for (key, value) in keys {
+        path.push(key.clone());
+        if key == name && path.len() > 1 {
+            found.push(path.join("."));
+        }
+        if let Value::Table(inner) = value {
+            found.extend(elsewhere(inner, name, path));
+        }
+        path.pop();
+    }
+    found
+}
+
+/// What is wrong with a value that cannot be read, if it cannot.
+fn mistyped(path: &[String], value: &Value) -> Option<String> {
+    let mut alone = value.clone();
+    for name in path.iter().rev() {
+        alone = Value::Table(Table::from_iter([(name.clone(), alone)]));
+    }
+    let error = Config::deserialize(alone).err()?;
+    let key = path.join(".");
+    Some(if may_be_secret(path) {
+        format!("{key}: its value is of another type; it may hold a secret, so it is not shown")
+    } else {
+        format!("{key} = {value}: {}", error.message())
+    })
+}
+
+/// Whether what stands there is not to be shown.
+fn may_be_secret(path: &[String]) -> bool {
+    let of_auth = path.first().is_some_and(|section| section == "auth");
+    of_auth || path.last().is_some_and(|key| key.contains("secret") || key.contains("password"))
+}
+
+/// In how many letters two names differ: the least number of letters to put in, leave out, change, or swap
+/// with their neighbour.
+fn slips(a: &str, b: &str) -> usize {
+    let [a, b] = [a, b].map(|text| text.chars().collect::<Vec<char>>());
+    let mut slips = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            if i == 0 || j == 0 {
+                slips[i][j] = i + j;
+                continue;
+            }
+            let changed = slips[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let least = changed.min(slips[i - 1][j] + 1).min(slips[i][j - 1] + 1);
+            let are_swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+            slips[i][j] = if are_swapped { least.min(slips[i - 2][j - 2] + 1) } else { least };
+        }
+    }
+    slips[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(text: &str) -> Vec<String> {
+        let spanned = DeTable::parse(text).unwrap();
+        let values: Table = toml::from_str(text).unwrap();
+        let wrong = Keys::new().of_file(spanned.get_ref(), &values);
+        wrong.into_iter().map(|one| one.what).collect()
+    }
+
+    #[test]
+    fn what_was_meant_is_suggested() {
+        for (text, what) in [
+            (
+                "[wal]\nsegmnt_bytes = 1",
+                "no key \"segmnt_bytes\" in [wal]; did you mean segment_bytes?",
+            ),
+            ("[metric]\nx = 1", "no section or key \"metric\"; did you mean metrics?"),
+            ("durability = \"sync\"", "did you mean wal.durability?"),
+            ("[server.tsl]\ncert_file = \"a\"", "no key \"tsl\" in [server]; did you mean tls?"),
+            (
+                "[[auth.tokens]]\nname = \"a\"\ntokn = \"b\"",
+                "in [auth.tokens]; did you mean token?",
+            ),
+            ("[shards]\nzzzzzzzz = 1", "there are count"),
+        ] {
+            let told = told(text);
+            assert!(told.len() == 1 && told[0].contains(what), "{text}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn everything_is_told_at_once_and_nothing_that_is_right() {
+        let text =
+            "x = 1\n[wal]\nbytes_max = \"2 gigs\"\ny = 2\n[log]\nlevel = 3\n[shards]\ncount = 1\n";
+        assert_eq!(told(text).len(), 4, "{:?}", told(text));
+        assert_eq!(told(include_str!("../../config.toml")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn slips_are_counted_as_letters() {
+        for (a, b, count) in [
+            ("", "", 0),
+            ("a", "", 1),
+            ("wal", "wal", 0),
+            ("metric", "metrics", 1),
+            ("tsl", "tls", 1),
+        ] {
+            assert_eq!(slips(a, b), count, "{a} {b}");
+            assert_eq!(slips(b, a), count, "{b} {a}");
+        }
+    }
+}
