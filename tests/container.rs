@@ -1,13 +1,15 @@
 //! Promise: the image's server runs with nothing but what the image has, without root, and says how it is.
 //!
-//! Neither Docker nor a registry is there, so the image is not built. Its Dockerfile is linted, and its
-//! last stage is made by hand: a folder with the binary, its libraries and nothing else, entered as the
-//! user, in the working folder and with the environment that the Dockerfile says; start, health check and
+//! Its Dockerfile is linted, and built and run by a Docker engine on stand-ins for its bases ([`docker`]). Beside
+//! that the last stage is made by hand: a folder with the binary, its libraries and nothing else, entered as
+//! the user, in the working folder and with the environment that the Dockerfile says; start, health check and
 //! stop are its own lines. Needs root, for `chroot`. The compose file is read as YAML and held against
 //! what it names.
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "container/docker.rs"]
+mod docker;
 mod docs_support;
 
 use std::fs::{self, File};
@@ -86,12 +88,8 @@ impl Image {
                 run(chown(&owner, &target));
             }
         }
-        // What the base image has: the C library. `ldd` names each as `name => /path (address)`.
-        let mut ldd = Command::new("ldd");
-        ldd.arg(&binary);
-        for word in run(ldd).split_whitespace().filter(|word| word.starts_with('/')) {
-            copy(Path::new(word), &root.join(word.trim_start_matches('/')));
-        }
+        // What the base image has: the C library.
+        copy_libraries(&binary, &root);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("its address").port();
         Self { place, root, port }
@@ -133,6 +131,16 @@ impl Image {
     fn is_healthy(&self) -> bool {
         let check = said("HEALTHCHECK").remove(0);
         self.command(&words(&check)).output().expect("unshare starts").status.success()
+    }
+}
+
+/// Copies the libraries of a program to their places below `root`.
+fn copy_libraries(program: &Path, root: &Path) {
+    // It names each as `name => /path (address)`.
+    let mut ldd = Command::new("ldd");
+    ldd.arg(program);
+    for word in run(ldd).split_whitespace().filter(|word| word.starts_with('/')) {
+        copy(Path::new(word), &root.join(word.trim_start_matches('/')));
     }
 }
 

@@ -213,6 +213,28 @@ fn every_file_that_a_page_names_is_there() {
     }
 }
 
+/// A figure that nobody measured, or that a later measurement replaced, misleads whoever buys a machine by it.
+#[test]
+fn the_figures_of_sizing_are_those_that_were_measured() {
+    let measured = include_str!("../benches/README.md");
+    let (_, table) = OPERATING.split_once("## Sizing").expect("the section");
+    let (table, _) = table.split_once("\n## ").expect("another one behind it");
+    // As they stand in both; the rates are rounded here.
+    let figures =
+        ["1.05", "1.48", "19.4", "1.3", "4.7", "852 MiB", "0.79 bytes a value", "652 MiB"];
+    for figure in figures {
+        let [here, there] = [table, measured].map(|page| page.contains(figure));
+        assert!(
+            here && there,
+            "{figure} does not stand in docs/operating.md and benches/README.md"
+        );
+    }
+    for (rounded, exact) in [("1.66 M", "1,658,858"), ("1.00 M", "1,002,299"), ("0.06 M", "63,811")]
+    {
+        assert!(table.contains(rounded) && measured.contains(exact), "{rounded} for {exact}");
+    }
+}
+
 /// All code, each text as the program has it: a line that goes on in the next is one.
 fn code() -> String {
     fn put(dir: &Path, code: &mut String) {
@@ -254,7 +276,7 @@ fn every_refusal_of_a_start_is_told_with_its_remedy() {
         cells.iter().flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
     let code = code();
     // Said by the system, and by a library.
-    let foreign = ["No space left on device", "unknown field"];
+    let foreign = ["No space left on device", "Permission denied", "unknown field"];
     for phrase in &phrases {
         assert!(foreign.contains(phrase) || code.contains(phrase), "nobody says {phrase:?}");
     }

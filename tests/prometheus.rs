@@ -9,6 +9,8 @@
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "prometheus/grafana.rs"]
+mod grafana;
 #[path = "prometheus/load.rs"]
 mod load;
 #[path = "prometheus/queries.rs"]

@@ -96,6 +96,66 @@ fn the_commands_of_the_readme_are_commands() {
     }
 }
 
+/// The part of the README below a heading.
+fn part(heading: &str) -> &'static str {
+    let (_, rest) =
+        README.split_once(&format!("\n## {heading}\n")).expect("there is such a heading");
+    rest.split_once("\n## ").map_or(rest, |(part, _)| part)
+}
+
+/// Whoever looks for a command or a path finds it, and finds none that there is not.
+#[test]
+fn the_tables_have_every_command_and_every_path() {
+    let table = part("Commands");
+    let of_help = |words: &[&str]| -> Vec<String> {
+        let mut help = Command::new(Place::new("").command("check").get_program());
+        let said = run({
+            help.args(words).arg("--help");
+            help
+        });
+        let (_, list) = said.split_once("Commands:\n").expect("a list of commands");
+        let names = list.lines().take_while(|line| line.starts_with("  "));
+        let names = names.filter_map(|line| line.split_whitespace().next());
+        names.filter(|name| *name != "help").map(str::to_owned).collect()
+    };
+    let all = of_help(&[]);
+    assert!(all.len() >= 15, "{all:?}");
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| `tidegate ")).collect();
+    for name in &all {
+        let is_named = |row: &&str| {
+            row.contains(&format!("`tidegate {name}")) || row.contains(&format!("`{name}`"))
+        };
+        assert!(rows.iter().any(is_named), "README's commands lack {name}");
+    }
+    for group in ["wal", "rejects"] {
+        let rows: String = rows
+            .iter()
+            .filter(|row| row.contains(&format!("`tidegate {group} ")))
+            .copied()
+            .collect();
+        for name in of_help(&[group]) {
+            let is_named =
+                rows.contains(&format!("{group} {name}")) || rows.contains(&format!("`{name}`"));
+            assert!(is_named, "README's commands lack {group} {name}");
+        }
+    }
+    for row in &rows {
+        let name =
+            row.trim_start_matches("| `tidegate ").split([' ', '`']).next().unwrap_or_default();
+        assert!(all.iter().any(|known| known == name), "README has a command {name}");
+    }
+    let routes = include_str!("../src/http/route.rs");
+    let paths =
+        routes.lines().filter_map(|line| line.trim().strip_prefix("route(\"")?.split('"').next());
+    let paths: Vec<&str> = paths.collect();
+    assert!(paths.len() >= 12, "{paths:?}");
+    let table = part("Endpoints");
+    for path in paths.into_iter().chain(["/api/v1/rejects", "/api/v1/rejects/resubmit", "/ "]) {
+        let ends = ['`', '?', ' '].map(|end| format!(" {}{end}", path.trim_end()));
+        assert!(ends.iter().any(|text| table.contains(text)), "README's endpoints lack {path}");
+    }
+}
+
 #[test]
 fn every_file_that_the_readme_names_is_there() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));

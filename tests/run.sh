@@ -11,11 +11,11 @@ python="$tools/python/bin/python"
 # pinned, so that a failure is a change of ours.
 if ! "$python" -c 'import influxdb_client, duckdb, pyarrow, boto3, awswrangler, moto.server, azure.storage.blob, micropython_unix' 2>/dev/null; then
     echo "installing Python clients into tests/.tools"
-    python3 -m venv "$tools/python" || {
-        # Debian keeps the module for virtual environments in a package of its own.
+    # Debian keeps the module for virtual environments in a package of its own.
+    python3 -c 'import ensurepip' 2>/dev/null || {
         apt-get update -qq && apt-get install -qq -y python3-venv >/dev/null
-        python3 -m venv "$tools/python"
     }
+    python3 -m venv "$tools/python"
     "$python" -m pip install --quiet --requirement tests/requirements.txt
     # Asks for an older pyarrow than the readers have, and does not need it to write.
     "$python" -m pip install --quiet --no-deps awswrangler==3.17.1
@@ -47,6 +47,12 @@ fi
 if [[ ! -d "$tools/azurite/node_modules/azurite" ]]; then
     echo "installing Azurite into tests/.tools"
     npm install --silent --no-save --prefix "$tools/azurite" azurite@3.37.0
+fi
+
+# Grafana's own types of a dashboard, of the version that packaging/docker/compose.yaml runs, and what reads them.
+if [[ ! -d "$tools/grafana/node_modules/typescript" ]]; then
+    echo "installing Grafana's schema into tests/.tools"
+    npm install --silent --no-save --prefix "$tools/grafana" @grafana/schema@12.1.0 typescript@5.9.3
 fi
 
 # Unpacked, not installed: the package would start a service.
@@ -81,8 +87,8 @@ command -v curl >/dev/null || { apt-get update -qq && apt-get install -qq -y cur
 declare -A packages=(
     [mkfs.ext4]=e2fsprogs [mkfs.xfs]=xfsprogs [losetup]=mount
     [initdb]=postgresql [openssl]=openssl [nbdkit]=nbdkit [nbdfuse]=libnbd-bin [fusermount3]=fuse3
-    [chromium]=chromium [systemd-analyze]=systemd
-    [groff]=groff-base [unshare]=util-linux [script]=bsdutils
+    [chromium]=chromium [systemd-analyze]=systemd [systemd-nspawn]=systemd-container
+    [groff]=groff-base [unshare]=util-linux [script]=bsdutils [strip]=binutils
 )
 missing=()
 # Debian keeps the server's programs out of the path.
@@ -93,6 +99,17 @@ done
 if ((${#missing[@]})); then
     echo "installing ${missing[*]}"
     apt-get update -qq && apt-get install -qq -y "${missing[@]}" >/dev/null
+fi
+# An engine for containers, which the tests start for themselves. The packages that it recommends change how the
+# machine starts. Newer systems keep the client and its builder apart.
+if [[ ! -x /usr/bin/docker ]] || ! command -v dockerd >/dev/null; then
+    echo "installing docker.io"
+    apt-get update -qq
+    apart=()
+    for package in docker-cli docker-buildx; do
+        [[ -z "$(apt-cache madison "$package")" ]] || apart+=("$package")
+    done
+    apt-get install -qq -y --no-install-recommends docker.io "${apart[@]}" >/dev/null
 fi
 
 cargo test --locked "$@"

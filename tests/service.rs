@@ -5,6 +5,8 @@
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "service/live.rs"]
+mod live;
 
 use std::collections::HashSet;
 use std::fs;

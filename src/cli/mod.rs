@@ -4,7 +4,7 @@
 //! | code | what |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | what was asked failed, or what was checked is not well |
+//! | 1 | what was asked failed, what was checked is not well, or an output is not whole |
 //! | 2 | usage or settings |
 //! | 128 + N | ended by signal N: 130 by Ctrl-C, 143 by SIGTERM; 141 when nobody reads the output any more |
 
@@ -76,7 +76,7 @@ enum Command {
     Check(SettingsArgs),
     /// Write the records of a table in a data folder to standard output.
     #[command(
-        after_help = "Example:\n  tidegate export --database iot --table weather --from 2026-01-01T00:00:00Z --format line\n\nExit code 2 when the records cannot be read to their end; the output then ends in the middle of a text,\nso that no reader takes it for all."
+        after_help = "Example:\n  tidegate export --database iot --table weather --from 2026-01-01T00:00:00Z --format line\n\nExit code 1 when the records cannot be read to their end; the output then ends in the middle of a text,\nso that no reader takes it for all."
     )]
     Export(export::ExportArgs),
     /// Tell what would become of a line of line protocol, writing nothing.
