@@ -368,50 +368,97 @@ fn sizes() {
     bench.late("… one attribute of ten", &mut lsn, &frames(&FIELDS[..1], 75)[..1]);
 }
 
-/// Printed once: what a flush and a start cost where there are 10,000 files already. By the clock and
-/// not by CPU time: most of it is waiting for the disk.
-fn many_files() {
-    let bench = Bench::new(Bytes::mib(1024));
+/// One row a day, for each of these days before the start of the fleet.
+fn rows_of_days(table: TableId, days: std::ops::Range<i64>, version: i64) -> Vec<u8> {
+    let mut builder = PayloadBuilder::new(1);
+    builder.start(START_NS);
+    for day in days {
+        let attributes = vec![Attribute { name: "v", value: Value::Bigint(day) }];
+        let record = Record { measure_name: "cpu", attributes, ..Record::default() };
+        let ids = (builder.family(table, &record).0, builder.layout(&record).0);
+        builder.push(ids, &record, START_NS - day * 86_400_000_000_000, version);
+    }
+    let mut bytes = Vec::new();
+    builder.finish(&mut bytes);
+    bytes
+}
+
+/// The median of some runs, by the clock.
+fn median(mut run: impl FnMut(i64)) -> Duration {
     let clock = SystemClock::shared();
-    let record = |lsn: u64, days: std::ops::Range<i64>| {
-        let mut builder = PayloadBuilder::new(1);
-        builder.start(START_NS);
-        for day in days {
-            let attributes = vec![Attribute { name: "v", value: Value::Bigint(day) }];
-            let record = Record { measure_name: "cpu", attributes, ..Record::default() };
-            let ids = (builder.family(bench.table, &record).0, builder.layout(&record).0);
-            builder.push(ids, &record, START_NS - day * 86_400_000_000_000, 1);
-        }
-        let mut bytes = Vec::new();
-        builder.finish(&mut bytes);
-        bench.write(lsn, &bytes);
-    };
-    record(1, 0..10_000);
-    bench.engine.flush().unwrap();
-    let mut flushes: Vec<Duration> = (0..9)
+    let mut took: Vec<Duration> = (0..9)
         .map(|at| {
-            record(
-                2 + at,
-                10_000 + i64::try_from(at).unwrap()..10_001 + i64::try_from(at).unwrap(),
-            );
             let begin = clock.monotonic();
-            bench.engine.flush().unwrap();
+            run(at);
             clock.monotonic().saturating_sub(begin)
         })
         .collect();
-    flushes.sort();
-    let manifest = bench.dir.path().join("manifest.json").metadata().unwrap().len();
-    let files = bench.engine.state().files;
-    eprintln!("flush of one row beside {files} files: {:?}, manifest {manifest} bytes", flushes[4]);
+    took.sort();
+    took[took.len() / 2]
+}
+
+/// Printed once: what a flush, a look, an update and a start cost where there are many files already, of
+/// a row each. By the clock and not by CPU time: most of it is waiting for the disk.
+fn many_files(files: i64) {
+    let bench = Bench::new(Bytes::mib(1024));
+    let mut lsn = 1;
+    bench.write(lsn, &rows_of_days(bench.table, 0..files, 1));
+    bench.engine.flush().unwrap();
+    let flush = median(|at| {
+        lsn += 1;
+        bench.write(lsn, &rows_of_days(bench.table, files + at..files + at + 1, 1));
+        bench.engine.flush().unwrap();
+    });
+    let hour =
+        tidegate::engine::TimeRange { from_ns: START_NS - 3_600_000_000_000, to_ns: i64::MAX };
+    let scan = median(|_| {
+        let mut rows = 0;
+        let each = &mut |_: &tidegate::engine::Row<'_>| {
+            rows += 1;
+            std::ops::ControlFlow::Continue(())
+        };
+        bench.engine.scan(bench.table, hour, each).unwrap();
+        assert_eq!(rows, 1, "the newest hour has one row");
+    });
+    let late = median(|at| {
+        lsn += 1;
+        bench.write(lsn, &rows_of_days(bench.table, at + 1..at + 2, 1));
+    });
+    let state = median(|_| drop(black_box(bench.engine.state())));
+    let counted = bench.engine.state().files;
+    let size = |entry: std::fs::DirEntry| entry.metadata().unwrap().len();
+    let manifests: u64 = std::fs::read_dir(bench.dir.path())
+        .unwrap()
+        .map(Result::unwrap)
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("manifest"))
+        .map(size)
+        .sum();
+    let before = resident_bytes();
+    let clock = SystemClock::shared();
     let begin = clock.monotonic();
     let bench = bench.restarted(Bytes::mib(256));
-    eprintln!("stop and start with {files} files: {:?}", clock.monotonic().saturating_sub(begin));
+    let start = clock.monotonic().saturating_sub(begin);
+    eprintln!(
+        "{counted} files: flush of a row {flush:?}, newest hour {scan:?}, repeat of a row in files \
+         {late:?}, state {state:?}, stop and start {start:?}, manifest {manifests} bytes, \
+         resident {} MiB, after the start {} MiB",
+        before >> 20,
+        resident_bytes() >> 20
+    );
     drop(bench);
+}
+
+/// Memory that the process has, as the kernel counts it.
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
 }
 
 fn main() {
     if std::env::args().any(|arg| arg == "files") {
-        many_files();
+        for files in std::env::args().filter_map(|arg| arg.parse().ok()) {
+            many_files(files);
+        }
         return;
     }
     let mut criterion = Criterion::default().with_measurement(CpuTime).configure_from_args();

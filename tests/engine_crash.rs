@@ -169,6 +169,34 @@ fn a_crash_at_any_step_of_flushes_and_compactions_loses_and_doubles_nothing() {
     assert!(count > 150, "{count} copies of {steps:?}");
 }
 
+/// Goal: the manifest may be written as a whole at any commit, as it is at the first after a start, and
+/// its changes begin anew. Method: a restart before each of three flushes, the last of them beside a
+/// compaction.
+#[test]
+fn a_crash_while_the_manifest_is_written_anew_loses_and_doubles_nothing() {
+    let mut bed = Bed::with(2, |options| options.compact_files = 2);
+    let table = bed.table("t");
+    let mut count = 0;
+    for round in 0..3 {
+        bed.crash(2);
+        let copies = watch(&bed);
+        let times = (0..6).map(|at| NOW + round + at * 1000);
+        let records: Vec<Rec> =
+            times.enumerate().map(|(at, time_ns)| rec(table, at % 3, time_ns, 1)).collect();
+        bed.write(&records);
+        let expected = [(table, bed.rows(table))];
+        bed.engine.flush().unwrap();
+        if round == 2 {
+            bed.engine.tidy().unwrap();
+        }
+        count += check(&bed, &copies, &expected);
+        let logs = files_named(bed.dir.path(), |name| name.starts_with("manifest-"));
+        // One was begun with the folder.
+        assert_eq!(logs, BTreeSet::from([format!("manifest-{}.log", round + 2)]));
+    }
+    assert!(count > 60, "{count} copies");
+}
+
 #[test]
 fn a_crash_at_any_step_of_a_drop_of_expired_days_loses_and_doubles_nothing() {
     let mut bed = Bed::new(2);

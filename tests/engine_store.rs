@@ -241,6 +241,11 @@ fn damaged_files_are_refused_by_name() {
     assert!(error.contains("manifest.json"), "{error}");
     let error = open_with(&|dir| std::fs::remove_file(manifest(dir)).unwrap());
     assert!(error.contains("manifest.json") && error.contains("missing"), "{error}");
+    let log = |dir: &Path| dir.join("manifest-1.log");
+    let error = open_with(&|dir| std::fs::remove_file(log(dir)).unwrap());
+    assert!(error.contains("manifest-1.log") && error.contains("missing"), "{error}");
+    let error = open_with(&|dir| edit(log(dir), &|bytes| bytes[60] ^= 1));
+    assert!(error.contains("manifest-1.log") && error.contains("line 2 checksum"), "{error}");
     let file = |dir: &Path| published(dir).into_iter().next().unwrap();
     let error = open_with(&|dir| std::fs::remove_file(file(dir)).unwrap());
     assert!(error.contains(".parquet"), "{error}");
@@ -253,6 +258,47 @@ fn damaged_files_are_refused_by_name() {
         });
     });
     assert!(error.contains("manifest.json") && error.contains("catalog"), "{error}");
+}
+
+/// Tables as servers of the manifest's format 1 wrote them, with files whose names the Arrow writer
+/// encoded: every row is there, can be written again, and stays when format 2 goes on.
+#[test]
+fn tables_of_an_earlier_version_open_and_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_dir(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tables-v1"), dir.path());
+    let options = small(&dir.path().join("tables"));
+    let open = || {
+        let catalog = Arc::new(Catalog::open(dir.path()).unwrap());
+        Embedded::open(options.clone(), 2, catalog, ManualClock::at(NOW)).unwrap()
+    };
+    let (cpu, mem) = (TableId(1), TableId(2));
+    let load = |engine: &Embedded, host: &str, at: i64| {
+        let dimensions = [("host", host), ("zone", "z")];
+        let dimensions = dimensions.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let key = ("cpu".to_owned(), dimensions.to_vec(), 1_700_000_000_000_000_000 + at);
+        rows(engine, cpu, TimeRange::ALL)[&key].2["load"].clone()
+    };
+    let engine = open();
+    for (host, value) in [("h1", 0.1), ("h2", 0.2), ("h3", 0.3)] {
+        assert_eq!(load(&engine, host, 20_000_000_000), Owned::double(value));
+    }
+    assert_eq!(rows(&engine, cpu, TimeRange::ALL).len(), 6);
+    assert_eq!(rows(&engine, mem, TimeRange::ALL).len(), 6);
+    let mut again = Rec::new(cpu, "h2", 1_700_000_010_000_000_000, 9);
+    again.measure = "cpu".to_owned();
+    again.dimensions.push(("zone".to_owned(), "z".to_owned()));
+    let again = again.with("load", Owned::double(7.5)).with("usage", Owned::Bigint(3));
+    let none = [Lsn::ZERO; BUCKETS];
+    execute(&engine, 2, Lsn(100), &payload(&[again], 2), &none);
+    engine.flush().unwrap();
+    drop(engine);
+    let engine = open();
+    assert_eq!(load(&engine, "h2", 10_000_000_000), Owned::double(7.5));
+    assert_eq!(rows(&engine, cpu, TimeRange::ALL).len(), 6);
+    assert_eq!(rows(&engine, mem, TimeRange::ALL).len(), 6);
+    drop(engine);
+    let manifest = std::fs::read_to_string(options.dir.join("manifest.json")).unwrap();
+    assert!(manifest.contains(r#""format":2,"sequence":1"#), "{manifest}");
 }
 
 #[test]

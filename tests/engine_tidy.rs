@@ -195,11 +195,12 @@ fn folders_go_when_nothing_is_left_in_them() {
     let foreign = table_dir.unwrap().path().join("date=2024-10-03").join("mine.txt");
     assert!(foreign.parent().unwrap().is_dir(), "the day of {NOW} is another");
     let mut was_scanned = false;
-    bed.clock.advance(Duration::from_hours(24 + 25));
+    // What lives begins in the first of the two days, so that a scan has the files of both.
+    bed.clock.advance(Duration::from_hours(24 + 24));
     bed.engine
         .scan(table, TimeRange::ALL, &mut |_| {
             was_scanned = true;
-            bed.clock.advance(Duration::from_hours(24));
+            bed.clock.advance(Duration::from_hours(25));
             bed.engine.tidy().unwrap();
             assert_eq!((bed.engine.state().files, days(&bed)), (0, 2), "a scan reads them");
             std::ops::ControlFlow::Break(())

@@ -9,6 +9,20 @@ pub(super) fn line_of(json: &str) -> Vec<u8> {
     format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes())).into_bytes()
 }
 
+/// The bytes before a last line that a crash cut short: one without an end, or one with zeros, which
+/// is how a file system shows bytes that it never wrote.
+pub(super) fn sound_length(bytes: &[u8]) -> usize {
+    let ended = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    if ended < bytes.len() {
+        return ended;
+    }
+    let begin = bytes[..ended.saturating_sub(1)]
+        .iter()
+        .rposition(|&byte| byte == b'\n')
+        .map_or(0, |at| at + 1);
+    if bytes[begin..ended].contains(&0) { begin } else { ended }
+}
+
 /// The JSON of a line.
 ///
 /// # Errors

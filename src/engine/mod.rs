@@ -170,6 +170,13 @@ pub trait TableEngine: Debug + Send + Sync {
     /// has let go of them.
     fn rows(&self, table: TableId) -> u64;
 
+    /// Hears that frames follow which the log held at the start, and that nobody is served before they
+    /// are executed: what can wait until [`Self::replay_ended`] should.
+    fn replay_begins(&self) {}
+
+    /// Hears that all of them are executed.
+    fn replay_ended(&self) {}
+
     /// Whether erasures of the catalog are carried out here, and [`Self::newest`] can be asked.
     fn erases(&self) -> bool {
         false

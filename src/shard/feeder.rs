@@ -52,6 +52,35 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// The engine is asked to flush when the log has filled one part in so many of its bound.
 const RELIEVED_SHARE: u64 = 2;
 
+/// What an engine has stored of the buckets of a shard.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stored {
+    /// All of the frames up to here, so that the shard needs none of them.
+    min: Lsn,
+    /// Nothing of later frames, so that their buckets need no look.
+    max: Lsn,
+}
+
+impl Stored {
+    /// What shard `at` of `shards` has to look at of a frame; `None` where that is nothing.
+    fn filter(
+        self,
+        lsn: Lsn,
+        payload: &Payload<'_>,
+        (at, shards): (usize, usize),
+    ) -> Option<Filter> {
+        if lsn <= self.min {
+            return None;
+        }
+        if payload.sections() != shards {
+            return Some(Filter::Buckets);
+        }
+        // Refused lines are the first shard's to report.
+        let has_any = payload.records_in(at) > 0 || (at == 0 && payload.refused_count() > 0);
+        has_any.then_some(if lsn > self.max { Filter::None } else { Filter::Buckets })
+    }
+}
+
 /// The state of the feeding thread.
 #[derive(Debug)]
 pub struct Feeder {
@@ -67,11 +96,12 @@ pub struct Feeder {
     clock: SharedClock,
     poison: Poison,
     stopping: Arc<AtomicBool>,
-    /// The engine has stored all of the frames up to here, so nobody needs to look at them.
-    stored_min: Lsn,
-    /// The engine has stored nothing of later frames, so their buckets need no look.
-    stored_max: Lsn,
+    /// What the engine had stored of each shard's buckets at the start.
+    stored: Vec<Stored>,
     checkpoint_due: Duration,
+    /// The last frame that the log held at the start; `None` once the engine has heard that it is
+    /// executed.
+    replay_end: Option<Lsn>,
     /// Frames waiting for each shard. Set here now and then: a worker sets its own between two turns, and
     /// one that is stuck in a turn has the queue that matters.
     waiting: Vec<IntGauge>,
@@ -84,6 +114,7 @@ impl Feeder {
             |at: usize| parts.metrics.shard_queue_frames.with_label_values(&[&at.to_string()]);
         let waiting = (0..queues.len()).map(gauge).collect();
         Self {
+            stored: vec![Stored::default(); queues.len()],
             waiting,
             reader,
             gathered: queues.iter().map(|_| VecDeque::new()).collect(),
@@ -95,9 +126,8 @@ impl Feeder {
             clock: Arc::clone(&parts.clock),
             poison: parts.poison.clone(),
             stopping: Arc::clone(&parts.stopping),
-            stored_min: Lsn::ZERO,
-            stored_max: Lsn::ZERO,
             checkpoint_due: parts.clock.monotonic() + CHECKPOINT_INTERVAL,
+            replay_end: Some(parts.wal.marks().durable),
         }
     }
 
@@ -124,10 +154,10 @@ impl Feeder {
             self.look_after()?;
             self.clock.sleep(TURN);
         }
-        let stored = || Bucket::all().map(|bucket| self.engine.stored(bucket));
-        self.stored_min = stored().min().unwrap_or_default();
-        self.stored_max = stored().max().unwrap_or_default();
-        assert!(self.stored_min <= self.stored_max, "of the same buckets");
+        self.stored = (0..self.queues.len()).map(|at| self.stored_of(at)).collect();
+        if self.replay_end.is_some_and(|end| self.marks.applied() < end) {
+            self.engine.replay_begins();
+        }
         loop {
             self.look_after()?;
             let gathered = self.gather();
@@ -153,16 +183,17 @@ impl Feeder {
     fn take(&mut self, frame: &Frame) -> Result<(), Ended> {
         // The log's checkpoint lags behind the engine's by a second, and that may be a million records:
         // a start after a crash has better to do than to look at each of them twice.
-        if frame.lsn() <= self.stored_min {
+        if self.stored.iter().all(|stored| frame.lsn() <= stored.min) {
             // Executed already, so nobody asks for its age.
             self.fed.push(Fed { lsn: frame.lsn(), parts: 0, received_ns: 0 });
             return Ok(());
         }
         let payload = Payload::open(frame.payload())?;
-        let filter = self.filter(frame.lsn(), &payload);
+        let shards = self.queues.len();
         let mut parts = 0;
         for (at, gathered) in self.gathered.iter_mut().enumerate() {
-            if takes(&payload, at, filter) {
+            let filter = self.stored[at].filter(frame.lsn(), &payload, (at, shards));
+            if let Some(filter) = filter {
                 parts += 1;
                 gathered.push_back(Work { frame: frame.clone(), filter });
             }
@@ -181,12 +212,13 @@ impl Feeder {
         Ok(())
     }
 
-    fn filter(&self, lsn: Lsn, payload: &Payload<'_>) -> Filter {
-        if payload.sections() == self.queues.len() && lsn > self.stored_max {
-            Filter::None
-        } else {
-            Filter::Buckets
-        }
+    fn stored_of(&self, shard: usize) -> Stored {
+        let own = Bucket::all().filter(|bucket| bucket.shard(self.queues.len()) == shard);
+        let marks: Vec<Lsn> = own.map(|bucket| self.engine.stored(bucket)).collect();
+        let min = *marks.iter().min().expect("a shard owns at least one bucket");
+        let max = *marks.iter().max().expect("a shard owns at least one bucket");
+        assert!(min <= max, "of the same buckets");
+        Stored { min, max }
     }
 
     /// Waits for room in the queue of shard `at`; a full one is how a slow engine holds the log.
@@ -207,6 +239,10 @@ impl Feeder {
         // Acquire: pairs with the Release store of the stop.
         if self.stopping.load(Ordering::Acquire) {
             return Err(Ended::Stopping);
+        }
+        if self.replay_end.is_some_and(|end| self.marks.applied() >= end) {
+            self.replay_end = None;
+            self.engine.replay_ended();
         }
         let now = self.clock.monotonic();
         if now >= self.checkpoint_due {
@@ -250,11 +286,57 @@ impl Feeder {
     }
 }
 
-/// Whether shard `at` has to look at the frame.
-fn takes(payload: &Payload<'_>, at: usize, filter: Filter) -> bool {
-    match filter {
-        // Refused lines are the first shard's to report.
-        Filter::None => payload.records_in(at) > 0 || (at == 0 && payload.refused_count() > 0),
-        Filter::Buckets => true,
+#[cfg(test)]
+mod tests {
+    use crate::record::codec::PayloadBuilder;
+    use crate::record::{Attribute, Origin, Reason, Record, Refusal, TableId, Value};
+
+    use super::*;
+
+    /// A frame of two shards whose one record is the second's; with a refused line if `is_refusing`.
+    fn frame(is_refusing: bool) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for measure in (0..).map(|at| format!("m{at}")) {
+            let mut builder = PayloadBuilder::new(2);
+            builder.start(0);
+            let attributes = vec![Attribute { name: "a", value: Value::Bigint(1) }];
+            let record = Record { measure_name: &measure, attributes, ..Record::default() };
+            let ids = (builder.family(TableId(1), &record).0, builder.layout(&record).0);
+            builder.push(ids, &record, 0, 1);
+            if is_refusing {
+                let origin = Origin { number: 1, text: b"?", ..Origin::default() };
+                let (reason, message) = (Reason::Forbidden, String::new());
+                builder.push_refused(("d", ""), &Refusal { origin, column: 0, reason, message });
+            }
+            builder.finish(&mut bytes);
+            if Payload::open(&bytes).unwrap().records_in(1) == 1 {
+                break;
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn a_shard_looks_at_what_may_be_its_own_and_not_stored_yet() {
+        let (plain, refusing) = (frame(false), frame(true));
+        let stored = |min, max| Stored { min: Lsn(min), max: Lsn(max) };
+        let (buckets, all) = (Some(Filter::Buckets), Some(Filter::None));
+        for (bytes, stored, lsn, (at, shards), expected) in [
+            (&plain, stored(5, 5), 6, (1, 2), all),
+            (&plain, stored(5, 5), 5, (1, 2), None),
+            (&plain, stored(4, 6), 5, (1, 2), buckets),
+            (&plain, stored(4, 6), 7, (1, 2), all),
+            (&plain, stored(0, 0), 1, (0, 2), None),
+            (&refusing, stored(0, 0), 1, (0, 2), all),
+            (&refusing, stored(0, 3), 1, (0, 2), buckets),
+            (&refusing, stored(1, 3), 1, (0, 2), None),
+            (&plain, stored(0, 0), 1, (0, 3), buckets),
+            (&plain, stored(0, 0), 1, (2, 3), buckets),
+            (&plain, stored(1, 1), 1, (2, 3), None),
+        ] {
+            let payload = Payload::open(bytes).unwrap();
+            let found = stored.filter(Lsn(lsn), &payload, (at, shards));
+            assert_eq!(found, expected, "{stored:?}, frame {lsn}, shard {at} of {shards}");
+        }
     }
 }

@@ -335,6 +335,8 @@ impl Turn<'_> {
         let own = usize::from(self.worker.id.0);
         let sections = match work.filter {
             Filter::None => own..own + 1,
+            // Written by as many shards: no other section has a record of this one's buckets.
+            Filter::Buckets if payload.sections() == self.worker.shards => own..own + 1,
             Filter::Buckets => 0..payload.sections(),
         };
         for section in sections {

@@ -91,7 +91,7 @@ impl Log {
         base::fs::sync_dir(dir).map_err(io("sync the folder of"))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io("read"))?;
-        let sound = sound_length(&bytes);
+        let sound = checked::sound_length(&bytes);
         let (state, format) = replay(&path, &bytes[..sound])?;
         let unfinished = unfinished(&path);
         if unfinished.exists() {
@@ -203,7 +203,7 @@ pub(super) fn read_only(dir: &Path) -> Result<State, CatalogError> {
     let path = dir.join(FILE_NAME);
     match std::fs::read(&path) {
         // What has no end may be a line that is being written.
-        Ok(bytes) => Ok(replay(&path, &bytes[..sound_length(&bytes)])?.0),
+        Ok(bytes) => Ok(replay(&path, &bytes[..checked::sound_length(&bytes)])?.0),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(State::default()),
         Err(source) => Err(CatalogError::Io { what: "read", path, source }),
     }
@@ -213,7 +213,7 @@ pub(super) fn read_only(dir: &Path) -> Result<State, CatalogError> {
 pub(super) fn is_begun(dir: &Path) -> Result<bool, CatalogError> {
     let path = dir.join(FILE_NAME);
     match std::fs::read(&path) {
-        Ok(bytes) => Ok(replay(&path, &bytes[..sound_length(&bytes)])?.1.is_some()),
+        Ok(bytes) => Ok(replay(&path, &bytes[..checked::sound_length(&bytes)])?.1.is_some()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(source) => Err(CatalogError::Io { what: "read", path, source }),
     }
@@ -232,20 +232,6 @@ fn header() -> Vec<u8> {
 fn in_this_format(bytes: &[u8]) -> Vec<u8> {
     let first = bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| at + 1);
     [&header(), &bytes[first..]].concat()
-}
-
-/// The bytes before a last line that a crash cut short: one without an end, or one with zeros, which
-/// is how a file system shows bytes that it never wrote.
-fn sound_length(bytes: &[u8]) -> usize {
-    let ended = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-    if ended < bytes.len() {
-        return ended;
-    }
-    let begin = bytes[..ended.saturating_sub(1)]
-        .iter()
-        .rposition(|&byte| byte == b'\n')
-        .map_or(0, |at| at + 1);
-    if bytes[begin..ended].contains(&0) { begin } else { ended }
 }
 
 /// What the lines say, and the format that the first of them names.

@@ -1,7 +1,7 @@
 //! Letting other files count: the one commit of flushes, merges and drops. Its steps, and why a crash
 //! at any of them is safe, stand in [`super::magnetic`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,9 +11,10 @@ use crate::record::TableId;
 
 use super::columns::ColumnSet;
 use super::file_out::{Finished, Target};
+use super::files::Files;
 use super::io_error;
-use super::magnetic::{Files, Magnetic, MagneticFile};
-use super::manifest::Manifest;
+use super::magnetic::{Magnetic, MagneticFile};
+use super::manifest::{Change, Manifest, WrittenFile};
 
 /// Why a commit failed, and whether it happened all the same.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ impl Written {
 }
 
 impl Changes {
-    /// Replaces the manifest, with these marks if it is a flush, and gives the files their public
+    /// Changes the manifest, with these marks if it is a flush, and gives the files their public
     /// names. The caller holds the lock of `manifest`, as it did when it looked at the files.
     pub(super) fn commit(
         &self,
@@ -67,20 +68,10 @@ impl Changes {
         manifest: &mut Manifest,
         marks: Option<&[Lsn]>,
     ) -> Result<(), CommitError> {
-        let mut next = manifest.clone();
-        if let Some(marks) = marks {
-            assert_eq!(marks.len(), next.stored.len(), "one mark a bucket");
-            for (old, new) in next.stored.iter_mut().zip(marks) {
-                assert!(*old <= *new, "a bucket's mark never goes back");
-                *old = *new;
-            }
-        }
-        let mut files = Files::clone(&magnetic.files());
-        self.apply(&mut next, &mut files);
+        let change = self.of_manifest(manifest, marks);
         sync_folders(magnetic, &self.folders_written()).map_err(CommitError::During)?;
-        next.write(&magnetic.dir, magnetic.disk())?;
-        *manifest = next;
-        magnetic.install(files);
+        manifest.commit(change, &magnetic.dir, magnetic.disk())?;
+        magnetic.change(|files| self.apply(files));
         self.rename(magnetic).map_err(CommitError::During)
     }
 
@@ -104,38 +95,41 @@ impl Changes {
         self.written.iter().filter_map(|written| written.file.folder()).collect()
     }
 
-    fn apply(&self, manifest: &mut Manifest, files: &mut Files) {
+    /// What the manifest is told.
+    fn of_manifest(&self, manifest: &Manifest, marks: Option<&[Lsn]>) -> Change {
+        let mut change = Change { next_file: manifest.next_file, ..Change::default() };
+        if let Some(marks) = marks {
+            assert_eq!(marks.len(), manifest.stored.len(), "one mark a bucket");
+            change.stored = (*marks != *manifest.stored).then(|| marks.to_vec());
+        }
         for written in &self.written {
-            let (table, meta) = (written.file.table, &written.file.meta);
-            let entry = manifest.tables.entry(table).or_default();
+            let table = written.file.table;
+            let known = manifest.tables.get(&table).map(|entry| &entry.attributes);
+            let mut attributes = BTreeMap::new();
             for (name, value_type) in written.columns.attributes() {
-                let number = entry.attributes.entry(name.to_owned()).or_insert(value_type.number());
-                assert_eq!(*number, value_type.number(), "a column has one type in all files");
+                let number = value_type.number();
+                match known.and_then(|known| known.get(name)) {
+                    Some(known) => assert_eq!(*known, number, "a column has one type in all files"),
+                    None => drop(attributes.insert(name.to_owned(), number)),
+                }
             }
-            entry.files.retain(|old| old.number != meta.number);
-            entry.files.push(meta.clone());
-            let day = files.tables.entry(table).or_default().entry(meta.day).or_default();
-            day.retain(|old| old.meta.number != meta.number);
-            day.push(Arc::clone(&written.file));
+            let file = written.file.meta.clone();
+            change.written.push(WrittenFile { table, attributes, file });
+        }
+        change.removed = self.removed.iter().map(|file| (file.table, file.meta.number)).collect();
+        change.forgotten.clone_from(&self.forgotten);
+        change
+    }
+
+    fn apply(&self, files: &mut Files) {
+        for written in &self.written {
+            files.put(Arc::clone(&written.file));
         }
         for file in &self.removed {
-            let (table, meta) = (file.table, &file.meta);
-            let entry = manifest.tables.get_mut(&table).expect("the file was listed");
-            let before = entry.files.len();
-            entry.files.retain(|old| old != meta);
-            assert_eq!(entry.files.len() + 1, before, "what is removed was listed as it is");
-            let days = files.tables.get_mut(&table).expect("the file was listed");
-            let day = days.get_mut(&meta.day).expect("the file was listed");
-            day.retain(|old| old.meta.number != meta.number);
-            if day.is_empty() {
-                days.remove(&meta.day);
-            }
+            let was_listed = files.remove(file.table, file.meta.day, file.meta.number);
+            assert!(was_listed, "what is removed was listed");
         }
-        for table in &self.forgotten {
-            let entry = manifest.tables.remove(table);
-            assert!(entry.is_none_or(|entry| entry.files.is_empty()), "its files were removed");
-            files.tables.remove(table);
-        }
+        self.forgotten.iter().for_each(|&table| files.forget(table));
     }
 
     /// Deletes the files of a commit that did not happen; start-up would too.

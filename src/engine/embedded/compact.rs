@@ -50,7 +50,8 @@ use super::commit::{Changes, Written};
 use super::file_out::{FileOut, Finished, Target};
 use super::flush::FILE_ROWS_MAX;
 use super::io_error;
-use super::magnetic::{Files, Magnetic, MagneticFile};
+use super::magnetic::{Magnetic, MagneticFile};
+use super::names::StoreNames;
 use super::parquet_read::{Batches, Part};
 use super::parquet_write::{GROUP_ROWS, Pick};
 use super::store::{SeriesId, Stamp, TableStore};
@@ -112,10 +113,10 @@ const _: () =
 
 impl Job {
     /// Whether each file still counts as it was chosen.
-    pub(super) fn is_current(&self, files: &Files) -> bool {
-        let day = files.tables.get(&self.table.id).and_then(|days| days.get(&self.day));
+    pub(super) fn is_current(&self, magnetic: &Magnetic) -> bool {
+        let day = magnetic.files(|files| files.day(self.table.id, self.day));
         let counts = |file: &Arc<MagneticFile>| {
-            day.is_some_and(|day| day.iter().any(|f| Arc::ptr_eq(f, file)))
+            day.as_ref().is_some_and(|day| day.iter().any(|f| Arc::ptr_eq(f, file)))
         };
         self.files.iter().all(counts)
     }
@@ -314,7 +315,8 @@ impl<'t> Out<'t> {
     }
 
     fn write_group(&mut self) -> Result<(), EngineError> {
-        self.file.write_group(&[&self.store], &self.picks)?;
+        let sources = [&self.store];
+        self.file.write_group(&sources, &StoreNames::of(&sources), &self.picks)?;
         self.store = TableStore::default();
         self.picks.clear();
         self.series = None;

@@ -34,6 +34,7 @@ use super::file_out::{FileOut, Finished, Target};
 use super::flusher::{Inner, lock};
 use super::io_error;
 use super::magnetic::MagneticFile;
+use super::names::StoreNames;
 use super::parquet_read::Part;
 use super::parquet_write::{GROUP_ROWS, Pick};
 use super::store::{SeriesId, Stamp, TableStore};
@@ -66,10 +67,9 @@ impl Inner {
         erasures: &[Arc<Erasure>],
     ) -> Result<Option<u64>, EngineError> {
         let hidden = Hidden::of(erasures.iter().map(Arc::clone));
-        let files = self.magnetic.files();
-        let of_table = files.tables.get(&table.id).into_iter().flat_map(|days| days.values());
+        let files = self.magnetic.files(|files| files.table(table.id));
         let mut rows = 0;
-        for file in of_table.flatten() {
+        for file in files.iter().flat_map(|files| files.iter()) {
             if self.is_ending() {
                 return Ok(None);
             }
@@ -137,8 +137,7 @@ impl Inner {
             None => changes.removed.push(Arc::clone(file)),
         }
         let mut manifest = lock(&self.manifest);
-        let files = self.magnetic.files();
-        let of_day = files.tables.get(&table.id).and_then(|days| days.get(&meta.day));
+        let of_day = self.magnetic.files(|files| files.day(table.id, meta.day));
         if !of_day.is_some_and(|day| day.iter().any(|counted| Arc::ptr_eq(counted, file))) {
             drop(manifest);
             changes.discard();
@@ -176,7 +175,7 @@ impl Inner {
                         continue;
                     }
                     if picks.len() == GROUP_ROWS || group.bytes() >= GROUP_BYTES {
-                        out.write_group(&[&group], &picks)?;
+                        out.write_group(&[&group], &StoreNames::of(&[&group]), &picks)?;
                         (group, picks) = (TableStore::default(), Vec::new());
                     }
                     let series = group.series(&key.wanted(), || i64::MIN);
@@ -189,7 +188,7 @@ impl Inner {
             }
         }
         if !picks.is_empty() {
-            out.write_group(&[&group], &picks)?;
+            out.write_group(&[&group], &StoreNames::of(&[&group]), &picks)?;
         }
         Ok((out.finish()?, gone))
     }

@@ -10,6 +10,7 @@ use crate::engine::Row;
 use crate::record::{TableId, varint};
 
 use super::columns::ColumnSet;
+use super::names::StoreNames;
 use super::parquet_write::{GROUP_ROWS, GroupWriter, Pick};
 use super::series::{FamilyKey, SeriesKey};
 use super::store::{Stamp, TableStore};
@@ -94,7 +95,8 @@ impl<W: Write + Send> ParquetExport<W> {
     }
 
     fn write_group(&mut self) -> Result<(), ExportError> {
-        self.writer.write(&[&self.store], &self.picks)?;
+        let sources = [&self.store];
+        self.writer.write(&sources, &StoreNames::of(&sources), &self.picks)?;
         self.store = TableStore::default();
         self.picks.clear();
         Ok(())

@@ -11,9 +11,10 @@ use super::disk::{Disk, DiskFile};
 use super::index::{FileIndex, IndexBuilder, IndexEntry};
 use super::io_error;
 use super::manifest::FileMeta;
+use super::names::StoreNames;
 use super::parquet_write::{GroupWriter, Pick};
 use super::partition::day_of;
-use super::store::TableStore;
+use super::store::{TableStore, index};
 
 /// Where a file goes.
 #[derive(Debug)]
@@ -53,6 +54,7 @@ impl<'t> FileOut<'t> {
     pub(super) fn write_group(
         &mut self,
         sources: &[&TableStore],
+        names: &StoreNames<'_>,
         picks: &[Pick],
     ) -> Result<(), EngineError> {
         assert!(!picks.is_empty(), "a row group has rows");
@@ -61,25 +63,23 @@ impl<'t> FileOut<'t> {
             Some(writer) => writer,
             None => self.begin()?,
         };
-        let written = writer.write(sources, picks);
-        written.map_err(|error| io_error("write", path, error))?;
+        let written = writer.write(sources, names, picks);
+        let times = written.map_err(|error| io_error("write", path, error))?;
         self.writer = Some(writer);
         let mut row = 0;
         for run in picks.chunk_by(|a, b| (a.source, a.series) == (b.source, b.series)) {
-            let source = sources[run[0].source as usize];
-            let (first, last) = (run[0].row, run[run.len() - 1].row);
-            let key = &source.keys()[run[0].series.0 as usize];
-            let rows = u32::try_from(run.len()).expect("a row group has GROUP_ROWS at most");
+            let key = &sources[run[0].source as usize].keys()[run[0].series.0 as usize];
+            let end = row + run.len();
             let entry = IndexEntry {
                 hash: key.hash,
-                time_ns_min: source.row(first).time_ns(),
-                time_ns_max: source.row(last).time_ns(),
+                time_ns_min: times[row],
+                time_ns_max: times[end - 1],
                 group: self.groups,
-                row,
-                rows,
+                row: index(row),
+                rows: index(run.len()),
             };
             self.index.push(entry, key);
-            row += rows;
+            row = end;
         }
         self.groups += 1;
         self.rows += picks.len() as u64;

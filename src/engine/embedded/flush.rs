@@ -1,12 +1,13 @@
 //! Frozen stores into files: which rows go where, and the commit that lets them count.
 //!
-//! Rows of one table and day go to one file, or to several of [`FILE_ROWS_MAX`] rows that follow each
-//! other in time; in a file they are sorted by series and time. Of rows with one key the newest is
+//! Rows of one table and day go to one file, or to several of about [`FILE_ROWS_MAX`] rows that follow
+//! each other in time ([`Ordered::stretches`]); in a file they are sorted by series and time. Of rows with one key the newest is
 //! written. Where a row's key stands in an older file too, that file is written anew without it, in
 //! the same commit, so that a reader finds one row a key.
 //!
-//! Memory: beside the frozen stores, a row group in the making, the index of the new files and, while
-//! an old file is written anew, that file decoded.
+//! Memory: beside the frozen stores, the numbers of their series' names, some 100 bytes a series, a row
+//! group in the making, the index of the new files and, while an old file is written anew, that file
+//! decoded.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use super::commit::{Changes, CommitError, Written};
 use super::disk::Disk;
 use super::file_out::{FileOut, Finished, Target};
 use super::io_error;
-use super::magnetic::{Files, Magnetic, MagneticFile};
+use super::magnetic::{Magnetic, MagneticFile};
 use super::manifest::Manifest;
 use super::order::Ordered;
 use super::parquet_read::Part;
@@ -30,8 +31,8 @@ use super::partition::day_of;
 use super::store::{SeriesId, TableStore};
 use super::write::Frozen;
 
-/// Most rows of one file, unless they are all of one time: what a late record or a scan decodes at
-/// worst, and what one merge holds in memory.
+/// Most rows of one file, unless they are all of one time, or a series has fewer than eight of them:
+/// what a late record or a scan decodes at worst, and what one merge holds in memory.
 pub(super) const FILE_ROWS_MAX: usize = 1 << 20;
 
 /// What a flush works with.
@@ -51,8 +52,7 @@ impl Flush<'_> {
         marks: &[Lsn],
     ) -> Result<u64, CommitError> {
         let mut changes = Changes::default();
-        let files = self.magnetic.files();
-        let written = self.write_all(frozen, &files, &mut changes);
+        let written = self.write_all(frozen, &mut changes);
         let result = written
             .map_err(CommitError::Before)
             .and_then(|()| changes.commit(self.magnetic, self.manifest, Some(marks)));
@@ -65,7 +65,6 @@ impl Flush<'_> {
     fn write_all(
         &mut self,
         frozen: &[Arc<Frozen>],
-        files: &Files,
         changes: &mut Changes,
     ) -> Result<(), EngineError> {
         let tables: BTreeSet<TableId> =
@@ -83,7 +82,7 @@ impl Flush<'_> {
             }
             let ordered = Ordered::new(sources);
             self.write_table(&table, &ordered, changes)?;
-            self.rewrite_table(&table, &ordered.sources, files, changes)?;
+            self.rewrite_table(&table, &ordered.sources, changes)?;
         }
         Ok(())
     }
@@ -95,16 +94,14 @@ impl Flush<'_> {
         ordered: &Ordered<'_>,
         changes: &mut Changes,
     ) -> Result<(), EngineError> {
-        for (day, rows) in ordered.days() {
-            for range in ordered.slices(day, rows, FILE_ROWS_MAX) {
-                let number = self.manifest.next_file;
-                self.manifest.next_file += 1;
-                let target = self.magnetic.target(table, day, number, 0)?;
-                let keep = |_: &Pick| true;
-                if let Some(finished) = self.write_file(&target, ordered, range, keep)? {
-                    let written = Written::new(self.magnetic, &target, None, finished);
-                    changes.written.push(written);
-                }
+        for (day, range) in ordered.stretches(FILE_ROWS_MAX) {
+            let number = self.manifest.next_file;
+            self.manifest.next_file += 1;
+            let target = self.magnetic.target(table, day, number, 0)?;
+            let keep = |_: &Pick| true;
+            if let Some(finished) = self.write_file(&target, ordered, range, keep)? {
+                let written = Written::new(self.magnetic, &target, None, finished);
+                changes.written.push(written);
             }
         }
         Ok(())
@@ -115,12 +112,11 @@ impl Flush<'_> {
         &mut self,
         table: &Table,
         sources: &[&TableStore],
-        files: &Files,
         changes: &mut Changes,
     ) -> Result<(), EngineError> {
-        let Some(days) = files.tables.get(&table.id) else { return Ok(()) };
         for (day, keys) in overrides_by_day(sources) {
-            for file in days.get(&day).into_iter().flatten() {
+            let files = self.magnetic.files(|files| files.day(table.id, day));
+            for file in files.iter().flat_map(|files| &**files) {
                 let index = self.magnetic.index(file)?;
                 let may_have = |&(source, series, time_ns): &(usize, SeriesId, i64)| {
                     let key = &sources[source].keys()[series.0 as usize];
@@ -205,20 +201,20 @@ fn write_rows(
     ordered.sources.iter().for_each(|source| columns.see_store(source));
     let mut out = FileOut::new(target, columns, disk);
     let mut picks = Vec::new();
-    for series in &ordered.series {
+    for series in ordered.series() {
         ordered.rows_of(series, range, &mut |pick| {
             if keep(&pick) {
                 picks.push(pick);
             }
             if picks.len() == GROUP_ROWS {
-                out.write_group(&ordered.sources, &picks)?;
+                out.write_group(&ordered.sources, &ordered.names, &picks)?;
                 picks.clear();
             }
             Ok(())
         })?;
     }
     if !picks.is_empty() {
-        out.write_group(&ordered.sources, &picks)?;
+        out.write_group(&ordered.sources, &ordered.names, &picks)?;
     }
     out.finish()
 }

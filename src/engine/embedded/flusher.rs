@@ -22,6 +22,7 @@ use crate::record::codec::{BUCKETS, Bucket};
 
 use super::commit::CommitError;
 use super::disk::Disk;
+use super::files::Files;
 use super::flush::Flush;
 use super::magnetic::Magnetic;
 use super::manifest::Manifest;
@@ -29,7 +30,7 @@ use super::options::Options;
 use super::recover;
 use super::runs::Runs;
 use super::tidy::Counts;
-use super::write::{Frozen, ShardState};
+use super::write::{Frozen, Held, ShardState};
 
 /// How often the flush thread looks at the age of the stores, and how long it rests after a failure.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -65,6 +66,10 @@ pub(super) struct Inner {
     applied: AtomicU64,
     /// Bytes of all active stores. Relaxed: a bound, not an order.
     active_bytes: AtomicUsize,
+    /// Of these, what series take whether they have rows or not. Relaxed, likewise.
+    series_bytes: AtomicUsize,
+    /// Whether the log is being replayed. Relaxed: it chooses between two bounds.
+    pub(super) is_replaying: AtomicBool,
     /// Bytes of all frozen stores. Relaxed: a bound, not an order.
     frozen_bytes: AtomicUsize,
     /// Thrown when a flush may or may not have happened, or none will happen any more.
@@ -118,6 +123,15 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Counts what took `before` bytes and takes `after`.
+fn account(bytes: &AtomicUsize, before: usize, after: usize) {
+    if after >= before {
+        bytes.fetch_add(after - before, Ordering::Relaxed);
+    } else {
+        bytes.fetch_sub(before - after, Ordering::Relaxed);
+    }
+}
+
 impl Inner {
     pub(super) fn open(
         options: Options,
@@ -139,6 +153,8 @@ impl Inner {
             stored: std::array::from_fn(|at| AtomicU64::new(marks[at].0)),
             applied: AtomicU64::new(0),
             active_bytes: AtomicUsize::new(0),
+            series_bytes: AtomicUsize::new(0),
+            is_replaying: AtomicBool::new(false),
             frozen_bytes: AtomicUsize::new(0),
             fault: Poison::new(),
             signal: Mutex::new(Signal { flushed: vec![0; shards], ..Signal::default() }),
@@ -169,13 +185,27 @@ impl Inner {
         self.tidy_wake.notify_all();
     }
 
-    /// Hears that a shard's active stores took `before` bytes and take `after`.
-    pub(super) fn account_active(&self, before: usize, after: usize) {
-        if after >= before {
-            self.active_bytes.fetch_add(after - before, Ordering::Relaxed);
-        } else {
-            self.active_bytes.fetch_sub(before - after, Ordering::Relaxed);
+    /// Hears that a shard's active stores took `before` and take `after`.
+    pub(super) fn account_active(&self, before: Held, after: Held) {
+        account(&self.active_bytes, before.bytes, after.bytes);
+        account(&self.series_bytes, before.series_bytes, after.series_bytes);
+    }
+
+    /// Whether the active stores have grown to where they are flushed: to `flush_bytes` without what
+    /// series take. Counted with it, a million series would leave room for one row of each, and a
+    /// flush that writes the names of each for one row costs three times as much a row.
+    pub(super) fn is_full(&self) -> bool {
+        let bytes = self.active_bytes.load(Ordering::Relaxed);
+        if bytes >= self.options.flush_bytes_most().as_usize() {
+            return true;
         }
+        // The start waits for the replay, and a flush would take a processor from it: what was in memory
+        // before the crash has room there again.
+        if self.is_replaying.load(Ordering::Relaxed) {
+            return false;
+        }
+        let of_rows = bytes.saturating_sub(self.series_bytes.load(Ordering::Relaxed));
+        of_rows >= self.options.flush_bytes.as_usize()
     }
 
     /// The last frame up to which every record is in files.
@@ -234,8 +264,7 @@ impl Inner {
         }
         self.note_idle(shard.0 as usize, &state);
         drop(state);
-        let is_full =
-            self.active_bytes.load(Ordering::Relaxed) >= self.options.flush_bytes.as_usize();
+        let is_full = self.is_full();
         if is_full || self.frozen_bytes.load(Ordering::Relaxed) > 0 {
             self.signal(|signal| signal.is_flush_wanted |= is_full);
         }
@@ -245,9 +274,9 @@ impl Inner {
     fn freeze(&self, state: &mut ShardState) {
         let history_max =
             self.options.memory_bytes_max.as_usize() / HISTORY_PART / self.shards.len();
-        let before = state.bytes();
+        let before = state.held();
         let has_frozen = state.freeze(history_max);
-        self.account_active(before, state.bytes());
+        self.account_active(before, state.held());
         if has_frozen {
             let bytes = state.frozen.last().expect("just frozen").bytes;
             self.frozen_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -346,10 +375,7 @@ impl Inner {
             let stores = shard.active.values().chain(frozen);
             state.series += stores.map(|store| store.keys().len() as u64).sum::<u64>();
         }
-        for file in self.magnetic.files().tables.values().flat_map(|days| days.values().flatten()) {
-            state.files += 1;
-            state.file_bytes += file.meta.bytes;
-        }
+        (state.files, state.file_bytes) = self.magnetic.files(Files::totals);
         let signal = lock(&self.signal);
         state.flushed = signal.totals;
         let failure = signal.failure.as_ref().map(ToString::to_string);

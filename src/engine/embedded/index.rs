@@ -77,16 +77,16 @@ impl IndexBuilder {
     /// The index of a file with these columns.
     pub(super) fn finish(self, columns: &ColumnSet) -> FileIndex {
         let Self { mut entries, keys, key_bytes, .. } = self;
-        let by_hash = |entry: &IndexEntry| (entry.hash, entry.group);
+        let by_hash = |entry: &IndexEntry| (entry.hash, entry.group, entry.row);
         let keys = if let Some(keys) = keys {
             assert_eq!(keys.len(), entries.len(), "one key an entry");
             let mut both: Vec<_> = entries.into_iter().zip(keys).collect();
-            both.sort_by_key(|(entry, _)| by_hash(entry));
+            both.sort_unstable_by_key(|(entry, _)| by_hash(entry));
             let (sorted, keys): (_, Vec<_>) = both.into_iter().unzip();
             entries = sorted;
             Some(keys.into_boxed_slice())
         } else {
-            entries.sort_by_key(by_hash);
+            entries.sort_unstable_by_key(by_hash);
             None
         };
         let names = columns.attributes().map(|(name, _)| name.into());

@@ -8,7 +8,7 @@
 //!
 //! 1. New files are written under names that no reader of the folder looks for
 //!    (`.<number>-<generation>.parquet.tmp`) and synced, and so are their folders.
-//! 2. The manifest is replaced. **This is the moment of the commit**: before it, start-up deletes the
+//! 2. The manifest is changed. **This is the moment of the commit**: before it, start-up deletes the
 //!    new files, and the log or the old files have their records; after it, the new files are what
 //!    counts.
 //! 3. Each new file gets its public name by one rename. A file that was written anew without some
@@ -37,7 +37,7 @@
 //! ([`super::points`]). All of it lives in one cache of bounded bytes. Records that walk through more
 //! blocks than the cache holds, in an order that is not the files', pay a block's decoding each.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,6 +55,7 @@ use super::cache::{Cache, Cached, Piece};
 use super::columns::ColumnSet;
 use super::disk::Disk;
 use super::file_out::Target;
+use super::files::Files;
 use super::index::{FileIndex, IndexBuilder, IndexEntry};
 use super::io_error;
 use super::manifest::FileMeta;
@@ -73,8 +74,8 @@ const INDEX_PART: usize = 16;
 #[derive(Debug)]
 pub(super) struct Magnetic {
     pub(super) dir: PathBuf,
-    /// Swapped as a whole by a flush; never held while files are read.
-    files: RwLock<Arc<Files>>,
+    /// Never held while files are read: who reads takes the list of a table or a day.
+    files: RwLock<Files>,
     /// The latest time of each table's rows when the store was opened.
     opened: HashMap<TableId, i64, RandomState>,
     cache: Mutex<Cache>,
@@ -83,12 +84,6 @@ pub(super) struct Magnetic {
     /// Folders that files were taken out of.
     emptied: Mutex<BTreeSet<PathBuf>>,
     disk: Arc<Disk>,
-}
-
-/// The files that count at one moment.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Files {
-    pub(super) tables: HashMap<TableId, BTreeMap<i32, Vec<Arc<MagneticFile>>>, RandomState>,
 }
 
 /// One file that counts, or that a scan still reads.
@@ -133,21 +128,21 @@ impl Magnetic {
         cache_bytes_max: usize,
         disk: Arc<Disk>,
     ) -> Self {
-        let files = RwLock::new(Arc::new(files));
+        let files = RwLock::new(files);
         let cache = Mutex::new(Cache::new(cache_bytes_max));
         let key_bytes_max = cache_bytes_max / INDEX_PART;
         let (dir, emptied) = (dir.to_owned(), Mutex::default());
         Self { dir, files, opened, cache, key_bytes_max, emptied, disk }
     }
 
-    /// The files that count now.
-    pub(super) fn files(&self) -> Arc<Files> {
-        Arc::clone(&self.files.read().unwrap_or_else(PoisonError::into_inner))
+    /// Looks at the files that count now; `look` reads none of them.
+    pub(super) fn files<T>(&self, look: impl FnOnce(&Files) -> T) -> T {
+        look(&self.files.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Lets other files count.
-    pub(super) fn install(&self, files: Files) {
-        *self.files.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(files);
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Files) -> T) -> T {
+        change(&mut self.files.write().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Where the next file of a table and day goes; makes the folder if it is missing.
@@ -194,9 +189,10 @@ impl Magnetic {
         wanted: &Wanted<'_>,
         time_ns: i64,
     ) -> Result<Option<Found>, EngineError> {
-        let files = self.files();
-        let of_day = files.tables.get(&table).and_then(|days| days.get(&day_of(time_ns)));
-        for file in of_day.into_iter().flatten() {
+        let Some(of_day) = self.files(|files| files.day(table, day_of(time_ns))) else {
+            return Ok(None);
+        };
+        for file in &*of_day {
             let meta = &file.meta;
             let may_have = (meta.time_ns_min..=meta.time_ns_max).contains(&time_ns)
                 && (meta.hash_min..=meta.hash_max).contains(&wanted.hash);

@@ -4,15 +4,16 @@
 //! |---|---|
 //! | [`options`] | the settings |
 //! | [`column`] [`chunks`] [`layout`] [`series`] [`store`] | rows of one table: columns, layouts, keys, index |
+//! | [`names`] | names of many series as numbers, and so their order |
 //! | [`write`] | what becomes of one record; freezing |
 //! | [`flusher`] | the thread `engine-flush`, marks and bounds |
 //! | [`order`] [`flush`] [`file_out`] [`partition`] | frozen stores into files |
 //! | [`compact`] [`tidy`] [`folders`] | the thread `engine-compact`: small files into one, expired days, deleted tables, empty folders |
 //! | [`erase`] | erased rows, out of the files |
 //! | [`commit`] [`manifest`] [`recover`] [`disk`] | when files count, and what a crash leaves |
-//! | [`magnetic`] | the files that count, and looking things up in them |
+//! | [`magnetic`] [`files`] | the files that count, and looking things up in them |
 //! | [`index`] [`cache`] [`points`] | where the rows of a file are, and what was read of them |
-//! | [`columns`] [`parquet_write`] [`parquet_head`] [`parquet_read`] | what a file looks like |
+//! | [`columns`] [`parquet_write`] [`parquet_names`] [`parquet_head`] [`parquet_read`] | what a file looks like |
 //! | [`scan`] [`export`] | reading a table; a table as one Parquet stream |
 //! | [`select`] [`runs`] | reading the newest rows of some dimensions; where those stand in files |
 //!
@@ -30,6 +31,7 @@ mod column;
 mod chunks;
 mod layout;
 mod series;
+mod names;
 mod store;
 mod write;
 mod flusher;
@@ -46,11 +48,13 @@ mod folders;
 mod erase;
 mod partition;
 mod magnetic;
+mod files;
 mod index;
 mod cache;
 mod points;
 mod columns;
 mod parquet_write;
+mod parquet_names;
 mod parquet_head;
 mod parquet_read;
 mod runs;
@@ -210,11 +214,11 @@ impl TableEngine for Embedded {
         let mut state = inner.shard(shard);
         inner.is_idle[shard.0 as usize].store(false, Ordering::Release);
         state.first_write.get_or_insert_with(|| inner.clock.monotonic());
-        let before = state.bytes();
+        let before = state.held();
         let alive_from_ns = table.retention().alive_from_ns(inner.clock.wall_ns());
         let below = Below { table: &table, magnetic: &inner.magnetic, alive_from_ns };
         let result = state.write(&below, request, outcomes);
-        inner.account_active(before, state.bytes());
+        inner.account_active(before, state.held());
         result
     }
 
@@ -264,11 +268,10 @@ impl TableEngine for Embedded {
             let stores = frozen.chain(state.active.get(&table));
             snapshot.memory.extend(stores.map(Source::of));
         }
-        let files = self.inner.magnetic.files();
+        let files = self.inner.magnetic.files(|files| files.table(table));
         drop(guards);
-        let of_table =
-            files.tables.get(&table).into_iter().flat_map(|days| days.values().flatten());
-        snapshot.files = of_table.map(Arc::clone).collect();
+        let in_range = files.iter().flat_map(|files| files.in_range(range));
+        snapshot.files = in_range.map(Arc::clone).collect();
         drop(files);
         if hidden.is_empty() {
             return snapshot.scan(range, each);
@@ -294,7 +297,8 @@ impl TableEngine for Embedded {
         let range = selection.range;
         let range = TimeRange { from_ns: range.from_ns.max(alive_from_ns), ..range };
         let search = Search { table, selection: Selection { range, ..selection }, hidden };
-        search.run(&inner.shards, || inner.magnetic.files(), &inner.runs, each)
+        let files = || inner.magnetic.files(|files| files.table(table));
+        search.run(&inner.shards, files, &inner.runs, each)
     }
 
     fn rows(&self, table: TableId) -> u64 {
@@ -305,9 +309,19 @@ impl TableEngine for Embedded {
             frozen.chain(state.active.get(&table)).map(rows).sum::<u64>()
         };
         let memory: u64 = self.inner.shards.iter().map(stores).sum();
-        let files = self.inner.magnetic.files();
-        let days = files.tables.get(&table).into_iter().flat_map(|days| days.values());
-        memory + days.flatten().map(|file| file.meta.rows).sum::<u64>()
+        let files = self.inner.magnetic.files(|files| files.table(table));
+        memory + files.map_or(0, |files| files.rows())
+    }
+
+    fn replay_begins(&self) {
+        self.inner.is_replaying.store(true, Ordering::Relaxed);
+    }
+
+    fn replay_ended(&self) {
+        self.inner.is_replaying.store(false, Ordering::Relaxed);
+        if self.inner.is_full() {
+            self.relieve();
+        }
     }
 
     fn erases(&self) -> bool {

@@ -26,8 +26,9 @@ pub struct Options {
     /// takes about 100 MiB, twice as much while it writes an old file anew, and a scan as much for
     /// its window; one frame of the log may exceed it.
     pub memory_bytes_max: Bytes,
-    /// Memory at which records are written to files. 64 KiB up to three quarters of
-    /// `memory_bytes_max`. Too little: many small files. Too near to the most: writers wait.
+    /// Memory at which records are written to files; what series take besides is not counted until
+    /// all takes three quarters of `memory_bytes_max`. 64 KiB up to these. Too little: many small
+    /// files. Too near to the most: writers wait.
     pub flush_bytes: Bytes,
     /// Longest time that a record waits in memory for its file. 100 ms to 24 h. Short: many small
     /// files. Long: readers of the folder see new records late, and the log, which keeps a record
@@ -78,9 +79,14 @@ impl OptionsError {
 }
 
 impl Options {
+    /// Memory at which records are written to files whatever takes it.
+    pub(super) const fn flush_bytes_most(&self) -> Bytes {
+        Bytes(self.memory_bytes_max.0 / 4 * 3)
+    }
+
     /// Every setting that is out of its range.
     pub fn validate(&self) -> Vec<OptionsError> {
-        let flush_max = Bytes(self.memory_bytes_max.0 / 4 * 3);
+        let flush_max = self.flush_bytes_most();
         let mut errors = Vec::new();
         check(
             &mut errors,

@@ -5,42 +5,93 @@ use std::collections::BTreeMap;
 
 use crate::engine::{EngineError, TimeRange};
 
+use super::names::{Sorted, StoreNames};
 use super::parquet_write::Pick;
 use super::partition::{day_begin, day_end, day_of};
-use super::series::rank;
 use super::store::{SeriesId, TableStore};
 
 /// Of how many rows one is looked at to cut a day into files of about equal size.
 const SAMPLE_EVERY: usize = 64;
 
+/// A file may have more rows than its bound where it would have fewer than so many of a series. Names,
+/// keys and index cost a series as much in each file, and a file cut by time has each series again.
+const ROWS_OF_SERIES_MIN: usize = 8;
+
 /// Stores of one table, oldest first, and their series in order.
 pub(super) struct Ordered<'s> {
     pub(super) sources: Vec<&'s TableStore>,
-    /// For each series, in order, where it is: sources ascending.
-    pub(super) series: Vec<Vec<(u32, SeriesId)>>,
+    pub(super) names: StoreNames<'s>,
+    /// Where each series is, series in order, sources ascending.
+    places: Vec<Place>,
+}
+
+/// A series of one of the stores.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    source: u32,
+    series: SeriesId,
+    /// Whether the place before is of the same series.
+    is_again: bool,
 }
 
 impl<'s> Ordered<'s> {
     pub(super) fn new(sources: Vec<&'s TableStore>) -> Self {
-        let (ranks, distinct) = rank(sources.iter().flat_map(|source| source.keys()));
-        let mut series = vec![Vec::new(); distinct.len()];
-        let mut ranks = ranks.into_iter();
-        for (at, source) in sources.iter().enumerate() {
-            let at = u32::try_from(at).expect("few stores are flushed at once");
-            for (id, rank) in (0..source.keys().len()).zip(&mut ranks) {
-                let id = u32::try_from(id).expect("series ids are 32 bits");
-                series[rank as usize].push((at, SeriesId(id)));
-            }
+        let names = StoreNames::of(&sources);
+        let place = |sorted: Sorted| {
+            let (source, series) = names.series_at(sorted.place);
+            Place { source, series, is_again: sorted.is_again }
+        };
+        let places: Vec<Place> = names.series().sorted().into_iter().map(place).collect();
+        assert!(!places.first().is_some_and(|first| first.is_again), "nothing is before it");
+        Self { sources, names, places }
+    }
+
+    /// The series in order, each with its places in the stores.
+    pub(super) fn series(&self) -> impl Iterator<Item = &[Place]> {
+        self.places.chunk_by(|_, next| next.is_again)
+    }
+
+    /// The stretches of time that go to a file each, of about `rows_max` rows, and their days: of more
+    /// where there would be fewer than [`ROWS_OF_SERIES_MIN`] of a series.
+    pub(super) fn stretches(&self, rows_max: usize) -> Vec<(i32, TimeRange)> {
+        let days = self.days();
+        let rows_max = rows_max.max(self.places.len() * ROWS_OF_SERIES_MIN);
+        let mut stretches = Vec::new();
+        for (&day, &rows) in &days {
+            let whole = if days.len() == 1 {
+                // Nothing needs to be looked for in any series then.
+                TimeRange::ALL
+            } else {
+                TimeRange { from_ns: day_begin(day), to_ns: day_end(day) }
+            };
+            let files = rows.div_ceil(rows_max);
+            stretches.extend(self.slices(day, whole, files).into_iter().map(|range| (day, range)));
         }
-        Self { sources, series }
+        stretches
     }
 
     /// The days of the rows, and about how many rows each has: dead ones of older stores count too.
-    pub(super) fn days(&self) -> BTreeMap<i32, usize> {
+    fn days(&self) -> BTreeMap<i32, usize> {
+        let (mut first, mut last) = (i64::MAX, i64::MIN);
+        for chunk in self.sources.iter().flat_map(|source| source.chunks()) {
+            (first, last) = (first.min(chunk.time_ns_min), last.max(chunk.time_ns_max));
+        }
+        if first > last {
+            return BTreeMap::new();
+        }
+        if day_of(first) == day_of(last) {
+            // The usual case, and a walk through the rows of a million series is not cheap.
+            let rows = self.sources.iter().map(|source| source.rows() as usize).sum();
+            return BTreeMap::from([(day_of(first), rows)]);
+        }
+        self.count_days()
+    }
+
+    fn count_days(&self) -> BTreeMap<i32, usize> {
         let mut days = BTreeMap::new();
-        for &(source, id) in self.series.iter().flatten() {
-            let source = self.sources[source as usize];
-            let mut rest = source.rows_of(id);
+        for place in &self.places {
+            let source = self.sources[place.source as usize];
+            let mut rest = source.rows_of(place.series);
             while let Some(&first) = rest.first() {
                 let day = day_of(source.row(first).time_ns());
                 let end = day_end(day);
@@ -55,28 +106,20 @@ impl<'s> Ordered<'s> {
         days
     }
 
-    /// Cuts a day of about `rows` rows into stretches for one file each, of about `rows_max` rows.
-    pub(super) fn slices(&self, day: i32, rows: usize, rows_max: usize) -> Vec<TimeRange> {
-        let whole = TimeRange { from_ns: day_begin(day), to_ns: day_end(day) };
-        let files = rows.div_ceil(rows_max);
+    /// Cuts `whole`, the rows of a day, into stretches of about as many rows for each of `files`.
+    fn slices(&self, day: i32, whole: TimeRange, files: usize) -> Vec<TimeRange> {
         if files <= 1 {
             return vec![whole];
         }
-        let mut times = Vec::with_capacity(rows / SAMPLE_EVERY + 1);
-        let mut seen = 0;
-        for &(source, id) in self.series.iter().flatten() {
-            let source = self.sources[source as usize];
-            for &row in source.rows_between(id, whole.from_ns, whole.to_ns) {
-                if seen % SAMPLE_EVERY == 0 {
-                    times.push(source.row(row).time_ns());
-                }
-                seen += 1;
-            }
-        }
+        let chunks = self.sources.iter().flat_map(|source| source.chunks());
+        let of_day =
+            chunks.flat_map(|chunk| &chunk.times).filter(|&&time_ns| day_of(time_ns) == day);
+        let mut times: Vec<i64> = of_day.step_by(SAMPLE_EVERY).copied().collect();
         times.sort_unstable();
+        assert!(!times.is_empty(), "a day has rows");
         let mut cuts: Vec<i64> = (1..files).map(|at| times[at * times.len() / files]).collect();
         cuts.dedup();
-        cuts.retain(|&cut| cut > whole.from_ns);
+        cuts.retain(|&cut| cut > times[0]);
         let begins = std::iter::once(whole.from_ns).chain(cuts.iter().copied());
         let ends = cuts.iter().copied().chain(std::iter::once(whole.to_ns));
         begins.zip(ends).map(|(from_ns, to_ns)| TimeRange { from_ns, to_ns }).collect()
@@ -85,11 +128,11 @@ impl<'s> Ordered<'s> {
     /// Shows the rows of one series in `range`, in order of time; of rows with one time the newest.
     pub(super) fn rows_of(
         &self,
-        places: &[(u32, SeriesId)],
+        places: &[Place],
         range: TimeRange,
         each: &mut dyn FnMut(Pick) -> Result<(), EngineError>,
     ) -> Result<(), EngineError> {
-        if let [(at, series)] = *places {
+        if let [Place { source: at, series, .. }] = *places {
             let source = self.sources[at as usize];
             for &row in source.rows_between(series, range.from_ns, range.to_ns) {
                 each(Pick { source: at, series, row })?;
@@ -97,7 +140,7 @@ impl<'s> Ordered<'s> {
             return Ok(());
         }
         let mut rows = Vec::new();
-        for &(at, series) in places {
+        for &Place { source: at, series, .. } in places {
             let source = self.sources[at as usize];
             for &row in source.rows_between(series, range.from_ns, range.to_ns) {
                 rows.push((source.row(row).time_ns(), Pick { source: at, series, row }));
@@ -149,9 +192,12 @@ mod tests {
             let ordered = Ordered::new(vec![&store]);
             assert_eq!(ordered.days(), BTreeMap::from([(0, rows)]));
             for rows_max in [64, 1000, rows] {
-                let slices = ordered.slices(0, rows, rows_max);
-                assert_eq!(slices[0].from_ns, 0);
-                assert_eq!(slices[slices.len() - 1].to_ns, DAY_NS);
+                let stretches = ordered.stretches(rows_max);
+                assert!(stretches.iter().all(|(day, _)| *day == 0));
+                assert!(rows_max < rows || stretches.len() == 1);
+                let slices: Vec<TimeRange> = stretches.iter().map(|(_, range)| *range).collect();
+                assert_eq!(slices[0].from_ns, i64::MIN, "no other day has rows");
+                assert_eq!(slices[slices.len() - 1].to_ns, i64::MAX);
                 assert!(slices.windows(2).all(|pair| pair[0].to_ns == pair[1].from_ns));
                 assert!(slices.iter().all(|slice| slice.from_ns < slice.to_ns));
                 let mut found = 0;
@@ -160,11 +206,35 @@ mod tests {
                         found += 1;
                         Ok(())
                     };
-                    ordered.rows_of(&ordered.series[0], slice, each).unwrap();
+                    ordered.rows_of(ordered.series().next().unwrap(), slice, each).unwrap();
                 }
                 assert_eq!(found, rows);
             }
         }
+    }
+
+    #[test]
+    fn days_are_told_apart_at_their_ends() {
+        let times = [-1, 0, DAY_NS - 1, DAY_NS, DAY_NS + 1, i64::MAX];
+        let store = store(times.into_iter());
+        let ordered = Ordered::new(vec![&store]);
+        let last = day_of(i64::MAX);
+        assert_eq!(ordered.days(), BTreeMap::from([(-1, 1), (0, 2), (1, 2), (last, 1)]));
+        let stretches = ordered.stretches(1);
+        assert!(stretches.iter().all(|(day, range)| {
+            *range == TimeRange { from_ns: day_begin(*day), to_ns: day_end(*day) }
+                || *day == 0 && day_of(range.from_ns) == 0
+                || *day == 1 && day_of(range.from_ns) == 1
+        }));
+        let mut found = Vec::new();
+        for (day, range) in stretches {
+            let each = &mut |pick: Pick| {
+                found.push((day, store.row(pick.row).time_ns()));
+                Ok(())
+            };
+            ordered.rows_of(ordered.series().next().unwrap(), range, each).unwrap();
+        }
+        assert_eq!(found, times.map(|time_ns| (day_of(time_ns), time_ns)));
     }
 
     #[test]
@@ -177,7 +247,7 @@ mod tests {
             found.push((time_ns, pick.source));
             Ok(())
         };
-        ordered.rows_of(&ordered.series[0], TimeRange::ALL, each).unwrap();
+        ordered.rows_of(ordered.series().next().unwrap(), TimeRange::ALL, each).unwrap();
         assert_eq!(found, [(1, 0), (2, 1), (3, 0), (4, 1)]);
     }
 }

@@ -1,33 +1,36 @@
 //! Rows of stores into a Parquet file.
 //!
-//! Dictionary encodings as the writer chooses them and zstd level 1: on 1 M rows of quantised sensor
+//! The columns of names, which repeat from row to row, are written by [`super::parquet_names`], the
+//! others by the Arrow writer: dictionary encodings as the writer chooses them and zstd level 1: on 1 M rows of quantised sensor
 //! values in order of series that took 0.97 bytes a value, encodings chosen by hand 1.24, at 9.0 and
 //! 8.0 M rows/s. Where a dictionary grows too large, integers and times fall back to deltas; what that
 //! saves was not measured. `benches/engine.rs` prints the size of a fleet as it is written here.
 
-use std::collections::HashMap;
+use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow_array::types::Int32Type;
 use arrow_array::{
-    ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array, RecordBatch,
-    StringArray, TimestampNanosecondArray,
+    ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, TimestampNanosecondArray,
 };
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use foldhash::fast::RandomState;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::arrow::arrow_writer::{
+    ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriterOptions, compute_leaves,
+};
+use parquet::basic::Encoding;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::ColumnPath;
 
 use crate::record::{MeasureKind, Value, ValueType};
 
 use super::column::{Chunk, Column, RowId};
 use super::columns::{COLUMNS_KEY, ColumnSet, ColumnSpec, Role};
+use super::names::StoreNames;
+use super::parquet_names::{NameRuns, compression};
 use super::points::BLOCK_ROWS;
 use super::store::{SeriesId, TableStore, index};
 
@@ -135,26 +138,24 @@ impl<'s> Rows<'s> {
     }
 }
 
-/// A column of names while a row group is put together.
-#[derive(Debug, Default)]
-struct Names<'s> {
-    distinct: Vec<&'s str>,
-    by_name: HashMap<&'s str, i32, RandomState>,
-    codes: Vec<i32>,
-    present: Vec<bool>,
-    absent: usize,
-}
-
 /// Writes rows of stores to one file.
-#[derive(Debug)]
 pub(super) struct GroupWriter<W: Write + Send> {
-    writer: ArrowWriter<W>,
+    writer: SerializedFileWriter<W>,
+    factory: ArrowRowGroupWriterFactory,
     schema: SchemaRef,
+    /// Row groups that were written.
+    groups: usize,
     specs: Vec<ColumnSpec>,
     /// Names of the dimensions, in the order of their columns.
     dimensions: Vec<Box<str>>,
     /// Kind, name and type of the value columns, in their order.
     values: Vec<(MeasureKind, Box<str>, ValueType)>,
+}
+
+impl<W: Write + Send> fmt::Debug for GroupWriter<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupWriter").field("groups", &self.groups).finish_non_exhaustive()
+    }
 }
 
 impl<W: Write + Send> GroupWriter<W> {
@@ -174,6 +175,7 @@ impl<W: Write + Send> GroupWriter<W> {
             .with_properties(properties(&specs, pairs))
             .with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(out, Arc::clone(&schema), options)?;
+        let (writer, factory) = writer.into_serialized_writer()?;
         let mut dimensions = Vec::new();
         let mut values = Vec::new();
         for spec in &specs {
@@ -188,43 +190,54 @@ impl<W: Write + Send> GroupWriter<W> {
                 }
             }
         }
-        Ok(Self { writer, schema, specs, dimensions, values })
+        Ok(Self { writer, factory, schema, groups: 0, specs, dimensions, values })
     }
 
-    /// Writes a row group: the rows of `sources` that `picks` names, in that order.
+    /// Writes a row group: the rows of `sources` that `picks` names, in that order; `names` has the
+    /// names of all their series. Returns the rows' times.
     pub(super) fn write(
         &mut self,
         sources: &[&TableStore],
+        names: &StoreNames<'_>,
         picks: &[Pick],
-    ) -> Result<(), ParquetError> {
+    ) -> Result<Vec<i64>, ParquetError> {
         assert!(!picks.is_empty(), "a row group has rows");
-        let names = self.names(sources, picks);
-        let mut names = names.into_iter();
+        let mut of_names = self.names(names, picks).into_iter();
         let mappings: Vec<Vec<Box<[u32]>>> =
             sources.iter().map(|source| self.map(source)).collect();
         let rows = Rows::new(sources, &mappings, picks);
+        let times = rows.fixed(|chunk| &chunk.times);
+        let columns = self.writer.schema_descr().columns().to_vec();
+        let writers = self.factory.create_column_writers(self.groups)?;
+        assert_eq!(writers.len(), self.specs.len(), "every column is a leaf");
+        let mut group = self.writer.next_row_group()?;
         let mut value_columns = (0..).zip(&self.values);
-        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.specs.len());
-        for spec in &self.specs {
-            arrays.push(match &spec.role {
+        for ((at, spec), writer) in self.specs.iter().enumerate().zip(writers) {
+            let array: ArrayRef = match &spec.role {
                 Role::Time => {
-                    let times = rows.fixed(|chunk| &chunk.times);
-                    Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC"))
+                    let times = TimestampNanosecondArray::from(times.clone());
+                    Arc::new(times.with_timezone("UTC"))
                 }
                 Role::Version => Arc::new(Int64Array::from(rows.fixed(|chunk| &chunk.versions))),
                 Role::MeasureName | Role::Dimension { .. } => {
-                    names.next().expect("one a measure name and dimension").into_array()?
+                    let names = of_names.next().expect("one a measure name and dimension");
+                    if names.has_dictionary() {
+                        names.write(Arc::clone(&columns[at]), &mut group)?;
+                        continue;
+                    }
+                    names.into_array()?
                 }
                 Role::Attribute { .. } | Role::Scalar { .. } => {
                     let (at, (_, _, value_type)) = value_columns.next().expect("one an attribute");
                     values_of(&rows, at, *value_type)
                 }
-            });
+            };
+            write_column(self.schema.field(at), &array, writer, &mut group)?;
         }
-        let batch = RecordBatch::try_new(Arc::clone(&self.schema), arrays)?;
-        assert_eq!(batch.num_rows(), picks.len(), "every row is written once");
-        self.writer.write(&batch)?;
-        self.writer.flush()
+        group.close()?;
+        self.groups += 1;
+        assert_eq!(times.len(), picks.len(), "every row is written once");
+        Ok(times)
     }
 
     /// Ends the file and gives back what it was written to.
@@ -233,18 +246,33 @@ impl<W: Write + Send> GroupWriter<W> {
     }
 
     /// The measure name's column and one a dimension.
-    fn names<'s>(&self, sources: &[&'s TableStore], picks: &[Pick]) -> Vec<Names<'s>> {
-        let mut columns: Vec<Names<'s>> =
-            std::iter::repeat_with(Names::default).take(self.dimensions.len() + 1).collect();
-        for run in picks.chunk_by(|a, b| (a.source, a.series) == (b.source, b.series)) {
-            let key = &sources[run[0].source as usize].keys()[run[0].series.0 as usize];
-            columns[0].push(Some(key.family.family().measure_name), run.len());
-            let mut dimensions = key.dimensions().peekable();
-            for (column, wanted) in columns[1..].iter_mut().zip(&self.dimensions) {
-                let value = dimensions.next_if(|(name, _)| *name == &**wanted);
-                column.push(value.map(|(_, value)| value), run.len());
+    fn names<'n>(&self, names: &'n StoreNames<'n>, picks: &[Pick]) -> Vec<NameRuns<'n>> {
+        let of_series = names.series();
+        let known = of_series.dimensions();
+        let place = |name: &str| known.binary_search_by_key(&name, |(known, _)| known).ok();
+        let mut columns = vec![NameRuns::new(Some(of_series.measures()))];
+        // For each dimension of the series, its column.
+        let mut targets = vec![NONE; known.len()];
+        for name in &self.dimensions {
+            let place = place(name);
+            if let Some(place) = place {
+                targets[place] = index(columns.len());
             }
-            assert!(dimensions.next().is_none(), "the file has a column for each dimension");
+            columns.push(NameRuns::new(place.map(|place| &known[place].1)));
+        }
+        let mut row = 0;
+        for run in picks.chunk_by(|a, b| (a.source, a.series) == (b.source, b.series)) {
+            let series = names.place(run[0].source, run[0].series);
+            columns[0].push(of_series.measure(series), row, run.len());
+            for (dimension, number) in of_series.values(series) {
+                let target = targets[dimension as usize];
+                assert_ne!(target, NONE, "the file has a column for each dimension");
+                columns[target as usize].push(number, row, run.len());
+            }
+            row += run.len();
+        }
+        for column in &mut columns {
+            column.fill(row);
         }
         columns
     }
@@ -308,28 +336,17 @@ fn integers(column: &Column) -> &[i64] {
     }
 }
 
-impl<'s> Names<'s> {
-    fn push(&mut self, name: Option<&'s str>, times: usize) {
-        let code = name.map(|name| {
-            *self.by_name.entry(name).or_insert_with(|| {
-                self.distinct.push(name);
-                i32::try_from(self.distinct.len() - 1).expect("a row group has fewer names")
-            })
-        });
-        self.codes.extend(std::iter::repeat_n(code.unwrap_or(0), times));
-        self.present.extend(std::iter::repeat_n(code.is_some(), times));
-        if code.is_none() {
-            self.absent += times;
-        }
+/// Writes the row group's next column by way of Arrow.
+fn write_column<W: Write + Send>(
+    field: &Field,
+    array: &ArrayRef,
+    mut writer: ArrowColumnWriter,
+    group: &mut SerializedRowGroupWriter<'_, W>,
+) -> Result<(), ParquetError> {
+    for leaf in compute_leaves(field, array)? {
+        writer.write(&leaf)?;
     }
-
-    fn into_array(self) -> Result<ArrayRef, ParquetError> {
-        let nulls = (self.absent > 0).then(|| self.present.into());
-        let codes = Int32Array::new(self.codes.into(), nulls);
-        let distinct = if self.distinct.is_empty() { vec![""] } else { self.distinct };
-        let names = Arc::new(StringArray::from(distinct));
-        Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(codes, names)?))
-    }
+    writer.close()?.append_to_row_group(group)
 }
 
 /// The Arrow field of a column: names of series as dictionaries, which changes nothing in the file.
@@ -360,9 +377,8 @@ fn type_of(number: u8) -> ValueType {
 }
 
 fn properties(specs: &[ColumnSpec], metadata: Vec<KeyValue>) -> WriterProperties {
-    let level = ZstdLevel::try_new(1).expect("1 is a level of zstd");
     let mut builder = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(level))
+        .set_compression(compression())
         .set_created_by(concat!("tidegate ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_max_row_group_row_count(None)
         .set_data_page_row_count_limit(BLOCK_ROWS)

@@ -8,7 +8,7 @@
 //! A crash in here leaves what a crash before it could have left, with a part of the work done: each
 //! step is one of those, and doing it again changes nothing. `tests/engine_crash.rs` stops after each.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,8 +20,9 @@ use crate::record::ValueType;
 
 use super::commit::CommitError;
 use super::disk::Disk;
+use super::files::Files;
 use super::io_error;
-use super::magnetic::{Files, Magnetic, MagneticFile};
+use super::magnetic::{Magnetic, MagneticFile};
 use super::manifest::{self, FileMeta, Manifest, TableEntry};
 use super::partition::{day_dir, file_name, is_ours, table_dir, unpublished_name};
 
@@ -41,6 +42,9 @@ pub(super) fn open(
     if unfinished.exists() {
         disk.remove(&unfinished).map_err(|error| io_error("delete", &unfinished, error))?;
     }
+    for log in manifest.strange_logs(dir)? {
+        disk.remove(&log).map_err(|error| io_error("delete", &log, error))?;
+    }
     forget_deleted(dir, catalog, &mut manifest, &disk)?;
     let mut files = Files::default();
     let mut opened = HashMap::default();
@@ -50,15 +54,12 @@ pub(super) fn open(
             what: format!("it has files of table {id}, which the catalog does not know"),
         })?;
         claim(dir, &table, entry)?;
-        let mut days: BTreeMap<i32, Vec<Arc<MagneticFile>>> = BTreeMap::new();
-        for meta in &entry.files {
+        for meta in entry.files.values() {
             let path = settle(dir, &table, meta, &disk)?;
-            let file = MagneticFile::new(id, meta, path, &disk);
-            days.entry(meta.day).or_default().push(Arc::new(file));
+            files.put(Arc::new(MagneticFile::new(id, meta, path, &disk)));
         }
-        let last = entry.files.iter().map(|meta| meta.time_ns_max).max();
+        let last = entry.files.values().map(|meta| meta.time_ns_max).max();
         opened.extend(last.map(|last| (id, last)));
-        files.tables.insert(id, days);
     }
     for table in catalog.tables() {
         delete_strangers(&dir.join(table_dir(&table)), manifest.tables.get(&table.id), &disk)?;
@@ -82,13 +83,13 @@ fn begin(dir: &Path, catalog: &Catalog, disk: &Arc<Disk>) -> Result<Manifest, En
             }
         }
     }
-    let manifest = Manifest::default();
-    write(&manifest, dir, disk)?;
+    let mut manifest = Manifest::default();
+    write(&mut manifest, dir, disk)?;
     Ok(manifest)
 }
 
 /// Writes a manifest where nothing goes on without it.
-fn write(manifest: &Manifest, dir: &Path, disk: &Arc<Disk>) -> Result<(), EngineError> {
+fn write(manifest: &mut Manifest, dir: &Path, disk: &Arc<Disk>) -> Result<(), EngineError> {
     manifest.write(dir, disk).map_err(|error| match error {
         CommitError::Before(error) | CommitError::During(error) => error,
     })
@@ -154,7 +155,7 @@ fn delete_strangers(
 ) -> Result<(), EngineError> {
     let listed: HashSet<PathBuf> = entry
         .into_iter()
-        .flat_map(|entry| &entry.files)
+        .flat_map(|entry| entry.files.values())
         .map(|meta| dir.join(day_dir(meta.day)).join(file_name(meta.number)))
         .collect();
     for day in entries_in(dir)? {

@@ -19,8 +19,9 @@ use crate::record::request::Attributes;
 use super::column::Chunk;
 use super::layout::Shape;
 use super::magnetic::MagneticFile;
+use super::names::rank;
 use super::parquet_read::{Part, is_inside};
-use super::series::{SeriesKey, rank};
+use super::series::SeriesKey;
 use super::store::{RowRef, TableStore};
 
 /// About how many rows are in memory at a time.

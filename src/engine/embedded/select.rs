@@ -19,8 +19,9 @@ use crate::engine::{EngineError, Row, Selection, TimeRange};
 use crate::record::request::Attributes;
 use crate::record::{TableId, varint};
 
+use super::files::TableFiles;
 use super::flusher::lock;
-use super::magnetic::{Files, MagneticFile};
+use super::magnetic::MagneticFile;
 use super::parquet_read::{Part, is_inside};
 use super::partition::day_end;
 use super::runs::{Run, Runs};
@@ -145,7 +146,7 @@ impl Search<'_> {
     pub(super) fn run(
         &self,
         shards: &[Mutex<ShardState>],
-        files: impl FnOnce() -> Arc<Files>,
+        files: impl FnOnce() -> Option<Arc<TableFiles>>,
         runs: &Runs,
         each: &mut Each<'_>,
     ) -> Result<(), EngineError> {
@@ -157,7 +158,9 @@ impl Search<'_> {
         for shard in shards {
             self.search_memory(&lock(shard), &mut newest, &mut copies);
         }
-        self.search_files(&files(), runs, &mut newest)?;
+        if let Some(files) = files() {
+            self.search_files(&files, runs, &mut newest)?;
+        }
         show(newest, &copies, each)
     }
 
@@ -201,7 +204,7 @@ impl Search<'_> {
 
     fn search_files(
         &self,
-        files: &Files,
+        files: &TableFiles,
         runs: &Runs,
         newest: &mut Newest,
     ) -> Result<(), EngineError> {
@@ -211,12 +214,11 @@ impl Search<'_> {
         if let Some((time_ns, _)) = self.selection.before {
             range.to_ns = range.to_ns.min(time_ns.saturating_add(1));
         }
-        let Some(days) = files.tables.get(&self.table) else { return Ok(()) };
-        for (&day, of_day) in days.iter().rev() {
+        for (&day, of_day) in files.days().iter().rev() {
             if day_end(day) <= range.from_ns.max(newest.floor_ns()) {
                 return Ok(());
             }
-            for file in of_day {
+            for file in &**of_day {
                 if !overlaps((file.meta.time_ns_min, file.meta.time_ns_max), range) {
                     continue;
                 }

@@ -87,6 +87,11 @@ impl SeriesKey {
         self.family.family().names().zip(TextIter::new(&self.values))
     }
 
+    /// The values of its dimensions, encoded.
+    pub(super) fn values(&self) -> &[u8] {
+        &self.values
+    }
+
     /// The value of a dimension, if it has that.
     pub(super) fn value(&self, name: &str) -> Option<&str> {
         self.dimensions().find(|(known, _)| *known == name).map(|(_, value)| value)
@@ -143,66 +148,5 @@ impl<'a> Wanted<'a> {
     #[inline]
     pub(super) const fn of(view: &RecordView<'a>) -> Self {
         Self { hash: view.series_hash, family: view.family.bytes, values: view.series_values }
-    }
-}
-
-/// Numbers the keys of several stores by the order of series: equal keys get equal numbers. Returns,
-/// for each key given, its number, and the keys by number.
-pub(super) fn rank<'k>(
-    keys: impl Iterator<Item = &'k Arc<SeriesKey>>,
-) -> (Vec<u32>, Vec<&'k Arc<SeriesKey>>) {
-    let keys: Vec<&Arc<SeriesKey>> = keys.collect();
-    let mut ordered: Vec<(Box<[u8]>, usize)> =
-        keys.iter().enumerate().map(|(at, key)| (key.order(), at)).collect();
-    ordered.sort_unstable();
-    let mut ranks = vec![0; keys.len()];
-    let mut distinct = Vec::new();
-    let mut last: Option<&[u8]> = None;
-    for (order, at) in &ordered {
-        if last != Some(order) {
-            distinct.push(keys[*at]);
-            last = Some(order);
-        }
-        ranks[*at] = u32::try_from(distinct.len() - 1).expect("series are bounded by memory");
-    }
-    (ranks, distinct)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(measure_name: &str, dimensions: &[(&str, &str)]) -> Arc<SeriesKey> {
-        let names = dimensions.iter().map(|d| d.0);
-        let family = Arc::new(FamilyKey::of(TableId(1), measure_name, names));
-        let mut values = Vec::new();
-        for (_, value) in dimensions {
-            varint::put_bytes(&mut values, value.as_bytes());
-        }
-        Arc::new(SeriesKey::of(family, &values))
-    }
-
-    #[test]
-    fn series_are_ordered_by_measure_name_and_dimensions() {
-        let ordered = [
-            key("a", &[]),
-            key("a", &[("h", "")]),
-            key("a", &[("h", ""), ("i", "1")]),
-            key("a", &[("h", "\0")]),
-            key("a", &[("h", "\0a")]),
-            key("a", &[("h", "\u{1}")]),
-            key("a", &[("h", "1")]),
-            key("a", &[("h", "10")]),
-            key("a", &[("h", "2")]),
-            key("a", &[("ha", "1")]),
-            key("a\0", &[("h", "1")]),
-            key("aa", &[]),
-        ];
-        let again = key("a", &[("h", "10")]);
-        let (ranks, distinct) = rank(std::iter::once(&again).chain(ordered.iter().rev()));
-        assert_eq!(distinct.len(), ordered.len());
-        assert_eq!(ranks[0], 7);
-        let expected: Vec<u32> = (0..12).rev().collect();
-        assert_eq!(ranks[1..], expected);
     }
 }

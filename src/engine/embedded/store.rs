@@ -27,6 +27,9 @@ const LATE_ROWS_MAX: usize = 256;
 /// Bytes that a map entry takes, with the map's spare room.
 pub(super) const MAP_ENTRY_BYTES: usize = 8;
 
+/// The same for the map of series.
+const SERIES_ENTRY_BYTES: usize = 24;
+
 /// A series and where its rows are.
 #[derive(Debug)]
 struct Series {
@@ -41,6 +44,14 @@ struct Series {
     late: Vec<RowId>,
 }
 
+/// A series in the map of series. With its hash, so that a look-up waits for the map alone before it
+/// knows which series it would be.
+#[derive(Debug, Clone, Copy)]
+struct Hashed {
+    hash: u64,
+    series: u32,
+}
+
 /// A series' place in a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct SeriesId(pub(super) u32);
@@ -53,7 +64,7 @@ pub(super) struct TableStore {
     family_hint: usize,
     series: Vec<Series>,
     keys: Vec<Arc<SeriesKey>>,
-    series_by_hash: HashTable<u32>,
+    series_by_hash: HashTable<Hashed>,
     layouts: Layouts,
     chunks: Chunks,
     /// Rows appended, dead ones too.
@@ -61,6 +72,8 @@ pub(super) struct TableStore {
     /// Keys of rows here that stand in an older layer too.
     overrides: Vec<(SeriesId, i64)>,
     bytes: usize,
+    /// Of `bytes`, what the series take whether they have rows or not.
+    series_bytes: usize,
 }
 
 /// A row as it stands.
@@ -93,6 +106,12 @@ impl TableStore {
     #[inline]
     pub(super) const fn bytes(&self) -> usize {
         self.bytes + self.layouts.bytes()
+    }
+
+    /// Bytes of memory that its series take, whether they have rows or not.
+    #[inline]
+    pub(super) const fn series_bytes(&self) -> usize {
+        self.series_bytes
     }
 
     /// Rows, dead ones too.
@@ -151,8 +170,26 @@ impl TableStore {
     /// The place of a series that is here.
     pub(super) fn find_series(&self, wanted: &Wanted<'_>) -> Option<SeriesId> {
         self.series_by_hash
-            .find(wanted.hash, |&at| self.keys[at as usize].is_of(wanted))
-            .map(|&at| SeriesId(at))
+            .find(wanted.hash, |at| self.keys[at.series as usize].is_of(wanted))
+            .map(|at| SeriesId(at.series))
+    }
+
+    /// The places of the series of some records; `None` for one that is not here, or that
+    /// [`Self::find_series`] must tell from another of its hash.
+    ///
+    /// Of a million series nothing is in the processor's caches. One record after the other would wait
+    /// for the map, for the key and for its values in turn; step by step, the waits of many overlap.
+    pub(super) fn find_all(&self, views: &[RecordView<'_>], found: &mut Vec<Option<SeriesId>>) {
+        let candidate = |view: &RecordView<'_>| {
+            let hash = view.series_hash;
+            self.series_by_hash.find(hash, |at| at.hash == hash).map(|at| SeriesId(at.series))
+        };
+        found.clear();
+        found.extend(views.iter().map(candidate));
+        for (view, found) in views.iter().zip(&mut *found) {
+            *found = found.filter(|id| self.keys[id.0 as usize].is_of(&Wanted::of(view)));
+        }
+        assert_eq!(found.len(), views.len(), "an answer a record");
     }
 
     /// The place of the record's series; `older` says, for one that is not here yet, up to which
@@ -170,8 +207,10 @@ impl TableStore {
     pub(super) fn add_series(&mut self, key: Arc<SeriesKey>, time_ns_older: i64) -> SeriesId {
         let at = index(self.series.len());
         let hash = key.hash;
-        self.bytes +=
-            key.bytes() + size_of::<Arc<SeriesKey>>() + size_of::<Series>() + MAP_ENTRY_BYTES;
+        let bytes =
+            key.bytes() + size_of::<Arc<SeriesKey>>() + size_of::<Series>() + SERIES_ENTRY_BYTES;
+        self.bytes += bytes;
+        self.series_bytes += bytes;
         self.keys.push(key);
         self.series.push(Series {
             hash,
@@ -180,8 +219,7 @@ impl TableStore {
             rows: Vec::new(),
             late: Vec::new(),
         });
-        let series = &self.series;
-        self.series_by_hash.insert_unique(hash, at, |&at| series[at as usize].hash);
+        self.series_by_hash.insert_unique(hash, Hashed { hash, series: at }, |at| at.hash);
         SeriesId(at)
     }
 
@@ -238,7 +276,9 @@ impl TableStore {
         assert!(series.late.is_empty(), "late rows were merged when the store was sealed");
         let end =
             if to_ns == i64::MAX { series.rows.len() } else { self.place(&series.rows, to_ns) };
-        &series.rows[self.place(&series.rows, from_ns)..end]
+        // No look at a row where all are wanted: each is a wait for memory.
+        let begin = if from_ns == i64::MIN { 0 } else { self.place(&series.rows, from_ns) };
+        &series.rows[begin..end]
     }
 
     /// A sealed store's rows of a series, in order of time.

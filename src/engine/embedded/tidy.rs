@@ -27,7 +27,8 @@
 //!
 //! # When
 //!
-//! Once in [`TIDY_EVERY`]. A pass that finds nothing looks at one number a file. After a failure the
+//! Once in [`TIDY_EVERY`]. A pass that finds nothing looks at the days whose files have changed since the
+//! last one, and at the first day of each table. After a failure the
 //! next pass comes after [`REST`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -118,7 +119,7 @@ impl Inner {
             let is_over = || self.is_ending();
             let Some(changes) = job.run(&self.magnetic, number, &is_over)? else { return Ok(()) };
             let mut manifest = lock(&self.manifest);
-            if !job.is_current(&self.magnetic.files()) {
+            if !job.is_current(&self.magnetic) {
                 drop(manifest);
                 changes.discard();
                 conflicts += 1;
@@ -141,29 +142,27 @@ impl Inner {
 
     fn next_job(&self) -> Option<Job> {
         let count = self.options.compact_files as usize;
-        let files = self.magnetic.files();
-        for (&id, days) in &files.tables {
-            let Some(table) = self.catalog.get(id) else { continue };
-            for (&day, of_day) in days {
-                if let Some(files) = choose(of_day, count) {
-                    return Some(Job { table, day, files });
-                }
-            }
-        }
-        None
+        self.magnetic.change(|files| {
+            files.choose(|id, day, of_day| {
+                let table = self.catalog.get(id)?;
+                choose(of_day, count).map(|files| Job { table, day, files })
+            })
+        })
     }
 
     fn drop_expired(&self) -> Result<(), EngineError> {
         let now_ns = self.clock.wall_ns();
         let mut manifest = lock(&self.manifest);
-        let files = self.magnetic.files();
         let mut expired: Vec<Arc<MagneticFile>> = Vec::new();
-        for (&id, days) in &files.tables {
-            let Some(table) = self.catalog.get(id) else { continue };
-            let alive_from_ns = table.retention().alive_from_ns(now_ns);
-            let gone = days.iter().take_while(|(day, _)| day_end(**day) <= alive_from_ns);
-            expired.extend(gone.flat_map(|(_, files)| files).map(Arc::clone));
-        }
+        self.magnetic.files(|files| {
+            for (id, of_table) in files.tables() {
+                let Some(table) = self.catalog.get(id) else { continue };
+                let alive_from_ns = table.retention().alive_from_ns(now_ns);
+                let days = of_table.days().iter();
+                let gone = days.take_while(|(day, _)| day_end(**day) <= alive_from_ns);
+                expired.extend(gone.flat_map(|(_, files)| &**files).map(Arc::clone));
+            }
+        });
         if expired.is_empty() {
             return Ok(());
         }
@@ -184,9 +183,9 @@ impl Inner {
         let is_known = |id: TableId| self.catalog.get(id).is_some();
         for shard in &self.shards {
             let mut state = lock(shard);
-            let before = state.bytes();
+            let before = state.held();
             state.retain_tables(is_known);
-            self.account_active(before, state.bytes());
+            self.account_active(before, state.held());
         }
         let mut manifest = lock(&self.manifest);
         let forgotten: Vec<TableId> =
@@ -194,10 +193,10 @@ impl Inner {
         if forgotten.is_empty() {
             return Ok(());
         }
-        let files = self.magnetic.files();
-        let days = forgotten.iter().filter_map(|id| files.tables.get(id));
-        let removed: Vec<_> =
-            days.flat_map(|days| days.values().flatten()).map(Arc::clone).collect();
+        let removed: Vec<_> = self.magnetic.files(|files| {
+            let of_tables = forgotten.iter().filter_map(|&id| files.table(id));
+            of_tables.flat_map(|files| files.iter().map(Arc::clone).collect::<Vec<_>>()).collect()
+        });
         let count = removed.len() as u64;
         let changes = Changes { removed, forgotten, ..Changes::default() };
         self.commit_tidied(&changes, &mut manifest)?;

@@ -50,6 +50,14 @@ pub(super) struct Frozen {
     pub(super) rows: u64,
 }
 
+/// Memory that a shard holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) bytes: usize,
+    /// Of these, what series of the active stores take whether they have rows or not.
+    pub(super) series_bytes: usize,
+}
+
 /// Up to which time older layers may have rows of a series.
 #[derive(Debug)]
 struct History {
@@ -118,14 +126,19 @@ pub(super) struct ShardState {
     pub(super) first_write: Option<Duration>,
     /// Bytes of the active stores.
     active_bytes: usize,
+    /// Of these, what the series take whether they have rows or not.
+    series_bytes: usize,
     /// Bytes of the histories.
     history_bytes: usize,
+    /// Where the series of the records of a batch are.
+    found: Vec<Option<SeriesId>>,
 }
 
 impl ShardState {
-    /// Bytes of the active stores and of what the shard remembers of older ones.
-    pub(super) const fn bytes(&self) -> usize {
-        self.active_bytes + self.history_bytes
+    /// What the active stores take, and what the shard remembers of older ones.
+    pub(super) const fn held(&self) -> Held {
+        let series_bytes = self.series_bytes;
+        Held { bytes: self.active_bytes + self.history_bytes, series_bytes }
     }
 
     /// Rows of the active stores, dead ones too.
@@ -150,6 +163,7 @@ impl ShardState {
             let is_kept = is_wanted(table);
             if !is_kept {
                 self.active_bytes -= store.bytes();
+                self.series_bytes -= store.series_bytes();
             }
             is_kept
         });
@@ -170,15 +184,17 @@ impl ShardState {
             .history
             .entry(table.id)
             .or_insert_with(|| History::new(magnetic.time_ns_max_at_open(table.id)));
-        let before = store.bytes();
+        let (before, series_before) = (store.bytes(), store.series_bytes());
         let frozen = &self.frozen;
         let mut layers = Layers { table, store, history, frozen, magnetic, alive_from_ns };
-        let result = request.records.iter().try_for_each(|view| {
-            outcomes.push(layers.write(view)?);
+        layers.store.find_all(request.records, &mut self.found);
+        let result = request.records.iter().zip(&self.found).try_for_each(|(view, found)| {
+            outcomes.push(layers.write(view, *found)?);
             Ok(())
         });
-        let after = layers.store.bytes();
+        let (after, series_after) = (layers.store.bytes(), layers.store.series_bytes());
         self.active_bytes = self.active_bytes - before + after;
+        self.series_bytes += series_after - series_before;
         result
     }
 
@@ -191,6 +207,7 @@ impl ShardState {
         let rows = self.active_rows();
         let mut tables = std::mem::take(&mut self.active);
         let bytes = std::mem::take(&mut self.active_bytes);
+        self.series_bytes = 0;
         if rows == 0 {
             return false;
         }
@@ -278,8 +295,13 @@ impl OwnedValue {
 }
 
 impl<'l> Layers<'l> {
+    /// Writes a record, whose series is the one that was `found`, if one was.
     #[inline]
-    fn write(&mut self, view: &RecordView<'_>) -> Result<Outcome, EngineError> {
+    fn write(
+        &mut self,
+        view: &RecordView<'_>,
+        found: Option<SeriesId>,
+    ) -> Result<Outcome, EngineError> {
         let wire = self.store.wire(view.layout, self.table);
         if let Some(refusal) = self.store.refusal(wire) {
             return Ok(Outcome::Rejected(Box::new(refusal.clone())));
@@ -288,7 +310,9 @@ impl<'l> Layers<'l> {
             return Ok(Outcome::Stored);
         }
         let history = self.history;
-        let series = self.store.series(&Wanted::of(view), || history.older(view.series_hash));
+        let series = found.unwrap_or_else(|| {
+            self.store.series(&Wanted::of(view), || history.older(view.series_hash))
+        });
         if view.time_ns > self.store.time_ns_last(series) {
             let row = self.store.append_view(series, wire, view)?;
             self.store.index_last(series, row, view.time_ns);
