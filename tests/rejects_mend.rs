@@ -1,5 +1,6 @@
 //! Promise: every reason for which something is refused has a remedy that works as it is told, whichever way the
 //! record came; and what is sent again means what it meant: its unit, its table, its time of receipt.
+#![expect(clippy::panic, reason = "helpers of tests")]
 
 #[path = "rejects_mend/cases.rs"]
 mod cases;
@@ -131,8 +132,8 @@ fn what_its_sender_may_not_write_somebody_else_may() {
     let send =
         |token: &str| place.run("rejects", &["resubmit", "--url", &url, "--token", token, &id]);
     assert!(text(&send("mine")).contains("forbidden"), "the sender still may not");
-    let sent = send("root");
-    assert!(sent.status.success(), "{}", text(&sent));
+    let by_root = send("root");
+    assert!(by_root.status.success(), "{}", text(&by_root));
     server.stop();
     assert_eq!(place.exported("theirs", "f1").keys().next().map(|key| key.time_ns), Some(TIME_NS));
 }
@@ -237,12 +238,12 @@ fn a_report_that_does_not_say_the_unit_asks_for_it() {
     request["precision"] = "s".into();
     assert_eq!(resubmit(&server, &request)["stored"], 1);
     let rows = server.export("iot", "old");
-    let times: Vec<(&str, i64)> =
+    let stored: Vec<(&str, i64)> =
         rows.keys().map(|key| (key.tags["site"].as_str(), key.time_ns)).collect();
-    assert_eq!(times[0], ("a", TIME_NS));
+    assert_eq!(stored[0], ("a", TIME_NS));
     let received: jiff::Timestamp =
         found[1]["received"].as_str().unwrap_or_default().parse().expect("a time");
-    assert_eq!(i128::from(times[1].1), received.as_nanosecond(), "it has its time of receipt");
+    assert_eq!(i128::from(stored[1].1), received.as_nanosecond(), "it has its time of receipt");
     server.stop();
 }
 

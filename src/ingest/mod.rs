@@ -13,6 +13,7 @@ mod blocking;
 mod durability;
 mod encoder;
 mod options;
+mod receipt;
 mod rules;
 mod tally;
 
@@ -28,10 +29,8 @@ use crate::base::lsn::Lsn;
 use crate::engine::catalog::Catalog;
 use crate::metrics::Metrics;
 use crate::record::codec::{PAYLOAD_BYTES_MAX, PayloadBuilder};
-use crate::record::limits::REFUSED_TEXT_QUOTED_BYTES_MAX;
-use crate::record::request::Rejection;
-use crate::record::{Reading, Reason, RecordSink};
-use crate::shard::marks::{Hearing, Marks, Verdict, Verdicts};
+use crate::record::{Reading, RecordSink};
+use crate::shard::marks::{Hearing, Marks, Verdicts};
 use crate::wal::{CommitError, Wal, WalError};
 
 pub use admission::Admission;
@@ -40,6 +39,7 @@ pub use blocking::Pending;
 pub use durability::{Durability, DurabilityError};
 use encoder::{Encoder, Known, Outcome, Trial};
 pub use options::Options;
+pub use receipt::{NamedRefusal, Receipt, quoted};
 pub use rules::Rules;
 use tally::{Follow, Tally};
 
@@ -128,70 +128,6 @@ pub struct Ask<'a> {
     pub durability: Option<Durability>,
     /// What becomes of it when something was refused.
     pub partial: Partial,
-}
-
-/// What was done with a request.
-#[derive(Debug, Clone)]
-pub struct Receipt {
-    /// The frame that holds it; `None` when there was nothing to store.
-    pub lsn: Option<Lsn>,
-    /// How durable it is.
-    pub durability: Durability,
-    /// Records taken. With [`Durability::Applied`], records that the engine has taken.
-    pub accepted: u64,
-    /// How many of them belong to the magnetic store by their time; the others to the memory store.
-    /// Counted at receipt, before the engine's verdicts.
-    pub magnetic: u64,
-    /// Lines or records refused. With [`Durability::Applied`], those that the engine refused too.
-    pub refused: u64,
-    /// The first of them, at most [`crate::record::limits::REFUSALS_NAMED_MAX`]; all, for a batch load.
-    pub named: Vec<NamedRefusal>,
-}
-
-impl Receipt {
-    /// Counts what the engine refused among what was refused.
-    fn take(&mut self, verdicts: Verdicts, named_max: usize) {
-        assert!(verdicts.rejected <= self.accepted, "the engine has what was appended, no more");
-        self.accepted -= verdicts.rejected;
-        self.refused += verdicts.rejected;
-        let room = named_max.saturating_sub(self.named.len());
-        self.named.extend(verdicts.named.into_iter().take(room).map(NamedRefusal::from));
-        // Shards answer in no order.
-        self.named.sort_by_key(|refusal| refusal.number);
-    }
-}
-
-impl From<Verdict> for NamedRefusal {
-    fn from(verdict: Verdict) -> Self {
-        let Verdict { number, rejection } = verdict;
-        let Rejection { reason, message, existing_version, .. } = rejection;
-        Self { number, column: 0, reason, message, text: String::new(), existing_version }
-    }
-}
-
-/// One refused line or record, as a reply names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamedRefusal {
-    /// Line number from 1, or index from 0.
-    pub number: u64,
-    /// Column from 1 in bytes; 0 where none is to blame.
-    pub column: u64,
-    /// Why, for programs.
-    pub reason: Reason,
-    /// Why, for people.
-    pub message: String,
-    /// The beginning of the line, at most
-    /// [`crate::record::limits::REFUSED_TEXT_QUOTED_BYTES_MAX`] bytes, what is not UTF-8 replaced.
-    /// Empty for what the engine refused: it has the record, not the line, and whoever has the body
-    /// finds it there by its number.
-    pub text: String,
-    /// The version of the record that stands, where the engine refused one for it.
-    pub existing_version: Option<i64>,
-}
-
-/// A text as replies quote it: see [`NamedRefusal::text`].
-pub fn quoted(text: &[u8]) -> String {
-    String::from_utf8_lossy(&text[..text.len().min(REFUSED_TEXT_QUOTED_BYTES_MAX)]).into_owned()
 }
 
 /// Why a request as a whole was not taken.

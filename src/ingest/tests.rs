@@ -9,6 +9,7 @@ use crate::engine::TableEngine;
 use crate::engine::catalog::{Enforcement, PartitionKey, Profile, TableSettings, TableUpdate};
 use crate::engine::embedded::{self, Embedded};
 use crate::protocol::line;
+use crate::record::Reason;
 use crate::record::limits::DIMENSIONS_PER_TABLE_MAX;
 use crate::record::{Attribute, Dimension, Record, Value};
 use crate::wal::Unobserved;
