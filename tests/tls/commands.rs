@@ -83,25 +83,11 @@ fn every_command_that_talks_to_a_server_speaks_tls() {
     said(&health, 0);
     for (protocol, batch) in [("line", "5000"), ("timestream", "100")] {
         // More than the socket takes at once.
-        let load = with(&[
-            "load",
-            "--url",
-            &to,
-            "--protocol",
-            protocol,
-            "--database",
-            protocol,
-            "--batch",
-            batch,
-            "--connections",
-            "4",
-            "--threads",
-            "2",
-            "--lines",
-            "20000",
-            "--seconds",
-            "60",
-        ]);
+        let words = format!(
+            "load --url {to} --protocol {protocol} --database {protocol} --batch {batch} \
+             --connections 4 --threads 2 --lines 20000 --seconds 60"
+        );
+        let load = with(&words.split_whitespace().collect::<Vec<_>>());
         let told = said(&load, 0);
         let lines: u64 = told
             .lines()
@@ -115,19 +101,10 @@ fn every_command_that_talks_to_a_server_speaks_tls() {
     fs::create_dir_all(&buckets).expect("a folder can be made");
     fs::write(buckets.join("a.csv"), "time,site,t\n1700000000,a,1.5\n").expect("written");
     fs::write(place.file("model.json"), MODEL).expect("written");
-    let loaded = with(&[
-        "batch-load",
-        "--url",
-        &to,
-        "--source",
-        "archive/a.csv",
-        "--model",
-        "model.json",
-        "--database",
-        "iot",
-        "--table",
-        "weather",
-    ]);
+    let words = format!(
+        "batch-load --url {to} --source archive/a.csv --model model.json --database iot --table weather"
+    );
+    let loaded = with(&words.split_whitespace().collect::<Vec<_>>());
     assert!(said(&loaded, 0).contains("\"RecordsIngested\": 1"), "{}", texts(&loaded));
 
     conflict(&authority, &server);
@@ -208,8 +185,8 @@ fn what_is_wrong_with_a_certificate_is_told_with_what_to_do() {
         ("expired", ("IP:127.0.0.1", "-1"), ca.clone(), "has expired"),
         ("elsewhere", ("DNS:tide.example", "30"), ca.clone(), "tide.example"),
     ] {
-        let served = Place::new(&settings(&signed(&authority, name, (names, days)), ""));
-        let server = served.listening();
+        let home = Place::new(&settings(&signed(&authority, name, (names, days)), ""));
+        let server = home.listening();
         let told = said(&health(&server, &["--ca-file", &trusted]), 1);
         assert!(told.contains(what) && told.contains("127.0.0.1"), "{name}: {told}");
         server.stop();
@@ -235,8 +212,8 @@ fn what_is_wrong_with_a_certificate_is_told_with_what_to_do() {
         "subjectAltName=IP:127.0.0.1",
     ]);
     let own = (authority.file("own.pem"), authority.file("own.key"));
-    let served = Place::new(&settings(&own, ""));
-    let server = served.listening();
+    let home = Place::new(&settings(&own, ""));
+    let server = home.listening();
     said(&health(&server, &["--ca-file", &text(own.0)]), 0);
     let told = said(&health(&server, &["--ca-file", &ca]), 1);
     assert!(told.contains("from no authority in "), "{told}");
