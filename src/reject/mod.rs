@@ -55,8 +55,8 @@ pub struct Options {
     /// `az://container/prefix` (see the section `object`). Empty: `rejects` in the data directory. It must
     /// be writable and durable; while it is not, the log keeps what was refused and grows.
     pub url: String,
-    /// How long rejections are kept, by the day of their receipt: `"0s"` for ever, else 1 d or more, such as
-    /// `"30d"`. Whatever nobody has mended by then is gone, and is nowhere else.
+    /// How long rejections are kept, by the day of their receipt: `"0s"` for ever, else 1 d to 73000 d, such
+    /// as `"30d"`. Whatever nobody has mended by then is gone, and is nowhere else.
     pub keep_for: Span,
 }
 
@@ -67,10 +67,9 @@ impl Options {
         if let Some(what) = (!self.url.is_empty()).then(|| Store::problem(&self.url)).flatten() {
             problems.push(format!("rejects.url: {what}"));
         }
-        let least = Span(KEEP_FOR_MIN);
-        if !self.keep_for.0.is_zero() && self.keep_for < least {
-            let found = self.keep_for;
-            let rule = format!("neither 0s, for ever, nor {least} or more");
+        let found = self.keep_for;
+        if !found.0.is_zero() && !(KEEP_FOR_MIN..=KEEP_FOR_MAX).contains(&found) {
+            let rule = format!("neither 0s, for ever, nor {KEEP_FOR_MIN} to {KEEP_FOR_MAX}");
             problems.push(format!("rejects.keep_for: {found} is {rule}"));
         }
         problems
@@ -78,7 +77,10 @@ impl Options {
 }
 
 /// Rejections are kept by whole days.
-const KEEP_FOR_MIN: Duration = Duration::from_hours(24);
+const KEEP_FOR_MIN: Span = Span::secs(86_400);
+
+/// Longer is for ever. As long as a table of Timestream keeps its records.
+const KEEP_FOR_MAX: Span = Span::secs(73_000 * 86_400);
 
 /// First pause after a failed attempt; doubled up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(100);

@@ -174,6 +174,7 @@ const CASES: &[Case] = &[
             ("3", "expected"),
         ],
     ),
+    ("rejects.keep_for", &[("\"1h\"", "1d to 73000d"), ("\"73001d\"", "1d to 73000d")]),
     ("datazone.entities", &[("[\"x\"]", "domain/ASSET/entity"), ("\"x\"", "expected")]),
     ("datazone.points_max", &[("-1", "expected"), ("\"many\"", "expected")]),
     ("datazone.retention_days", &[("0", "1 to 73000"), ("73001", "1 to 73000")]),
