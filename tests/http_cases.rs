@@ -56,7 +56,7 @@ impl Servers {
     fn start() -> Self {
         Self {
             plain: start(|_| {}),
-            small_bodies: start(|config| config.server.body_bytes_max = Bytes(5)),
+            small_bodies: start(|config| config.server.body_bytes_max = Bytes(1024)),
             strangers: start(|config| {
                 add_auth(config, "[[tokens]]\nname = \"r\"\ntoken = \"t\"\nwrite = [\"other\"]");
             }),
@@ -139,6 +139,9 @@ fn run(servers: &Servers, case: &Value) -> Result<(), String> {
         (_, Value::String(text)) => base64::engine::general_purpose::STANDARD.decode(text).unwrap(),
         _ => Vec::new(),
     };
+    // No server of ours has a limit of five bytes: it is 1 KiB, and the body as much too long.
+    let is_too_long = case["setup"].as_str().is_some_and(|setup| setup.contains("5 bytes"));
+    let body = if is_too_long { body.repeat(1 + 1024 / body.len()) } else { body };
     let path = our_path(request["path"].as_str().unwrap());
     let reply = server.send(request["method"].as_str().unwrap(), &path, &headers, &body);
     check(&case["expect"], &reply)

@@ -102,7 +102,10 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     if format.is_some() {
         let mut end = Vec::new();
         Writer::broken_off(&mut end);
-        let (buffered, mut stdout) = (out.buffer().to_vec(), io::stdout());
+        // Taken apart, since what is buffered would be written once more when it is dropped.
+        let (_stdout, buffered) = out.into_parts();
+        let buffered = buffered.unwrap_or_else(io::WriterPanicked::into_inner);
+        let mut stdout = io::stdout();
         let ended = stdout.write_all(&buffered).and_then(|()| stdout.write_all(&end));
         out::written(ended.and_then(|()| stdout.flush()))?;
     }

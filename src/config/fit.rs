@@ -28,6 +28,12 @@ pub(super) fn contradictions(config: &Config) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if !config.metrics.anonymous && auth.anonymous {
+        problems.push(
+            "metrics.anonymous: false, but auth.anonymous = true lets everybody in: leave one of them out"
+                .to_owned(),
+        );
+    }
     problems.extend(folders(config));
     problems
 }

@@ -144,7 +144,6 @@ impl Config {
         problems.extend(self.rejects.problems());
         problems.extend(self.datazone.problems());
         problems.extend(self.batch_load.problems());
-        problems.extend(self.rejects.problems());
         problems.extend(self.object.problems());
         if self.data_dir.as_os_str().is_empty() {
             problems.push("data_dir: empty; name a folder".to_owned());

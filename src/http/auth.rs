@@ -328,8 +328,9 @@ impl Keyring {
             let Some(secret) = secret else { continue };
             self.users.push((secret, caller(&user.name, &user.read, &user.write)));
         }
-        let names = options.tokens.iter().map(|token| &token.name).collect();
-        problems.extend(unnamed("tokens", names));
+        // A token is known by itself: its name is for people, and may be left out.
+        let names = options.tokens.iter().map(|token| &token.name).filter(|name| !name.is_empty());
+        problems.extend(unnamed("tokens", names.collect()));
         problems.extend(unnamed("users", options.users.iter().map(|user| &user.name).collect()));
     }
 

@@ -17,6 +17,9 @@ use crate::record::window::Store;
 use crate::record::{MeasureKind, Reason, Record, RecordSink, Refusal, ValueType};
 use crate::reject::entry::document;
 
+/// Most bytes that are kept of what stands around the refused texts of one request.
+const WITHIN_BYTES_MAX: usize = PAYLOAD_BYTES_MAX / 8;
+
 /// Packs the records of one request.
 pub(super) struct Encoder<'e> {
     catalog: &'e Catalog,
@@ -30,6 +33,8 @@ pub(super) struct Encoder<'e> {
     table_hint: usize,
     /// The last pair that was found good.
     good: Option<(FamilyId, LayoutId)>,
+    /// Bytes that stood around what was refused so far.
+    within_bytes: usize,
     outcome: Outcome,
 }
 
@@ -112,6 +117,7 @@ impl<'e> Encoder<'e> {
             known,
             table_hint: 0,
             good: None,
+            within_bytes: 0,
             outcome: Outcome::default(),
         }
     }
@@ -277,7 +283,12 @@ impl<'e> Encoder<'e> {
         // A batch load reports what was refused by the lines of its files.
         let is_kept = self.ask.protocol != Protocol::Batch;
         if is_kept && self.builder.bytes() <= PAYLOAD_BYTES_MAX {
-            let reading = self.ask.reading.map(|reading| reading.to_json(refusal.origin.within));
+            let within = refusal.origin.within;
+            // What stands around all of them would be kept with each: beyond a share of the payload it is
+            // left out, so that the good records beside them still fit.
+            self.within_bytes = self.within_bytes.saturating_add(within.len());
+            let within = if self.within_bytes <= WITHIN_BYTES_MAX { within } else { "" };
+            let reading = self.ask.reading.map(|reading| reading.to_json(within));
             let reading = reading.as_deref().unwrap_or_default();
             self.builder.push_refused((database, reading), refusal);
         }

@@ -281,13 +281,13 @@ impl Archive {
     /// The marks of these groups in one listing; `None` where they are too many for one, or quickly asked for
     /// one by one.
     fn marked(&self, groups: &[(Spot, Vec<String>)]) -> Result<Option<Marked>, ObjectError> {
-        let (Some((one, _)), Some((other, _))) = (groups.first(), groups.last()) else {
-            return Ok(None);
-        };
+        // Groups go by the day first, and a clock may have been set back.
+        let blocks = || groups.iter().map(|(spot, _)| spot.block);
+        let (Some(one), Some(other)) = (blocks().min(), blocks().max()) else { return Ok(None) };
         if !self.store.is_cloud() || groups.len() < 2 {
             return Ok(None);
         }
-        let (one, other) = (one.block.to_string(), other.block.to_string());
+        let (one, other) = (one.to_string(), other.to_string());
         let same = one.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
         let prefix = format!("{}/{}", key::RESUBMITTED, &one[..same]);
         let found = self.store.objects(&prefix, MARKS_LISTED_MAX)?;

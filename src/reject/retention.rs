@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use super::Reporter;
 use super::archive::Mark;
-use super::key::{Day, RESUBMITTED};
+use super::key::{self, Day, RESUBMITTED};
 use super::select::{Order, Query};
 use super::walk::Walk;
 use crate::base::thread::Thread;
@@ -74,9 +74,10 @@ impl Sweep<'_> {
         let mut walk = Walk::of(self.store, &query)?;
         let mut left = REMOVED_MAX;
         while let Some(folders) = walk.next()?.filter(|folders| folders.day < self.keep_from) {
-            let objects = walk.objects(&folders)?;
-            left = left.saturating_sub(objects.len() as u64);
-            let keys: Vec<String> = objects.into_iter().map(|object| object.key).collect();
+            // What is no report is not ours: others may have a place in the same bucket.
+            let objects = walk.objects(&folders)?.into_iter().map(|object| object.key);
+            let keys: Vec<String> = objects.filter(|key| key::read(key).is_some()).collect();
+            left = left.saturating_sub(keys.len() as u64);
             for some in keys.chunks(REMOVED_AT_ONCE) {
                 // Relaxed: a late look costs a few more that are old enough.
                 if self.stopping.load(Ordering::Relaxed) {
@@ -111,6 +112,10 @@ impl Sweep<'_> {
             let folder = format!("{RESUBMITTED}/{block}");
             let mut old = Vec::new();
             for key in self.store.list(&folder)? {
+                // Relaxed, as above.
+                if self.stopping.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
                 read += 1;
                 // One that cannot be read is left for somebody to look at.
                 let mark = serde_json::from_slice::<Mark>(&self.store.get(&key)?).ok();

@@ -238,9 +238,6 @@ impl Core {
         let store = Arc::new(Store::open(&config.rejects.url, &config.object)?);
         let reporter =
             Reporter::new(store, Arc::clone(&clock), metrics.clone(), Arc::clone(&stopping));
-        let keep_for = config.rejects.keep_for;
-        let sweeper = Sweeper::start(&reporter, keep_for, Arc::clone(&stopping));
-        let sweeper = sweeper.map_err(StartError::Thread)?;
         let parts = shard::Parts {
             wal: wal.clone(),
             engine: Arc::clone(&engine),
@@ -271,7 +268,7 @@ impl Core {
             metrics,
             wal,
             reporter,
-            sweeper,
+            sweeper: None,
             shards,
             clock,
             poison,
@@ -298,6 +295,19 @@ impl Core {
         Ok(Arc::new(Loads::start(&dir, parts, config.batch_load, config.object)?))
     }
 
+    /// Begins to remove the rejections that are older than the settings keep them. Of a server only: a
+    /// command that opens a folder to read it must not remove anything.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Thread`] when the system has no thread to give.
+    pub fn start_sweeper(&mut self, config: &Config) -> Result<(), StartError> {
+        let stopping = Arc::clone(&self.stopping);
+        let sweeper = Sweeper::start(&self.reporter, config.rejects.keep_for, stopping);
+        self.sweeper = sweeper.map_err(StartError::Thread)?;
+        Ok(())
+    }
+
     /// Whether everything that the log held at the start is executed.
     pub fn is_replayed(&self) -> bool {
         self.wal.marks().applied >= self.replay_until
@@ -320,7 +330,6 @@ impl Core {
     pub fn close(&mut self) {
         let Some(shards) = self.shards.take() else { return };
         shards.stop();
-        drop(self.sweeper.take());
         // Closing flushes what is committed. An explicit flush would wait for a shard that stopped in
         // the middle of a turn, because engine or sink were away, to end it: minutes, for nothing.
         self.engine.close();
@@ -329,6 +338,8 @@ impl Core {
             error!(%error, "the checkpoint could not be written; the next start replays more");
         }
         self.wal.close();
+        // Last: it may wait for a sink that is slow, and nothing of what is stored waits for it.
+        drop(self.sweeper.take());
     }
 }
 
@@ -373,7 +384,7 @@ impl Server {
         runtime.block_on(async { outlive_file_size_limit() }).map_err(StartError::Thread)?;
         let hang_up = runtime.block_on(async { signal(SignalKind::hangup()) });
         let hang_up = hang_up.map_err(StartError::Thread)?;
-        let core = Core::open(config)?;
+        let mut core = Core::open(config)?;
         // After the folder's lock: two servers on one folder must fail for the folder, not the port.
         let listener = runtime
             .block_on(tokio::net::TcpListener::bind(config.server.listen))
@@ -383,6 +394,7 @@ impl Server {
         let certificate = tls::stamps(&config.server.tls);
         let material = Material::load(&config.server.tls)?;
         tell_expiry(&core, material.as_ref());
+        core.start_sweeper(config)?;
         let loads = core.start_loads(config)?;
         let app = Arc::new(app(&core, config, &loads));
         let service = Service::new(app, config.server.clone(), keyring);

@@ -211,13 +211,27 @@ impl Gateway {
 
     /// The records of a table as they stand; none where there is no such table.
     pub(crate) fn export(&self, database: &str, table: &str) -> Rows {
+        self.export_by(database, table, rows::parse)
+    }
+
+    /// The same where measure names of their own were sent.
+    pub(crate) fn export_any(&self, database: &str, table: &str) -> Rows {
+        self.export_by(database, table, rows::parse_any)
+    }
+
+    fn export_by(
+        &self,
+        database: &str,
+        table: &str,
+        parse: impl Fn(&[u8]) -> Result<Rows, String>,
+    ) -> Rows {
         let target = format!("/api/v1/export?db={database}&table={table}");
         let reply = self.client().get(&target).expect("an export is answered");
         if reply.status == 404 {
             return Rows::new();
         }
         assert_eq!(reply.status, 200, "{}", reply.text());
-        rows::parse(&reply.body).expect("an export can be read back")
+        parse(&reply.body).expect("an export can be read back")
     }
 
     /// The sum of a metric over its labels.

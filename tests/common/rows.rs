@@ -70,7 +70,11 @@ struct Line {
     measure_name: Option<String>,
     tags: BTreeMap<String, String>,
     /// As text: a parsed number no longer tells 1 from 1.0, or -0 from 0.
+    #[serde(default)]
     fields: BTreeMap<String, Box<RawValue>>,
+    /// Of a record of one value, in place of the fields.
+    #[serde(default)]
+    measure_value: Option<Box<RawValue>>,
     timestamp: i64,
     version: i64,
 }
@@ -81,12 +85,28 @@ struct Line {
 ///
 /// A line that is not a record in the flat shape, or a key that stands twice.
 pub(crate) fn parse(ndjson: &[u8]) -> Result<Rows, String> {
+    parse_named(ndjson, false)
+}
+
+/// The same where measure names of their own were sent: the value of a record of one has it for a name.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub(crate) fn parse_any(ndjson: &[u8]) -> Result<Rows, String> {
+    parse_named(ndjson, true)
+}
+
+fn parse_named(ndjson: &[u8], is_named: bool) -> Result<Rows, String> {
     let mut rows = Rows::new();
     for line in ndjson.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let text = || String::from_utf8_lossy(line).into_owned();
-        let parsed: Line =
+        let mut parsed: Line =
             serde_json::from_slice(line).map_err(|error| format!("{error} in {}", text()))?;
-        if let Some(name) = parsed.measure_name {
+        if let (Some(name), Some(only)) = (&parsed.measure_name, parsed.measure_value.take()) {
+            parsed.fields.insert(name.clone(), only);
+        }
+        if let Some(name) = parsed.measure_name.filter(|_| !is_named) {
             return Err(format!("measure name {name:?}, which nobody sent, in {}", text()));
         }
         let mut fields = BTreeMap::new();

@@ -18,7 +18,7 @@ const TYPES: &str = include_str!("grafana.ts");
 const DASHBOARD: &str = include_str!("../../grafana/tidegate.json");
 
 /// Metrics that neither the dashboard nor an alert shows, and why.
-const UNSHOWN: [(&str, &str); 7] = [
+const UNSHOWN: [(&str, &str); 9] = [
     ("tidegate_start_time_seconds", "process_start_time_seconds says the same"),
     ("process_virtual_memory_bytes", "the log is mapped, so that it says nothing of memory"),
     ("tidegate_shard_turns_total", "for whoever works on the shards"),
@@ -26,6 +26,8 @@ const UNSHOWN: [(&str, &str); 7] = [
     ("tidegate_engine_last_flush_rows", "the rate of rows is shown"),
     ("tidegate_engine_expired_bytes_total", "rows and files are shown"),
     ("tidegate_engine_deleted_files_total", "somebody deleted a table, and knows it"),
+    ("tidegate_reject_removed_objects_total", "the settings say how long rejections are kept"),
+    ("tidegate_reject_sweep_failures_total", "a sink that is away is shown by what it holds up"),
 ];
 
 /// What the compiler of TypeScript has against each of some dashboards.

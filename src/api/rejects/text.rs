@@ -122,6 +122,8 @@ impl Given {
 
     fn form(&self, one: &Rejected, format: Format, draft: &Draft) -> Result<Form, Why> {
         let told = one.entry.reading.as_ref().map(|reading| &*reading.precision);
+        // A unit that this format does not have says nothing of it.
+        let told = told.filter(|unit| form(format, unit).is_ok());
         let of_record = one.entry.record.is_some().then_some("ns");
         let unit = match self.precision.as_deref().or(told).or(of_record) {
             Some(unit) => unit,

@@ -73,7 +73,6 @@ const CASES: &[Case] = &[
         &[
             ("[{ name = \"a\" }]", "exactly one of token and token_file"),
             ("[{ name = \"a\", token = \"\" }]", "is empty"),
-            ("[{ name = \"\", token = \"x\" }]", "a name of its own"),
             (
                 "[{ name = \"a\", token = \"x\" }, { name = \"a\", token = \"y\" }]",
                 "a name of its own, not \"a\"",

@@ -29,7 +29,7 @@ use super::manifest::Manifest;
 use super::options::Options;
 use super::recover;
 use super::runs::Runs;
-use super::tidy::Counts;
+use super::tidy::{Committing, Counts};
 use super::write::{Frozen, Held, ShardState};
 
 /// How often the flush thread looks at the age of the stores, and how long it rests after a failure.
@@ -396,6 +396,8 @@ impl Inner {
         }
         let started = self.clock.monotonic();
         let mut manifest = lock(&self.manifest);
+        // Again: whoever had the lock may have left a manifest of which nobody knows how it is found.
+        self.check_fault()?;
         let mut marks: Vec<Lsn> =
             self.stored.iter().map(|mark| Lsn(mark.load(Ordering::Acquire))).collect();
         for (shard, frozen) in of_shards.iter().enumerate() {
@@ -405,6 +407,7 @@ impl Inner {
             }
         }
         let (magnetic, catalog) = (&self.magnetic, &*self.catalog);
+        let _guard = Committing(self);
         let mut flush = Flush { magnetic, catalog, manifest: &mut manifest };
         let bytes = match flush.run(&frozen, &marks) {
             Ok(bytes) => bytes,

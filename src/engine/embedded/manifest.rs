@@ -31,7 +31,8 @@
 //! | delete the log before | the same; start-up deletes it |
 //!
 //! Nothing is appended behind a line that is not whole: after a start, and after a write that failed,
-//! the whole is written anew.
+//! the whole is written anew; after a start at once, before anything is deleted by what was read, since
+//! the last line may never have been synced.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
@@ -272,7 +273,9 @@ impl Manifest {
         disk: &Arc<Disk>,
     ) -> Result<(), CommitError> {
         assert_eq!(self.fits(&change), Ok(()), "what is written is what may be read");
-        let Some(log) = self.log.as_mut().filter(|log| log.bytes < log.bytes_max) else {
+        // It comes back when the change is durable, and not after an error or a panic: nothing may come
+        // behind a line of which nobody knows whether it counts.
+        let Some(mut log) = self.log.take().filter(|log| log.bytes < log.bytes_max) else {
             let mut next = self.without_log();
             next.apply(change);
             next.write(dir, disk)?;
@@ -282,13 +285,10 @@ impl Manifest {
         let line = line_of(&change);
         let path = dir.join(log_name(self.sequence));
         let error = |cause| io_error("append to", &path, cause);
-        if let Err(cause) = log.file.write_all(&line) {
-            // A part of the line may be there, and nothing may come behind it.
-            self.log = None;
-            return Err(CommitError::Before(error(cause)));
-        }
+        log.file.write_all(&line).map_err(|cause| CommitError::Before(error(cause)))?;
         log.file.sync().map_err(|cause| CommitError::During(error(cause)))?;
         log.bytes += line.len() as u64;
+        self.log = Some(log);
         self.apply(change);
         Ok(())
     }
@@ -326,6 +326,15 @@ impl Manifest {
             tracing::warn!(path = %old.display(), %error, "old log stays until the next start");
         }
         Ok(())
+    }
+
+    /// Makes durable what was read, where it lies.
+    pub(super) fn sync(&self, dir: &Path, disk: &Arc<Disk>) -> io::Result<()> {
+        std::fs::File::open(dir.join(FILE_NAME))?.sync_all()?;
+        if self.sequence > 0 {
+            std::fs::File::open(dir.join(log_name(self.sequence)))?.sync_all()?;
+        }
+        disk.sync_dir(dir)
     }
 
     /// Files of changes in `dir` that belong to another manifest.

@@ -58,7 +58,7 @@ struct FamilyNames {
 struct SeriesPlace {
     family: u32,
     /// Its first value.
-    begin: u32,
+    begin: usize,
 }
 
 /// A series in order.
@@ -190,7 +190,7 @@ impl<'k> SeriesNames<'k> {
         let mut values = Vec::new();
         let mut series = Vec::with_capacity(series_families.len());
         for (key, family) in keys.zip(series_families) {
-            series.push(SeriesPlace { family, begin: index(values.len()) });
+            series.push(SeriesPlace { family, begin: values.len() });
             let mut rest = key.values();
             for &dimension in &of_families[family as usize].dimensions {
                 let text = varint::take_bytes(&mut rest).expect("a value a dimension");
@@ -206,7 +206,7 @@ impl<'k> SeriesNames<'k> {
         }
         for at in &series {
             let dimensions = &of_families[at.family as usize].dimensions;
-            let of_series = &mut values[at.begin as usize..][..dimensions.len()];
+            let of_series = &mut values[at.begin..][..dimensions.len()];
             for (value, &dimension) in of_series.iter_mut().zip(dimensions) {
                 *value = places[dimension as usize][*value as usize];
             }
@@ -238,7 +238,7 @@ impl<'k> SeriesNames<'k> {
     fn numbers(&self, series: usize) -> (&[u32], &[u32]) {
         let SeriesPlace { family, begin } = self.series[series];
         let dimensions = &*self.families[family as usize].dimensions;
-        (dimensions, &self.values[begin as usize..][..dimensions.len()])
+        (dimensions, &self.values[begin..][..dimensions.len()])
     }
 
     fn compare(&self, a: usize, b: usize) -> Ordering {

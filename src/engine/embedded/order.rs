@@ -17,6 +17,10 @@ const SAMPLE_EVERY: usize = 64;
 /// keys and index cost a series as much in each file, and a file cut by time has each series again.
 const ROWS_OF_SERIES_MIN: usize = 8;
 
+/// A file is at most so many times as large for that: a late record may have to write it anew, which
+/// takes memory for all of its rows.
+const LARGEST_FILE: usize = 4;
+
 /// Stores of one table, oldest first, and their series in order.
 pub(super) struct Ordered<'s> {
     pub(super) sources: Vec<&'s TableStore>,
@@ -55,7 +59,8 @@ impl<'s> Ordered<'s> {
     /// where there would be fewer than [`ROWS_OF_SERIES_MIN`] of a series.
     pub(super) fn stretches(&self, rows_max: usize) -> Vec<(i32, TimeRange)> {
         let days = self.days();
-        let rows_max = rows_max.max(self.places.len() * ROWS_OF_SERIES_MIN);
+        let rows_of_series = self.places.len() * ROWS_OF_SERIES_MIN;
+        let rows_max = rows_max.max(rows_of_series.min(rows_max * LARGEST_FILE));
         let mut stretches = Vec::new();
         for (&day, &rows) in &days {
             let whole = if days.len() == 1 {

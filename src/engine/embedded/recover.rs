@@ -35,7 +35,7 @@ pub(super) fn open(
 ) -> Result<(Magnetic, Manifest), EngineError> {
     base::fs::create_dir_all(dir).map_err(|error| io_error("make", dir, error))?;
     let mut manifest = match Manifest::load(dir)? {
-        Some(manifest) => manifest,
+        Some(manifest) => settled(manifest, dir, &disk)?,
         None => begin(dir, catalog, &disk)?,
     };
     let unfinished = dir.join(format!("{}{TEMPORARY_SUFFIX}", manifest::FILE_NAME));
@@ -86,6 +86,32 @@ fn begin(dir: &Path, catalog: &Catalog, disk: &Arc<Disk>) -> Result<Manifest, En
     let mut manifest = Manifest::default();
     write(&mut manifest, dir, disk)?;
     Ok(manifest)
+}
+
+/// The manifest that was found, durable. The last change of a server that was killed, or whose sync failed,
+/// may be in the system's memory only, and what follows deletes files by it and lets the log go. So it is
+/// written anew: to sync the file that is there could succeed without having written what failed before.
+/// Where there is no room for another, it is synced all the same, so that a full disk does not keep the
+/// server from reading.
+fn settled(mut manifest: Manifest, dir: &Path, disk: &Arc<Disk>) -> Result<Manifest, EngineError> {
+    match manifest.write(dir, disk) {
+        Ok(()) => Ok(manifest),
+        Err(CommitError::Before(error)) if is_space(&error) => {
+            let found = Manifest::load(dir)?.ok_or_else(|| EngineError::Corrupt {
+                path: dir.join(manifest::FILE_NAME).display().to_string(),
+                what: "it was there a moment ago".to_owned(),
+            })?;
+            found.sync(dir, disk).map_err(|cause| io_error("sync", dir, cause))?;
+            Ok(found)
+        }
+        Err(CommitError::Before(error) | CommitError::During(error)) => Err(error),
+    }
+}
+
+fn is_space(error: &EngineError) -> bool {
+    let EngineError::Io { source, .. } = error else { return false };
+    let source = source.downcast_ref::<std::io::Error>();
+    source.is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
 }
 
 /// Writes a manifest where nothing goes on without it.

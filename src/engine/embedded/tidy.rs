@@ -84,13 +84,14 @@ impl Counts {
     }
 }
 
-/// A commit that panics leaves it open what counts.
-struct Committing<'i>(&'i Inner);
+/// A commit that panics leaves it open what counts. Made behind the lock of the manifest, so that it is
+/// dropped before it: whoever waits for that lock finds the fault.
+pub(super) struct Committing<'i>(pub(super) &'i Inner);
 
 impl Drop for Committing<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.fault.throw("a commit of the compaction thread panicked");
+            self.0.fault.throw("a commit of files panicked");
         }
     }
 }
@@ -210,6 +211,11 @@ impl Inner {
         changes: &Changes,
         manifest: &mut Manifest,
     ) -> Result<(), EngineError> {
+        // The lock was waited for, and whoever had it may have failed.
+        if let Err(error) = self.check_fault() {
+            changes.discard();
+            return Err(error);
+        }
         let _guard = Committing(self);
         match changes.commit(&self.magnetic, manifest, None) {
             Ok(()) => Ok(()),

@@ -54,7 +54,7 @@ pub(super) struct Frozen {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) bytes: usize,
-    /// Of these, what series of the active stores take whether they have rows or not.
+    /// Of these, what is no row: the series of the active stores, and what is remembered of older ones.
     pub(super) series_bytes: usize,
 }
 
@@ -137,7 +137,8 @@ pub(super) struct ShardState {
 impl ShardState {
     /// What the active stores take, and what the shard remembers of older ones.
     pub(super) const fn held(&self) -> Held {
-        let series_bytes = self.series_bytes;
+        // What is remembered of older stores is no row either: a flush makes it no less.
+        let series_bytes = self.series_bytes + self.history_bytes;
         Held { bytes: self.active_bytes + self.history_bytes, series_bytes }
     }
 
