@@ -1,6 +1,7 @@
 //! Promise: `tidegate load` counts what it did. Every line that it reports is in the server, once; a busy
 //! server is asked again; answers in pieces and connections that end are nothing unusual; an answer that
 //! says no ends the run.
+#![expect(clippy::panic, reason = "helpers of tests")]
 
 #[path = "common/mod.rs"]
 mod common;
@@ -61,7 +62,8 @@ fn serve(answers: &'static [&'static [&'static str]]) -> (String, thread::JoinHa
             open.get_ref().set_nodelay(true).expect("a socket");
             bodies.push(body(&mut open).expect("a request"));
             for piece in *answer {
-                open.get_mut().write_all(piece.as_bytes()).expect("a client that reads");
+                let sent = open.get_mut().write_all(piece.as_bytes());
+                sent.unwrap_or_else(|error| panic!("{error} at {piece:?}, after {bodies:?}"));
             }
             if !answer.concat().contains("close") {
                 stream = Some(open);

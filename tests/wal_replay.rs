@@ -623,7 +623,7 @@ fn a_server_that_stays_away_ends_the_patience_and_says_where_to_go_on() {
 fn a_wrong_command_line_is_a_usage_error_without_secrets() {
     let place = stored(1);
     for arguments in [
-        &["--to", "https://127.0.0.1:1"][..],
+        &["--to", "ftp://127.0.0.1:1"][..],
         &["--to", "127.0.0.1:1"],
         &["--to", "http://127.0.0.1:1", "--from", "3", "--to-lsn", "2"],
         &["--to", "http://127.0.0.1:1", "--rate", "0"],

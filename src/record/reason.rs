@@ -56,7 +56,7 @@ reasons! {
         "Correct the value that the message names: `--set measure.NAME=VALUE`, `--set dimension.NAME=VALUE`, or `--line`, `--json`.";
     /// The time is malformed or beyond what 64-bit nanoseconds hold.
     InvalidTime = 5, "invalid_time",
-        "Correct the time: `--set time=TIME`, or `--line`, `--json`; or say the unit that was meant with `--precision`.";
+        "Correct the time: `--set time=TIME` (RFC 3339, or an integer with its unit, as `1767225600s`), or `--line`, `--json`; or say the unit that was meant with `--precision`.";
     /// The version is not an integer from 1 to 2^63-1.
     InvalidVersion = 6, "invalid_version",
         "Send it with a version from 1 on: `--set version=N`, or `--line`, `--json`.";

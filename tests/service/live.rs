@@ -204,7 +204,7 @@ fn systemd_starts_watches_reloads_and_stops_it_as_the_unit_says() {
     assert_eq!(machine.property("ActiveState"), "failed");
     wait_for("the reason", CHANGE_MAX, || {
         let told = machine.say("systemctl status --no-pager --full --lines 20 tidegate");
-        told.contains("unknown field `colour`").then_some(())
+        told.contains("no key \"colour\" in [log]").then_some(())
     });
 }
 

@@ -48,6 +48,22 @@ struct Measure {
     value: String,
 }
 
+/// Integers below are no likely nanoseconds, but a time in another unit: it would be stored, in 1970.
+/// 1973-03-03 as nanoseconds.
+const TIME_NS_LIKELY: i64 = 100_000_000_000_000_000;
+
+/// The time of `time=`: RFC 3339, an integer with its unit, or one of nanoseconds that can be nothing else.
+fn time_set(text: &str) -> Option<i64> {
+    // The longer names first: each ends in an `s`.
+    for (unit, ns) in [("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000)] {
+        if let Some(number) = text.strip_suffix(unit) {
+            return number.parse::<i64>().ok()?.checked_mul(ns);
+        }
+    }
+    let is_plain = text.parse::<i64>().is_ok_and(|time| time < TIME_NS_LIKELY);
+    if is_plain { None } else { time_ns(text) }
+}
+
 impl Set {
     /// Reads what is to be set: texts, numbers and truth values by name.
     ///
@@ -79,9 +95,14 @@ impl Set {
                 self.version = Some(Version::Fixed(version.ok_or_else(right)?));
             }
             ("time", _) => {
-                let right =
-                    || format!("set time={value}: write RFC 3339, or nanoseconds since 1970");
-                self.time_ns = Some(time_ns(&value).ok_or_else(right)?);
+                let right = || {
+                    format!(
+                        "set time={value}: write RFC 3339, or an integer with its unit, such as \
+                         1767225600s (s, ms, us, ns); one without is nanoseconds since 1970, and \
+                         from 1973 on"
+                    )
+                };
+                self.time_ns = Some(time_set(&value).ok_or_else(right)?);
             }
             (_, Some(("measure", rest))) => {
                 // A name may have colons itself: only a type's name behind the last one is a type.
@@ -338,6 +359,27 @@ mod tests {
         assert_eq!(mended.attributes, [Attribute { name: "", value: Value::Varchar("x") }]);
         let other = self::set(&json!({"measure.other:BIGINT": 1})).unwrap();
         assert!(apply(&other, &scalar, None).is_err(), "a scalar has one value");
+    }
+
+    #[test]
+    fn a_time_says_its_unit_and_seconds_are_not_taken_for_nanoseconds() {
+        for (text, ns) in [
+            ("1767225600s", Some(1_767_225_600_000_000_000)),
+            ("1767225600123ms", Some(1_767_225_600_123_000_000)),
+            ("1767225600000001us", Some(1_767_225_600_000_001_000)),
+            ("-1s", Some(-1_000_000_000)),
+            ("7ns", Some(7)),
+            ("1767225600000000001", Some(1_767_225_600_000_000_001)),
+            ("2026-01-01T00:00:00Z", Some(1_767_225_600_000_000_000)),
+            ("1767225600", None),
+            ("1767225600123", None),
+            ("1767225600123456", None),
+            ("9223372037s", None),
+            ("s", None),
+            ("1.5s", None),
+        ] {
+            assert_eq!(time_set(text), ns, "{text}");
+        }
     }
 
     #[test]

@@ -147,8 +147,11 @@ impl<'s> Driver<'s> {
         loop {
             let one = &mut self.connections[at];
             if one.rests_until.is_some() {
-                // Nothing was asked, so all that can have come is the end of the connection.
-                one.stream = None;
+                // Nothing was asked, so all that can have come is the end of the connection; or news of
+                // bytes that were read already.
+                if one.has_ended(&mut self.read) {
+                    one.stream = None;
+                }
                 return Ok(());
             }
             one.send()?;
@@ -242,6 +245,12 @@ impl Connection {
             Err(error) if !is_later(&error) && !is_broken(&error) => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a connection of which nothing is asked is over, or has bytes that are no answer.
+    fn has_ended(&mut self, buffer: &mut [u8]) -> bool {
+        let Some(stream) = &mut self.stream else { return false };
+        !stream.read(buffer).is_err_and(|error| is_later(&error))
     }
 
     /// The answer, once it is there.

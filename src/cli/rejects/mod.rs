@@ -63,7 +63,8 @@ const RESUBMIT_EXAMPLES: &str = r#"Examples:
   tidegate rejects resubmit 42-57 --json '{"measurement":"weather","fields":{"t":21.5}}'
   tidegate rejects resubmit 42-57 --line-file mended.txt
 
-What can be set: version=N, version=next (one above the version that stood), time=TIME, measure.NAME=VALUE,
+What can be set: version=N, version=next (one above the version that stood), time=TIME (RFC 3339, or an
+integer with its unit: 1767225600s, ..ms, ..us, ..ns), measure.NAME=VALUE,
 measure.NAME:TYPE=VALUE, dimension.NAME=VALUE. A refused text is read as its request said, and so is one in its
 place; --precision says another unit of timestamps. A text in the place of a record is read in ns."#;
 
