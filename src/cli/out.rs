@@ -20,7 +20,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// As of [`print`].
+/// As of [`print()`].
 pub fn say(line: &str) -> Result<(), Failure> {
     print(&format!("{line}\n"))
 }
@@ -41,7 +41,7 @@ pub fn in_place(line: &str) -> String {
 ///
 /// # Errors
 ///
-/// As of [`print`].
+/// As of [`print()`].
 pub fn written(result: io::Result<()>) -> Result<(), Failure> {
     result.map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::Unread,
