@@ -100,19 +100,24 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     };
     // A file of Parquet has no end, which is where its readers begin.
     if format.is_some() {
-        let mut end = Vec::new();
-        Writer::broken_off(&mut end);
-        // Taken apart, since what is buffered would be written once more when it is dropped.
-        let (_stdout, buffered) = out.into_parts();
-        let buffered = buffered.unwrap_or_else(io::WriterPanicked::into_inner);
-        let mut stdout = io::stdout();
-        let ended = stdout.write_all(&buffered).and_then(|()| stdout.write_all(&end));
-        out::written(ended.and_then(|()| stdout.flush()))?;
+        out::written(break_off(out))?;
     }
     Err(match interrupts.heard() {
         Some(signal) => Failure::Interrupted { signal, told: "the export is not whole".into() },
         None => Failure::failed(error),
     })
+}
+
+/// Writes what is buffered, and behind it that it is not all.
+fn break_off(out: BufWriter<Stdout<'_>>) -> io::Result<()> {
+    let mut end = Vec::new();
+    Writer::broken_off(&mut end);
+    // Taken apart, since what is buffered would be written once more when it is dropped.
+    let (_stdout, buffered) = out.into_parts();
+    let mut stdout = io::stdout();
+    stdout.write_all(&buffered.unwrap_or_else(io::WriterPanicked::into_inner))?;
+    stdout.write_all(&end)?;
+    stdout.flush()
 }
 
 /// Standard output until a signal asks for the end.

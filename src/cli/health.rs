@@ -71,6 +71,19 @@ pub(super) fn own(options: &http::Options, trust: &Trust) -> Result<Address, Fai
     if options.tls.is_on() { Address::tls_of_anybody(at, trust) } else { Ok(Address::plain(at)) }
 }
 
+/// The same, for who sends it a token: it must have the certificate of these settings, or one that `trust`
+/// believes. Known by the file, since it need not name the address that it listens on.
+///
+/// # Errors
+///
+/// [`Failure::Usage`] for files that cannot be used.
+pub(super) fn ours(options: &http::Options, trust: &Trust) -> Result<Address, Failure> {
+    let (at, tls) = (here(options.listen), &options.tls);
+    let (scheme, trust) =
+        if tls.is_on() { ("https", trust.or_own(&tls.cert_file)) } else { ("http", trust.clone()) };
+    Address::parse("server.listen", &format!("{scheme}://{at}"), &trust)
+}
+
 /// Where a server is reached from this machine that listens at `listen`.
 pub(super) const fn here(mut listen: SocketAddr) -> SocketAddr {
     if listen.ip().is_unspecified() {

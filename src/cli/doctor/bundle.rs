@@ -18,7 +18,7 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::super::client::{Access, Address, Client, Secret};
+use super::super::client::{Access, Client, Secret};
 use super::super::{Failure, health, wal};
 use super::parts::{self, ANSWER_MAX};
 use crate::base::clock::{Clock, SystemClock};
@@ -56,12 +56,7 @@ pub(super) fn write(
         ("system.txt", system(config)),
     ];
     let Secret(authorization) = access.header()?;
-    // Whoever is sent the token must have the certificate of the settings, or one that is believed.
-    let (at, tls) = (health::here(config.server.listen), &config.server.tls);
-    let scheme = if tls.is_on() { "https" } else { "http" };
-    let trust =
-        if tls.is_on() { access.trust.or_own(&tls.cert_file) } else { access.trust.clone() };
-    let address = Address::parse("server.listen", &format!("{scheme}://{at}"), &trust)?;
+    let address = health::ours(&config.server, &access.trust)?;
     let mut client = Client::impatient(address.clone(), ANSWER_MAX);
     for (name, target) in
         [("health.json", "/health"), ("status.json", "/api/v1/status"), ("metrics.txt", "/metrics")]

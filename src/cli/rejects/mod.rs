@@ -300,14 +300,9 @@ fn resubmit(args: &ResubmitArgs, settings: &SettingsArgs) -> Result<(), Failure>
     }
     let config = settings.load(Vec::new())?;
     let trust = &args.remote.access.trust;
-    let address = if let Some(url) = &args.remote.url {
-        Address::parse("--url", url, trust)?
-    } else {
-        let (at, tls) = (health::here(config.server.listen), &config.server.tls);
-        let scheme = if tls.is_on() { "https" } else { "http" };
-        // Known by the file, since it need not name the address that it listens on.
-        let trust = if tls.is_on() { trust.or_own(&tls.cert_file) } else { trust.clone() };
-        Address::parse("server.listen", &format!("{scheme}://{at}"), &trust)?
+    let address = match &args.remote.url {
+        Some(url) => Address::parse("--url", url, trust)?,
+        None => health::ours(&config.server, trust)?,
     };
     let mut server = Server::new(address, &args.remote)?;
     let mut request = Map::new();

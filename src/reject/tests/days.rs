@@ -92,8 +92,14 @@ fn days_that_are_wholly_older_go_with_their_marks_and_nothing_else_does() {
     mark(50_000, 2, 2_000);
     mark(51_000, 8, 3_000);
     store.put("elsewhere/fleet/odd/2023/11/14/late.json", b"{}".to_vec()).unwrap();
+    // Others have a place in the same bucket: what is no report stays, also in a day of ours.
+    let late = "0123456789abcdef0123456789abcdef.json";
+    let foreign = ["x/y/2023/11/14/data.parquet".to_owned(), format!("x/y/2023/11/14/{late}")];
+    for key in &foreign {
+        store.put(&format!("records/{key}"), b"theirs".to_vec()).unwrap();
+    }
     let before = keys(&store, "records").len() + keys(&store, "lines").len();
-    assert_eq!(before, 20);
+    assert_eq!(before, 20 + foreign.len());
     assert_eq!(sweep(&store, RECEIVED_NS), Swept::default(), "the first day is not over");
     // Five days and an hour later the first five are wholly older.
     let swept = sweep(&store, RECEIVED_NS + 5 * DAY_NS + DAY_NS / 24);
@@ -106,9 +112,10 @@ fn days_that_are_wholly_older_go_with_their_marks_and_nothing_else_does() {
     assert_eq!(keys(&store, "elsewhere").len(), 1, "what a table names is not ours");
     assert_eq!(sweep(&store, RECEIVED_NS + 5 * DAY_NS), Swept::default());
     assert_eq!(sweep(&store, RECEIVED_NS + 400 * DAY_NS).removed, 11);
-    for folder in ["records", "lines", "resubmitted"] {
+    assert_eq!(keys(&store, "records").len(), foreign.len(), "what is no report is not ours");
+    for (folder, theirs) in [("records", 1), ("lines", 0), ("resubmitted", 0)] {
         let left = std::fs::read_dir(dir.path().join(folder)).unwrap().count();
-        assert_eq!(left, 0, "{folder} has no empty folders");
+        assert_eq!(left, theirs, "{folder} has no empty folders");
     }
 }
 
