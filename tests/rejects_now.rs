@@ -217,6 +217,20 @@ fn next_is_above_what_stands_by_then_and_the_same_command_gets_there() {
     }
     assert_eq!(outcome(&resubmit(&server, &request)), "stored");
     assert_eq!(stored(&server, "next"), ["{\"t\": DOUBLE 2.0} version 103"]);
+    server.stop();
+}
+
+#[test]
+fn next_is_told_by_the_key_that_is_sent_and_by_what_is_there_already() {
+    let place = Place::new(SETTINGS);
+    let server = place.start();
+    // Where the same stands already, as after a crash before the mark, nothing is to be above it.
+    let id = conflict(&server, "there");
+    let same = format!("there,site=a t=2,_version=9i {TIME_NS}");
+    assert_eq!(apply(&server, &same).status, 204);
+    let sent = resubmit(&server, &json!({"ids": [id], "set": {"version": "next"}}));
+    assert_eq!(outcome(&sent), "stored", "{sent}");
+    assert_eq!(stored(&server, "there"), ["{\"t\": DOUBLE 2.0} version 9"]);
     // Where nothing stands at the key that is sent, it gets what a record without a version gets.
     let id = conflict(&server, "elsewhere");
     let away = json!({"ids": [id], "set": {"version": "next", "dimension.site": "b"}});
@@ -312,11 +326,11 @@ fn a_look_for_a_table_finds_what_would_have_been_in_it() {
     );
     let told = text(&place.run("rejects", &["ls", "--table", "shaped"]));
     assert!(
-        told.contains("1 refused texts are not shown") && told.contains("leave out --table"),
+        told.contains("passed over: 1, since nobody") && told.contains("leave out --table"),
         "{told}"
     );
     let told = text(&place.run("rejects", &["ls"]));
-    assert!(!told.contains("not shown"), "{told}");
+    assert!(!told.contains("passed over"), "{told}");
     server.stop();
 }
 

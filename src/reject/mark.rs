@@ -113,47 +113,47 @@ pub(super) struct Fate {
     pub(super) refused_again: Option<RefusedAgain>,
 }
 
-/// The marks of a block.
+/// The marks of a block: of each rejection the last one.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
-    stored: BTreeMap<Id, Resubmitted>,
-    refused: BTreeMap<Id, RefusedAgain>,
-    again: BTreeMap<Lsn, Resubmitted>,
+    stored: BTreeMap<Id, Arc<Mark>>,
+    refused: BTreeMap<Id, Arc<Mark>>,
+    again: BTreeMap<Lsn, Arc<Mark>>,
 }
 
 impl Marks {
     pub(super) fn of(&self, id: Id) -> Fate {
         let (stored, refused) = (self.stored.get(&id), self.refused.get(&id));
-        let (state, resubmitted) = match (stored, self.again.get(&id.lsn)) {
-            (Some(sent), _) => (State::Resubmitted, Some(sent)),
-            (None, Some(sent)) => (State::Again, Some(sent)),
+        let (state, mark) = match (stored, self.again.get(&id.lsn)) {
+            (Some(mark), _) => (State::Resubmitted, Some(mark)),
+            (None, Some(mark)) => (State::Again, Some(mark)),
             (None, None) => (State::Open, None),
         };
+        // What was taken has nothing left to say of why it was not.
+        let refused = refused.filter(|_| stored.is_none());
         Fate {
             state,
-            resubmitted: resubmitted.cloned(),
-            // What was taken has nothing left to say of why it was not.
-            refused_again: refused.filter(|_| stored.is_none()).cloned(),
+            resubmitted: mark.map(|mark| mark.resubmitted.clone()),
+            refused_again: refused.and_then(|mark| {
+                let why = mark.refused.get(&id)?.clone();
+                Some(RefusedAgain { sent: mark.resubmitted.clone(), why })
+            }),
         }
     }
 
     /// Adds a mark; where several tell of one rejection, that of the last frame counts.
-    fn add(&mut self, mark: &Mark) {
-        let Mark { resubmitted, stored, refused, again } = mark;
-        let is_later = |known: Option<Lsn>| known.is_none_or(|known| known < resubmitted.lsn);
-        for id in stored {
-            if is_later(self.stored.get(id).map(|known| known.lsn)) {
-                self.stored.insert(*id, resubmitted.clone());
+    fn add(&mut self, mark: &Arc<Mark>) {
+        let lsn = mark.resubmitted.lsn;
+        let keep = |known: &mut BTreeMap<Id, Arc<Mark>>, id: Id| {
+            let last = known.entry(id).or_insert_with(|| Arc::clone(mark));
+            if last.resubmitted.lsn < lsn {
+                *last = Arc::clone(mark);
             }
-        }
-        for (id, why) in refused {
-            if is_later(self.refused.get(id).map(|known| known.sent.lsn)) {
-                let (sent, why) = (resubmitted.clone(), why.clone());
-                self.refused.insert(*id, RefusedAgain { sent, why });
-            }
-        }
-        if *again {
-            self.again.insert(resubmitted.lsn, resubmitted.clone());
+        };
+        mark.stored.iter().for_each(|id| keep(&mut self.stored, *id));
+        mark.refused.keys().for_each(|id| keep(&mut self.refused, *id));
+        if mark.again {
+            self.again.insert(lsn, Arc::clone(mark));
         }
     }
 }

@@ -236,10 +236,13 @@ fn against_engine(
 impl Foreseen {
     /// Meets what stands; what would stand then.
     fn meet(&mut self, met: &Met, view: &RecordView<'_>, passed: &mut Passed) -> Option<Met> {
-        if passed.is_next
-            && let Met::Row(standing) = met
-        {
-            let Some(next) = standing.version.checked_add(1) else {
+        if let (true, Met::Row(standing)) = (passed.is_next, met) {
+            let readable = "values that were encoded here can be read";
+            let (outcome, _) = met.then(view, standing.version).expect(readable);
+            // The same is there already, as after a crash before the mark: nothing has to be above it.
+            let is_there = outcome == Outcome::Unchanged;
+            let next = standing.version.checked_add(i64::from(!is_there));
+            let Some(next) = next else {
                 self.refused.get_or_insert_with(|| none_above(standing.version));
                 return None;
             };

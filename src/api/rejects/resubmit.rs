@@ -32,8 +32,9 @@
 //! mark a crash may come: the rejection is then open although its record is stored. Sent again, the same
 //! record with the same version changes nothing, and the mark is made.
 //!
-//! With `version=next` the version is looked up before the record is written. Who writes in between is met as a
-//! refusal; the same request again looks again.
+//! With `version=next` the version is looked up before the record is written: one above the one that stands, or that
+//! one itself where the same values stand already. Who writes in between is met as a refusal; the same request again
+//! looks again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -142,9 +142,9 @@ fn compared(sent: &MeasureJson, (stood, measure_name): (&[MeasureJson], &str)) -
 /// Says how many texts a look for a table has passed over.
 pub(super) fn untold(count: u64) {
     if count > 0 {
-        let told = "refused texts are not shown, since nobody can tell their table: leave out --table to see them";
+        let why = "since nobody can tell their table: leave out --table to have them too";
         // Standard error may be closed; the list is what was asked for.
-        drop(writeln!(io::stderr(), "{count} {told}"));
+        drop(writeln!(io::stderr(), "refused texts that were passed over: {count}, {why}"));
     }
 }
 
