@@ -363,8 +363,8 @@ const LONG_BODY_BYTES: usize = 512 << 10;
 /// Runs `work`, which decodes `body_bytes`; long work on a thread that the runtime then replaces.
 fn in_place<T>(body_bytes: usize, work: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
-    let has_threads = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
-    if body_bytes >= LONG_BODY_BYTES && has_threads {
+    let has_threads = || Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+    if body_bytes >= LONG_BODY_BYTES && has_threads() {
         return tokio::task::block_in_place(work);
     }
     work()
