@@ -5,6 +5,7 @@
 mod fit;
 mod keys;
 pub mod load;
+mod words;
 
 use std::path::PathBuf;
 
