@@ -24,6 +24,7 @@ pub mod service;
 pub mod current;
 pub mod crowd;
 pub mod guard;
+mod socket;
 pub mod listener;
 
 pub use current::Current;
