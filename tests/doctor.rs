@@ -91,7 +91,7 @@ fn a_machine_without_faults_is_well_and_left_as_it_was() {
     found.has("reject sink", "ok", "first start");
     found.has("port", "ok", "is free");
     found.has("files", "ok", "no certificate");
-    for check in ["sync", "space", "open files", "memory", "clock"] {
+    for check in ["sync", "space", "open files", "memory", "swap", "clock"] {
         assert!(found.findings.iter().any(|finding| finding["check"] == check), "{check}");
     }
     let left: Vec<_> = fs::read_dir(place.file("")).expect("a folder").flatten().collect();
