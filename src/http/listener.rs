@@ -225,10 +225,13 @@ where
             .serve_connection(io, answer)
     );
     // Nobody reads while a request is being answered, so nobody else hears that its client is gone, and
-    // what it holds would be held until it is answered.
+    // what it holds would be held until it is answered. Between two requests hyper reads.
     let mut broken = pin!(watch.broken());
+    let mut gone = pin!(poll_fn(|cx| {
+        if phase.is_answering() { broken.as_mut().poll(cx) } else { Poll::Pending }
+    }));
     loop {
-        let next = first(served.as_mut(), pin!(first(broken.as_mut(), pin!(told(&mut ear))))).await;
+        let next = first(served.as_mut(), pin!(first(gone.as_mut(), pin!(told(&mut ear))))).await;
         let next = match next {
             First::Left(done) => First::Left(done),
             First::Right(First::Right(told)) => First::Right(told),
