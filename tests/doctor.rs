@@ -102,6 +102,19 @@ fn a_machine_without_faults_is_well_and_left_as_it_was() {
     assert!(lines.trim_end().ends_with(" 0 faults"), "{lines}");
 }
 
+/// The log has its room elsewhere, and says that all is well.
+#[test]
+fn tables_without_room_for_a_flush_are_found() {
+    let volume = Volume::new(Kind::Ext4, 300 << 20);
+    let tables = volume.root().join("tables").display().to_string();
+    let found = examine_with(&format!("[engine.embedded]\ndir = {tables:?}\n"));
+    found.has("space", "warning", "less than one flush of 384.0 MiB");
+    assert!(found.faults().is_empty(), "{found:#?}");
+    let smaller = "[engine.embedded]\nflush_bytes = \"64 MiB\"\nmemory_bytes_max = \"128 MiB\"\n";
+    let found = examine_with(&format!("{smaller}dir = {tables:?}\n"));
+    found.has("space", "ok", "free for ");
+}
+
 #[test]
 fn a_folder_that_is_read_only_or_full_is_found() {
     let volume = Volume::new(Kind::Ext4, 640 << 20);

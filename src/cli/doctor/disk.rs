@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::selftest;
-use super::{Finding, size};
+use super::{Finding, Mark, size};
 use crate::base;
 use crate::config::Config;
 use crate::engine::Kind;
@@ -145,18 +145,25 @@ fn space(config: &Config, check: &'static str, (dir, base): (&Path, &Path)) -> F
         }
     };
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let finding = match check {
+        "log" => space_of_log(config, (free, dir)),
+        _ => space_of_tables(config, (free, dir)),
+    };
+    with_files(finding, (stat.f_files, stat.f_favail))
+}
+
+/// The same, unless a file system has room for few more files. Some have no fixed number of them, and say 0
+/// of 0.
+pub(super) fn with_files(finding: Finding, (all, free): (u64, u64)) -> Finding {
+    if finding.mark != Mark::Ok || all == 0 || free >= FILES_MIN {
+        return finding;
+    }
+    let found = format!("{}, but for {free} more files only", finding.found);
+    Finding::warning("space", (found, "remove files, or make a file system with more inodes"))
+}
+
+fn space_of_log(config: &Config, (free, dir): (u64, &Path)) -> Finding {
     let free_text = size(free);
-    // Some file systems have no fixed number of them, and say 0 of 0.
-    if stat.f_files > 0 && stat.f_favail < FILES_MIN {
-        let found = format!("{} more files can be made beside {}", stat.f_favail, dir.display());
-        return Finding::warning(
-            "space",
-            (found, "remove files, or make a file system with more inodes"),
-        );
-    }
-    if check != "log" {
-        return space_of_tables(config, (free, dir));
-    }
     let (own, bound) = (bytes_in(dir), config.wal.bytes_max.0);
     let (own_text, bound_text) = (size(own), size(bound));
     let found = format!("{free_text} free, and the log has {own_text} of at most {bound_text}");
@@ -177,7 +184,9 @@ fn space(config: &Config, check: &'static str, (dir, base): (&Path, &Path)) -> F
 fn space_of_tables(config: &Config, (free, dir): (u64, &Path)) -> Finding {
     let found = format!("{} free for {}", size(free), dir.display());
     let flush = config.engine.embedded.flush_bytes.0;
-    if config.engine.kind == Kind::Embedded && free < flush {
+    let has_tables =
+        config.engine.kind == Kind::Embedded && config.engine.embedded.dir.starts_with(dir);
+    if has_tables && free < flush {
         let found = format!("{found}: less than one flush of {} may take", size(flush));
         let remedy = "free some space: tables that cannot be written stay in memory and in the log, until \
                       that is full";

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::disk::{mount_in, sync};
+use super::disk::{mount_in, sync, with_files};
 use super::process::{judge_clock, judge_memory, judge_open_files, judge_swap};
 use super::*;
 
@@ -70,6 +70,18 @@ fn swap_that_is_in_use_is_a_warning_that_says_whose_memory_matters() {
         let finding = judge_swap(of);
         assert!(finding.mark == mark && finding.found.contains(part), "{of:?}: {finding:?}");
     }
+}
+
+#[test]
+fn room_for_few_files_is_a_warning_and_hides_no_other() {
+    let ok = || Finding::ok("space", "1 GiB free");
+    for (files, mark) in
+        [((0, 0), Mark::Ok), ((1 << 20, 10_000), Mark::Ok), ((1 << 20, 9_999), Mark::Warning)]
+    {
+        assert_eq!(with_files(ok(), files).mark, mark, "{files:?}");
+    }
+    let full = Finding::fault("space", ("0 B free", "free some"));
+    assert_eq!(with_files(full, (1 << 20, 0)).found, "0 B free");
 }
 
 #[test]
