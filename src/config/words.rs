@@ -24,6 +24,7 @@ pub(super) fn wanted(message: &str) -> Option<String> {
         "a boolean" => "true or false",
         "a string" | "path string" | "socket address" => "a text in quotation marks",
         "a sequence" => "a list in brackets",
+        section if section.starts_with("struct ") => "its name in brackets, and its keys below",
         // Those of our own types say what to write.
         other => other,
     };
@@ -60,6 +61,10 @@ mod tests {
             (
                 "invalid type: boolean `true`, expected a size, as in \"64 MiB\"",
                 "write a size, as in \"64 MiB\"",
+            ),
+            (
+                "invalid type: integer `3`, expected struct Options",
+                "write its name in brackets, and its keys below",
             ),
             (
                 "invalid socket address syntax",

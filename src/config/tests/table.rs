@@ -361,6 +361,14 @@ fn metrics_may_be_kept_for_those_that_are_known() {
     assert!(Config::default().metrics.anonymous);
 }
 
+#[test]
+fn a_section_that_is_no_section_is_told_how_one_is_written() {
+    for text in ["wal = 3", "server.tls = \"x\"", "engine = true"] {
+        let said = complaints(text);
+        assert!(said.contains("its name in brackets") && !said.contains("struct"), "{said}");
+    }
+}
+
 /// The type of a setting says what its value is, not what the value looks like.
 #[test]
 fn a_text_from_the_environment_is_that_text_whatever_it_looks_like() {
