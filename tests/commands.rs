@@ -157,6 +157,103 @@ fn a_folder_that_is_no_data_folder_stays_as_it_was() {
     }
 }
 
+/// What a command asks of the settings beside the folders that it looks into.
+///
+/// | command | asks of the settings |
+/// |---|---|
+/// | `serve`, `check`, `doctor` | all of them |
+/// | `export`, `batch-load` of a folder, `explain` | what opens a data folder: all but the socket's certificates, who may come, and the metrics |
+/// | `wal`, `cost`, `rejects`, `selftest` | where log and sink are |
+/// | `schema`, `load`, `demo`, `completions`, `man` | nothing |
+///
+/// So whoever may read the data need not be able to read the server's key.
+#[test]
+fn a_command_asks_for_no_setting_that_it_does_not_use() {
+    let place = Place::new("");
+    let server = place.start();
+    server.write("d", "t,site=a v=1 1");
+    let headers = [("X-Tidegate-Durability", "applied")];
+    let reply = server.client().post("/write?db=d", &headers, b"t,site=a v=2 1");
+    assert_eq!(reply.expect("an answer").status, 400, "the sink has something");
+    // Killed: a stop would let the log go, and leave nothing to look at.
+    server.kill();
+    fs::create_dir(place.file("csv")).expect("it can be made");
+    fs::write(place.file("csv/a.csv"), "time,site,v\n5,a,1.5\n").expect("it can be written");
+    let model = r#"{"TimeColumn":"time","TimeUnit":"NANOSECONDS",
+        "DimensionMappings":[{"SourceColumn":"site"}],
+        "MultiMeasureMappings":{"TargetMultiMeasureName":"t","MultiMeasureAttributeMappings":
+            [{"SourceColumn":"v","MeasureValueType":"DOUBLE"}]}}"#;
+    fs::write(place.file("model.json"), model).expect("it can be written");
+    // No such file anywhere, an address of another machine's, and nobody who could say who he is.
+    place.configure(
+        "[server]\nlisten = \"203.0.113.9:8086\"\n[server.tls]\ncert_file = \"/none/cert.pem\"\n\
+         key_file = \"/none/key.pem\"\nclient_ca_file = \"/none/ca.pem\"\n\
+         [[auth.tokens]]\nname = \"a\"\ntoken_file = \"/none/token\"\n\
+         [[auth.users]]\nname = \"b\"\npassword_file = \"/none/password\"\n\
+         [[auth.access_keys]]\nid = \"c\"\nsecret_file = \"/none/secret\"\n",
+    );
+    let batch_load =
+        ["--source", "csv/a.csv", "--model", "model.json", "--database", "d", "--table", "t"];
+    for (name, arguments, said) in [
+        ("wal", &["ls"][..], "LSN"),
+        ("wal", &["verify"], ""),
+        ("wal", &["dump", "--from", "1"], "\"v\":1"),
+        ("export", &["--database", "d", "--table", "t"], "\"v\":1"),
+        ("batch-load", &batch_load, "SUCCEEDED"),
+        ("explain", &["--database", "d", "t,site=a v=1 1"], "unchanged"),
+        ("rejects", &["ls"], "version_conflict"),
+        ("cost", &[], ""),
+        ("selftest", &["--kills", "1"], "0 lost"),
+    ] {
+        let output = place.run(name, arguments);
+        let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{name} {arguments:?}: {complaints}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains(said), "{name} {arguments:?}: {text}{complaints}");
+    }
+    for (name, arguments) in [("serve", &[][..]), ("check", &[]), ("doctor", &[])] {
+        let output = place.run(name, arguments);
+        assert!(!output.status.success(), "{name}");
+        let told = [output.stdout, output.stderr].concat();
+        let told = String::from_utf8_lossy(&told);
+        for file in ["/none/cert.pem", "/none/token", "/none/password", "/none/secret"] {
+            assert!(told.contains(file), "{name} does not tell of {file}: {told}");
+        }
+    }
+}
+
+/// Whatever is one of a few words: what was found, of which option, and what there is.
+#[test]
+fn a_word_that_an_option_has_not_is_told_with_those_that_it_has() {
+    let to = ["--url", "http://127.0.0.1:1"];
+    let table = ["--database", "d", "--table", "t"];
+    for (words, found, option, right) in [
+        (
+            [&["load", "--durability", "fsync"], &to[..]].concat(),
+            "fsync",
+            "--durability",
+            "applied",
+        ),
+        ([&["load", "--protocol", "mqtt"], &to[..]].concat(), "mqtt", "--protocol", "timestream"),
+        ([&["export", "--format", "xml"], &table[..]].concat(), "xml", "--format", "parquet"),
+        (vec!["explain", "--precision", "weeks", "m v=1"], "weeks", "--precision", "ns"),
+        (vec!["wal", "dump", "--format", "xml"], "xml", "--format", "line"),
+        (
+            [&["schema", "postgres", "--for", "oracle"], &table[..]].concat(),
+            "oracle",
+            "--for",
+            "citus",
+        ),
+        (vec!["completions", "tcsh"], "tcsh", "SHELL", "fish"),
+        (vec!["cost", "--since", "later"], "later", "--since", "250ms"),
+    ] {
+        let output = tidegate(&words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {said}");
+        assert!([found, option, right].iter().all(|part| said.contains(part)), "{words:?}: {said}");
+    }
+}
+
 /// Runs a command of the binary whose standard error is a terminal; what that shows.
 fn on_a_terminal(place: &Place, name: &str, arguments: &[&str]) -> String {
     let command = place.command(name);

@@ -4,10 +4,12 @@
 //! that the last stage is made by hand: a folder with the binary, its libraries and nothing else, entered as
 //! the user, in the working folder and with the environment that the Dockerfile says; start, health check and
 //! stop are its own lines. Needs root, for `chroot`. The compose file is read as YAML and held against
-//! what it names.
+//! what it names, and brought up with its Prometheus ([`compose`]).
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "container/compose.rs"]
+mod compose;
 #[path = "container/docker.rs"]
 mod docker;
 mod docs_support;

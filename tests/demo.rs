@@ -118,6 +118,32 @@ fn nothing_of_it_stays_behind() {
     assert!(is_empty(&folder(&place)), "its folder is gone");
 }
 
+/// The terminal itself goes: it and its server hear SIGHUP, and whatever it writes from then on fails.
+#[test]
+fn nothing_of_it_stays_behind_when_its_terminal_is_closed() {
+    let place = Place::new("");
+    let inner = demo(&place, &[]);
+    let words: Vec<_> = [inner.get_program()].into_iter().chain(inner.get_args()).collect();
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    let line = format!("exec {}", words.join(" "));
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]);
+    terminal.env("TMPDIR", folder(&place)).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut terminal = terminal.spawn().expect("script, of util-linux");
+    let mut said = BufReader::new(terminal.stdout.take().expect("it was asked for"));
+    let mut heard = String::new();
+    while !heard.contains(" acknowledged ") {
+        let mut bytes = Vec::new();
+        assert!(said.read_until(b' ', &mut bytes).expect("it can be read") > 0, "{heard}");
+        heard.push_str(&String::from_utf8_lossy(&bytes));
+    }
+    assert!(!is_empty(&folder(&place)), "it has one");
+    // Whoever holds the terminal's other end dies, as the window of one does.
+    terminal.kill().expect("it runs");
+    terminal.wait().expect("it is our child");
+    wait_for("its folder to be gone", END_MAX, || is_empty(&folder(&place)).then_some(()));
+}
+
 /// The control: an acknowledgement that never was.
 #[test]
 fn a_loss_is_found_and_its_folder_kept() {
@@ -142,11 +168,13 @@ fn nothing_of_it_stays_behind_either_when_nobody_reads_to_its_end() {
     assert!(is_empty(&folder(&place)), "its folder is gone");
 }
 
-/// SIGINT as from a terminal, SIGTERM, and SIGHUP as from a terminal that is closed; to it alone, so that
-/// its server hears nothing.
+/// SIGINT and SIGQUIT as from a terminal, SIGTERM, and SIGHUP as from one that is closed; to it alone, so
+/// that its server hears nothing.
 #[test]
 fn nothing_of_it_stays_behind_when_it_is_interrupted() {
-    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
+    for (signal, code) in
+        [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129), (Signal::QUIT, 131)]
+    {
         for until in [" is process ", "2. kill -9", "4. Every record"] {
             let place = Place::new("");
             let mut command = demo(&place, &[]);

@@ -91,7 +91,7 @@ fn a_machine_without_faults_is_well_and_left_as_it_was() {
     found.has("reject sink", "ok", "first start");
     found.has("port", "ok", "is free");
     found.has("files", "ok", "no certificate");
-    for check in ["sync", "space", "open files", "memory", "clock"] {
+    for check in ["sync", "space", "open files", "memory", "swap", "clock"] {
         assert!(found.findings.iter().any(|finding| finding["check"] == check), "{check}");
     }
     let left: Vec<_> = fs::read_dir(place.file("")).expect("a folder").flatten().collect();
@@ -100,6 +100,19 @@ fn a_machine_without_faults_is_well_and_left_as_it_was() {
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(lines.contains("\nok       port         127.0.0.1:0 is free\n"), "{lines}");
     assert!(lines.trim_end().ends_with(" 0 faults"), "{lines}");
+}
+
+/// The log has its room elsewhere, and says that all is well.
+#[test]
+fn tables_without_room_for_a_flush_are_found() {
+    let volume = Volume::new(Kind::Ext4, 300 << 20);
+    let tables = volume.root().join("tables").display().to_string();
+    let found = examine_with(&format!("[engine.embedded]\ndir = {tables:?}\n"));
+    found.has("space", "warning", "less than one flush of 384.0 MiB");
+    assert!(found.faults().is_empty(), "{found:#?}");
+    let smaller = "[engine.embedded]\nflush_bytes = \"64 MiB\"\nmemory_bytes_max = \"128 MiB\"\n";
+    let found = examine_with(&format!("{smaller}dir = {tables:?}\n"));
+    found.has("space", "ok", "free for ");
 }
 
 #[test]

@@ -243,3 +243,44 @@ fn after_a_lasting_error_nothing_is_acknowledged_or_invented() {
 fn after_a_passing_error_nothing_is_acknowledged_or_invented() {
     write_back_errors(Outage::Passing);
 }
+
+fn databases(server: &gateway::Gateway) -> String {
+    server.client().get("/query?q=SHOW%20DATABASES").expect("it is answered").text()
+}
+
+/// The same of the catalog, which the next server reads as a file: a change whose sync failed is in the
+/// page cache, and a sync alone would say that it is on the disk.
+#[test]
+fn what_the_next_server_reads_of_the_catalog_is_on_the_disk() {
+    for kind in [Kind::Ext4, Kind::Xfs] {
+        let dir = Volume::folder();
+        let disk = BadDisk::new(&dir, VOLUME_BYTES);
+        let volume = Volume::in_file(kind, dir, &disk.device());
+        let place = Place::on(&volume, SETTINGS);
+        let server = place.start();
+        server.write("kept", "m,s=a v=1 1");
+        volume.settle();
+        disk.break_down();
+        let made = server.client().get("/query?q=CREATE%20DATABASE%20unsure");
+        disk.repair();
+        let made = made.expect("it is answered");
+        assert_eq!(made.status, 500, "{kind:?}: {}", made.text());
+        server.kill();
+        let server = place.start();
+        let shown = databases(&server);
+        assert!(
+            shown.contains("unsure"),
+            "{kind:?}: the cache shows what the disk has not: {shown}"
+        );
+        server.end(|child| {
+            gateway::freeze(child);
+            volume.cut();
+            gateway::kill(child);
+        });
+        volume.remount();
+        let server = place.start();
+        assert_eq!(databases(&server), shown, "{kind:?}");
+        server.kill();
+        tell(format!("eio: {kind:?}: the catalog that was served is on the disk"));
+    }
+}

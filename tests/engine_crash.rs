@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use engine_support::image::{Disk, Files, Loss, write_image};
+use engine_support::image::{Disk, Durable, Files, Loss, write_image};
 use engine_support::{
     Bed, DAY, Key, NOW, Owned, Random, Rec, State, folder, open_at, replay, rows,
 };
@@ -29,25 +29,34 @@ use tidegate::record::TableId;
 /// Copies that were taken, each distinct one once.
 #[derive(Default)]
 struct Copies {
-    taken: Vec<(FileStep, Loss, Files)>,
+    taken: Vec<Copy>,
     last: BTreeMap<Loss, Files>,
     steps: BTreeMap<FileStep, usize>,
+}
+
+/// One of them.
+struct Copy {
+    step: FileStep,
+    loss: Loss,
+    files: Files,
+    /// What a power cut leaves of it, where nothing is lost yet.
+    durable: Option<Durable>,
 }
 
 /// Takes copies of the bed's folder from now on.
 fn watch(bed: &Bed) -> Arc<Mutex<Copies>> {
     let copies: Arc<Mutex<Copies>> = Arc::default();
-    bed.engine.on_file_step(copier(bed.dir.path(), &copies));
+    bed.engine.on_file_step(copier(Disk::of(bed.dir.path()), &copies));
     copies
 }
 
-/// Takes copies of `dir`, of which everything counts as synced, after each step that it hears of.
+/// Takes copies of a folder after each step that it hears of.
 fn copier(
-    dir: &Path,
+    disk: Disk,
     copies: &Arc<Mutex<Copies>>,
 ) -> impl Fn(FileStep, &Path) + Send + Sync + 'static {
     let of_hook = Arc::clone(copies);
-    let disk = Mutex::new((Disk::of(dir), Random::new(7)));
+    let disk = Mutex::new((disk, Random::new(7)));
     move |step, path: &Path| {
         let mut disk = disk.lock().unwrap();
         let (disk, random) = &mut *disk;
@@ -58,21 +67,26 @@ fn copier(
             let files = disk.image(loss, random);
             if copies.last.get(&loss) != Some(&files) {
                 copies.last.insert(loss, files.clone());
-                copies.taken.push((step, loss, files));
+                let durable = (loss == Loss::Nothing).then(|| disk.durable());
+                copies.taken.push(Copy { step, loss, files, durable });
             }
         }
     }
 }
 
 /// Starts an engine on what a crash left, with a crash after every step of that start, and gives what
-/// those left.
-fn crashed_again(bed: &Bed, crashed: &Files) -> Copies {
+/// those left. What a killed process had written and not synced, the next may lose with the power.
+fn crashed_again(bed: &Bed, crashed: &Copy) -> Copies {
     let copy = folder();
-    write_image(crashed, copy.path());
+    write_image(&crashed.files, copy.path());
+    let disk = match &crashed.durable {
+        Some(durable) => Disk::after_kill(copy.path(), durable),
+        None => Disk::of(copy.path()),
+    };
     let copies: Arc<Mutex<Copies>> = Arc::default();
     let options = Options { dir: copy.path().to_owned(), ..bed.options.clone() };
     let catalog = Arc::new(Catalog::open(&options.dir).unwrap());
-    let hook = copier(copy.path(), &copies);
+    let hook = copier(disk, &copies);
     let clock = Arc::clone(&bed.clock) as SharedClock;
     let engine = Embedded::open_watched(options, 1, catalog, clock, hook).unwrap();
     drop(engine);
@@ -87,11 +101,11 @@ fn check(bed: &Bed, copies: &Mutex<Copies>, expected: &[(TableId, BTreeMap<Key, 
 
 fn check_copies(
     bed: &Bed,
-    taken: Vec<(FileStep, Loss, Files)>,
+    taken: Vec<Copy>,
     expected: &[(TableId, BTreeMap<Key, State>)],
 ) -> usize {
     let count = taken.len();
-    for (at, (step, loss, files)) in taken.into_iter().enumerate() {
+    for (at, Copy { step, loss, files, .. }) in taken.into_iter().enumerate() {
         let what = format!("copy {at}, after {step:?}, lost: {loss:?}");
         let copy = folder();
         write_image(&files, copy.path());
@@ -298,10 +312,10 @@ fn check_second_crashes(
 ) -> usize {
     let taken = std::mem::take(&mut copies.lock().unwrap().taken);
     // What a killed process leaves, and what a power cut does: with all that was not synced lost.
-    let taken = taken.iter().filter(|(_, loss, _)| matches!(loss, Loss::Nothing | Loss::All));
+    let taken = taken.iter().filter(|copy| matches!(copy.loss, Loss::Nothing | Loss::All));
     let mut count = 0;
-    for (_, _, files) in taken {
-        let again = crashed_again(bed, files);
+    for crashed in taken {
+        let again = crashed_again(bed, crashed);
         for (step, times) in &again.steps {
             *steps.entry(*step).or_default() += times;
         }

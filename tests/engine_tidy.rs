@@ -11,8 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use engine_support::{Bed, DAY, NOW, Owned, Rec, execute, folder, open, payload, rows, small};
+use tidegate::base::clock::{Clock as _, SystemClock};
 use tidegate::base::lsn::Lsn;
 use tidegate::base::thread::Thread;
+use tidegate::base::units::Bytes;
 use tidegate::engine::catalog::{Retention, TableSettings};
 use tidegate::engine::embedded::FileStep;
 use tidegate::engine::{TableEngine, TimeRange};
@@ -218,4 +220,33 @@ fn folders_go_when_nothing_is_left_in_them() {
     bed.write(&[rec(table, 1, time_ns, 1)]);
     bed.engine.flush().unwrap();
     assert_eq!(bed.rows(table).len(), 1);
+}
+
+/// Goal: who waits for a start does not wait for files that can be written later. Method: the same rows, more
+/// than memory is to hold, in an engine that replays and in one that does not; the second shows how long a
+/// flush would have taken.
+#[test]
+fn what_is_replayed_is_flushed_once_the_replay_has_ended() {
+    let bed = || Bed::with(1, |options| options.flush_bytes = Bytes(64 << 10));
+    let (mut replaying, mut control) = (bed(), bed());
+    let flushes = |bed: &Bed| bed.engine.state().flushed.flushes;
+    let wait_for_a_flush = |bed: &Bed| {
+        let clock = SystemClock::new();
+        while flushes(bed) == 0 {
+            assert!(clock.monotonic() < Duration::from_mins(1), "it is never flushed");
+            clock.sleep(Duration::from_millis(1));
+        }
+    };
+    replaying.engine.replay_begins();
+    for bed in [&mut replaying, &mut control] {
+        let table = bed.table("t");
+        let text = "x".repeat(1_000);
+        let row = |at| rec(table, 0, NOW + at, 1).with("b", Owned::Varchar(text.clone()));
+        bed.write(&(0..300).map(row).collect::<Vec<_>>());
+    }
+    wait_for_a_flush(&control);
+    let state = replaying.engine.state();
+    assert_eq!((state.flushed.flushes, state.memory_rows), (0, 300), "it is put off");
+    replaying.engine.replay_ended();
+    wait_for_a_flush(&replaying);
 }

@@ -20,17 +20,21 @@ const ROW_BYTES: usize = 60_000;
 
 const DAY_NS: u64 = 86_400_000_000_000;
 
+/// What the command writes behind a part.
+const MARK: &[u8] = b"\"broken off: not all records could be read\n";
+
 const EXPORT: &str = "/api/v1/export?db=d&table=big";
 
-/// Two days, each in a file of its own, of a server that was started anew. Nothing touches the files.
-fn two_days() -> (Place, Gateway) {
+/// Two days, each in a file of its own, of a server that was started anew. Nothing touches the files. A day
+/// is so many rows of so many bytes.
+fn two_days(days: [(u64, usize); 2]) -> (Place, Gateway) {
     let place = Place::new("");
     let server = place.start();
-    let text = "x".repeat(ROW_BYTES);
-    for day in [0, 1] {
-        for begin in (0..ROWS).step_by(160) {
+    for (day, (rows, row_bytes)) in (0..).zip(days) {
+        let text = "x".repeat(row_bytes);
+        for begin in (0..rows).step_by(160) {
             let time = |n| 1_700_000_000_000_000_000 + day * DAY_NS + n;
-            let lines: Vec<String> = (begin..begin + 160)
+            let lines: Vec<String> = (begin..rows.min(begin + 160))
                 .map(|n| format!("big,host=a s=\"{text}\" {}\n", time(n)))
                 .collect();
             server.write("d", &lines.concat());
@@ -67,7 +71,7 @@ fn raw(server: &Gateway, query: &str) -> Vec<u8> {
 /// pages of the later of two files are overwritten under the running server, its footer is not.
 #[test]
 fn an_export_of_a_damaged_file_is_broken_off_for_every_reader() {
-    let (place, server) = two_days();
+    let (place, server) = two_days([(ROWS, ROW_BYTES); 2]);
     assert!(
         raw(&server, "").ends_with(b"\r\n0\r\n\r\n"),
         "a whole export ends with the last chunk"
@@ -92,9 +96,28 @@ fn an_export_of_a_damaged_file_is_broken_off_for_every_reader() {
         let exported = place.run("export", &flags);
         let said = String::from_utf8_lossy(&exported.stderr);
         assert_eq!(exported.status.code(), Some(1), "{format}: {said}");
-        let mark: &[u8] = b"\"broken off: not all records could be read\n";
-        let is_marked = exported.stdout.ends_with(mark);
+        let is_marked = exported.stdout.ends_with(MARK);
         assert_eq!(is_marked, format != "parquet", "{format}");
         assert!(!exported.stdout.ends_with(b"PAR1"), "{format}");
+    }
+}
+
+/// Goal: the mark is the last that is written, also where all before it still waits to be: a few short
+/// rows fill no buffer. Method: the day behind them is so large that a scan takes it by itself.
+#[test]
+fn an_export_that_breaks_off_behind_a_few_short_rows_ends_with_its_mark() {
+    let (place, server) = two_days([(5, 1), (2 * ROWS, ROW_BYTES)]);
+    server.stop();
+    let files = place.files("tables", ".parquet");
+    damage(files.iter().max().expect("two"));
+    for (format, lines) in [("json", 5), ("line", 5), ("csv", 6)] {
+        let flags = ["--database", "d", "--table", "big", "--format", format];
+        let exported = place.run("export", &flags);
+        let said = String::from_utf8_lossy(&exported.stderr);
+        assert_eq!(exported.status.code(), Some(1), "{format}: {said}");
+        let rows = exported.stdout.strip_suffix(MARK);
+        let rows = String::from_utf8_lossy(rows.expect("the mark is the last"));
+        assert_eq!(rows.lines().count(), lines, "{format}: each once: {rows}");
+        assert!(rows.len() < 8 << 10 && !rows.contains("broken off"), "{format}");
     }
 }

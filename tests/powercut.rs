@@ -23,6 +23,7 @@ mod run;
 mod traffic;
 
 use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -169,6 +170,35 @@ fn what_was_synced_survives_power_cuts_around_a_rotation() {
         "powercut: rotation, {cuts} cuts, {rotations} rotations, {records} records, lost 0"
     ));
     assert!(rotations > 0, "the log was never rotated; the load was too small to prove anything");
+}
+
+/// Goal: what a start has read of the catalog may go into frames, which are synced: numbers of tables.
+/// Method: its last line is in the system's memory only, as a server leaves it that was killed before its
+/// sync; the next one starts, and the power is cut.
+#[test]
+fn what_a_start_has_read_of_the_catalog_survives_a_power_cut() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for kind in [Kind::Ext4, Kind::Xfs] {
+        let volume = Volume::new(kind, VOLUME_BYTES);
+        let place = Place::on(&volume, &run::settings(2));
+        let server = place.start();
+        server.write("one", "m,s=a v=1i 1");
+        server.write("two", "m,s=a v=1i 1");
+        server.stop();
+        let path = place.data().join("catalog.log");
+        let whole = std::fs::read(&path).expect("there is one");
+        let last = whole.split_inclusive(|byte| *byte == b'\n').next_back().expect("a line").len();
+        let file = std::fs::OpenOptions::new().write(true).open(&path).expect("it can be opened");
+        let kept = (whole.len() - last) as u64;
+        file.set_len(kept).expect("it can be cut");
+        volume.settle();
+        file.write_all_at(&whole[whole.len() - last..], kept).expect("it can be written");
+        drop(file);
+        let server = place.start();
+        server.end(|child| run::cut(child, &volume));
+        volume.remount();
+        assert_eq!(std::fs::read(&path).ok(), Some(whole), "{kind:?}");
+    }
 }
 
 /// The control: acknowledged before the sync is lost, and found out.

@@ -88,7 +88,7 @@ declare -A packages=(
     [mkfs.ext4]=e2fsprogs [mkfs.xfs]=xfsprogs [losetup]=mount
     [initdb]=postgresql [openssl]=openssl [nbdkit]=nbdkit [nbdfuse]=libnbd-bin [fusermount3]=fuse3
     [chromium]=chromium [systemd-analyze]=systemd [systemd-nspawn]=systemd-container
-    [groff]=groff-base [unshare]=util-linux [script]=bsdutils [strip]=binutils
+    [groff]=groff-base [unshare]=util-linux [script]=bsdutils [strip]=binutils [ip]=iproute2
 )
 missing=()
 # Debian keeps the server's programs out of the path.
@@ -110,6 +110,12 @@ if [[ ! -x /usr/bin/docker ]] || ! command -v dockerd >/dev/null; then
         [[ -z "$(apt-cache madison "$package")" ]] || apart+=("$package")
     done
     apt-get install -qq -y --no-install-recommends docker.io "${apart[@]}" >/dev/null
+fi
+
+# What brings up packaging/docker/compose.yaml; without recommended packages, as above.
+if ! command -v docker-compose >/dev/null; then
+    echo "installing docker-compose"
+    apt-get update -qq && apt-get install -qq -y --no-install-recommends docker-compose >/dev/null
 fi
 
 cargo test --locked "$@"

@@ -8,6 +8,8 @@
 mod bodies;
 #[path = "common/mod.rs"]
 mod common;
+#[path = "security/gone.rs"]
+mod gone;
 #[path = "security/names.rs"]
 mod names;
 #[path = "security/scopes.rs"]

@@ -375,3 +375,24 @@ fn the_unit_and_the_settings_fit_each_other() {
         Command::new(env!("CARGO_BIN_EXE_tidegate")).args(arguments).arg("--help").output();
     assert!(output.expect("the binary runs").status.success(), "every flag of ExecStart is known");
 }
+
+/// Under systemd, whose journal gives each line its time; and nowhere else, even where the variable has been
+/// inherited from a service.
+#[test]
+fn lines_of_the_log_have_no_time_of_their_own_in_the_journal_alone() {
+    use std::os::unix::fs::MetadataExt as _;
+    for (is_journal, first) in [(true, false), (false, true)] {
+        let place = Place::new("");
+        // The file that it is to write to, whose inode stays when it is emptied.
+        let log = fs::File::create(place.file("server-0.log")).expect("it can be made");
+        let stat = log.metadata().expect("it is there");
+        let inode = stat.ino() + u64::from(!is_journal);
+        let stream = format!("{}:{inode}", stat.dev());
+        let server = Gateway::listening(place.spawn_with(&[("JOURNAL_STREAM", &stream)]));
+        let said = server.log().text();
+        let line = said.lines().find(|line| line.contains("listening")).expect("it says so");
+        assert_eq!(line.starts_with("20"), first, "{line}");
+        assert!(line.trim_start_matches(|c| c != ' ').trim_start().starts_with("INFO"), "{line}");
+        server.stop();
+    }
+}

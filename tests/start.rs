@@ -177,3 +177,30 @@ fn a_log_is_not_begun_where_no_numbers_are_left() {
     server.kill();
     assert_eq!(place.exported("iot", "weather").len(), 2);
 }
+
+/// A start goes by the last change of the tables that counts, removes the files that it does not name, and
+/// lets the log go: one that lacks nothing but its end was committed.
+#[test]
+fn the_last_change_of_the_tables_counts_without_its_end_and_that_is_told() {
+    let place = Place::new("");
+    let server = place.start();
+    send(&server, "iot", 0..4);
+    server.settle();
+    server.stop();
+    let changes = place.files("tables", ".log");
+    assert_eq!(changes.len(), 1, "{changes:?}");
+    let bytes = fs::read(&changes[0]).expect("it can be read");
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n').collect::<Vec<_>>();
+    assert!(lines.len() >= 2, "a head and a change");
+    let kept: usize = lines[..lines.len() - 1].iter().map(|line| line.len()).sum();
+    fs::write(&changes[0], &bytes[..bytes.len() - 1]).expect("it can be cut");
+    let server = place.start();
+    let said = server.log().text();
+    let told = said.lines().find(|line| line.contains("the last line has no end")).expect("told");
+    assert!(told.contains("WARN") && told.contains(&format!("kept_bytes={kept}")), "{told}");
+    assert!(told.contains(&changes[0].display().to_string()), "{told}");
+    assert_eq!(server.export("iot", "weather").len(), 4);
+    server.stop();
+    let said = place.start().log().text();
+    assert!(!said.contains("the last line has no end"), "told once: it was written anew");
+}

@@ -51,7 +51,10 @@ pub fn plan_v1(call: &Call<'_>) -> Result<Plan, Fault> {
     // There are no other nodes to agree with: the value is checked, since a client that misspells it
     // relies on it, and then has nothing to say.
     if !matches!(params.text("consistency"), "" | "any" | "one" | "quorum" | "all") {
-        return Err(Fault::invalid("invalid consistency level"));
+        let found = params.text("consistency");
+        return Err(Fault::invalid(format!(
+            "invalid consistency level {found:?} (use any, one, quorum or all)"
+        )));
     }
     let precision = Precision::from_v1(params.text("precision"));
     plan(call, Family::V1, target.name(), precision)
@@ -157,7 +160,10 @@ mod tests {
         for (fault, message) in [
             (plan_v1(&call("")), "database is required"),
             (plan_v1(&call("db=")), "database is required"),
-            (plan_v1(&call("db=a&consistency=most")), "invalid consistency level"),
+            (
+                plan_v1(&call("db=a&consistency=most")),
+                "invalid consistency level \"most\" (use any, one, quorum or all)",
+            ),
             (
                 plan_v1(&call("db=a&precision=x")),
                 "invalid precision \"x\" (use n, u, ms, s, m or h)",

@@ -72,7 +72,8 @@ fn line_options<'a>(
     config: &'a Config,
     args: &'a ExplainArgs,
 ) -> Result<line::Options<'a>, Failure> {
-    let precision = line::Precision::from_v2(&args.precision).map_err(Failure::usage)?;
+    let precision = line::Precision::from_v2(&args.precision)
+        .map_err(|error| Failure::usage(format!("--precision: {error}")))?;
     let received_ns = SystemClock::shared().wall_ns();
     let mut options = line::Options::new(&args.database, received_ns);
     options.precision = precision;

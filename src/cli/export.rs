@@ -16,7 +16,7 @@ use clap::Args;
 
 use super::progress::Progress;
 use super::{Failure, SettingsArgs, out, serve};
-use crate::api::export::format::{Format, Writer};
+use crate::api::export::format::{Format, UnknownFormat, Writer};
 use crate::api::export::{parquet, time_ns};
 use crate::engine::TimeRange;
 use crate::engine::catalog::{Catalog, Table};
@@ -57,7 +57,10 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     let range = range(args)?;
     let format: Option<Format> = match args.format.as_str() {
         "parquet" => None,
-        name => Some(name.parse().map_err(Failure::usage)?),
+        name => Some(
+            name.parse()
+                .map_err(|error: UnknownFormat| Failure::usage(format!("--format: {error}")))?,
+        ),
     };
     let folder = config.data_dir.display();
     if !config.data_dir.is_dir() {

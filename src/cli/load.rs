@@ -23,6 +23,7 @@ use super::progress::Progress;
 use super::{Failure, out};
 use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::thread::Thread;
+use crate::ingest::Durability;
 use crate::metrics::catalog::WAL_MARKS;
 use crate::server::Interrupts;
 use drive::Driver;
@@ -75,7 +76,7 @@ pub struct LoadArgs {
     /// How durable an acknowledgement must be: memory, interval, sync or applied. Timestream's are
     /// always applied.
     #[arg(long, default_value = "sync")]
-    durability: String,
+    durability: Durability,
     /// Path and query to send line protocol to, for a server that has another than `/api/v2/write`;
     /// times are in nanoseconds.
     #[arg(long, value_name = "PATH")]

@@ -1,7 +1,9 @@
 //! `tidegate serve`: the gateway.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 
 use clap::Args;
 use tracing_subscriber::EnvFilter;
@@ -81,6 +83,13 @@ fn log_with_level(options: &LogOptions) -> SetLevel {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // An error here says that a logger is there already.
     match options.format {
+        LogFormat::Text if is_journal(io::stderr(), std::env::var_os(JOURNAL_VARIABLE)) => {
+            // The journal gives each line its time itself.
+            let builder = builder.without_time().with_ansi(false).with_filter_reloading();
+            let set_level = set_level(builder.reload_handle());
+            drop(builder.try_init());
+            set_level
+        }
         LogFormat::Text => {
             let builder = builder
                 .with_ansi(out::has_colours(io::stderr().is_terminal()))
@@ -96,6 +105,17 @@ fn log_with_level(options: &LogOptions) -> SetLevel {
             set_level
         }
     }
+}
+
+/// Which stream is the journal's, as device and inode. Source: systemd.exec(5), "`$JOURNAL_STREAM`".
+const JOURNAL_VARIABLE: &str = "JOURNAL_STREAM";
+
+/// Whether a file is the journal's stream. The variable alone does not say so: whoever starts us may have
+/// sent standard error elsewhere.
+fn is_journal(file: impl AsFd, variable: Option<OsString>) -> bool {
+    let named = variable.and_then(|text| text.into_string().ok());
+    let stat = rustix::fs::fstat(file).ok();
+    named.zip(stat).is_some_and(|(named, stat)| named == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
 fn set_level<S: 'static>(handle: Handle<EnvFilter, S>) -> SetLevel {

@@ -5,8 +5,8 @@ use std::path::{Component, Path, PathBuf};
 use super::Config;
 use crate::engine::Kind;
 
-/// Every contradiction between sections, as `key: what is wrong`.
-pub(super) fn contradictions(config: &Config) -> Vec<String> {
+/// Every contradiction that stands in the way of a socket only, as `key: what is wrong`.
+pub(super) fn of_the_socket(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
     let (inflated, memory) = (config.server.inflated_bytes_max, config.ingest.memory_bytes_max);
     if inflated > memory {
@@ -34,7 +34,6 @@ pub(super) fn contradictions(config: &Config) -> Vec<String> {
                 .to_owned(),
         );
     }
-    problems.extend(folders(config));
     problems
 }
 
@@ -46,7 +45,7 @@ fn folder_of(url: &str) -> Option<&Path> {
 
 /// Folders that are one another, or lie in one another: each has files that another one would take for
 /// its own, remove or serve.
-fn folders(config: &Config) -> Vec<String> {
+pub(super) fn folders(config: &Config) -> Vec<String> {
     let config = config.clone().placed();
     let data = settled(&config.data_dir);
     let mut own = vec![("wal.dir", config.wal.dir.as_path())];

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-use super::Config;
+use super::{Config, words};
 use crate::http::auth::{AccessKey, Secret, Token, User};
 
 /// Names that differ in more letters than one in so many are not taken for each other.
@@ -138,6 +138,23 @@ impl Keys {
         self.at(path).is_some()
     }
 
+    /// What a text from elsewhere is for a key: for one that holds a text, that very text, whatever it
+    /// looks like. Only where it cannot be that, as a time in quotation marks, and for keys of other types
+    /// it is read as TOML.
+    pub(super) fn value_of(&self, path: &[String], text: &str) -> Value {
+        let as_text = Value::String(text.to_owned());
+        let holds_text = self.at(path).is_some_and(Value::is_str);
+        if holds_text && mistyped(path, &as_text).is_none() {
+            return as_text;
+        }
+        let as_toml = toml::from_str::<Table>(&format!("value = {text}"))
+            .ok()
+            .filter(|table| table.len() == 1)
+            .and_then(|mut table| table.remove("value"));
+        let as_toml = as_toml.filter(|value| !holds_text || mistyped(path, value).is_none());
+        as_toml.unwrap_or(as_text)
+    }
+
     fn at(&self, path: &[String]) -> Option<&Value> {
         let (last, sections) = path.split_last()?;
         let mut known = &self.0;
@@ -209,11 +226,23 @@ fn mistyped(path: &[String], value: &Value) -> Option<String> {
     }
     let error = Config::deserialize(alone).err()?;
     let key = path.join(".");
-    Some(if may_be_secret(path) {
-        format!("{key}: its value is of another type; it may hold a secret, so it is not shown")
+    if may_be_secret(path) {
+        // Of a list it is a part of it that is wrong, and nobody says which.
+        let wanted = words::wanted(error.message()).filter(|_| !value.is_array());
+        let wanted = wanted.map_or_else(String::new, |wanted| format!(": write {wanted}"));
+        return Some(format!(
+            "{key}: its value is of another type{wanted}; it may hold a secret, so it is not shown"
+        ));
+    }
+    let right = words::right(error.message());
+    // The one level of durability that a request asks for, and no setting has.
+    let is_of_requests = key == "wal.durability" && value.as_str() == Some("applied");
+    let hint = if is_of_requests {
+        "; a request asks for \"applied\" itself, by its header X-Tidegate-Durability"
     } else {
-        format!("{key} = {value}: {}", error.message())
-    })
+        ""
+    };
+    Some(format!("{key} = {value}: {right}{hint}"))
 }
 
 /// Whether what stands there is not to be shown.

@@ -1,7 +1,8 @@
 //! Where settings come from, the later winning: defaults, file, environment, flags.
 //!
 //! `TIDEGATE_WAL__DURABILITY=interval` is `durability` in section `wal`: two underscores go one level
-//! down. A value is read as TOML where it is TOML (`64`, `true`, `["a"]`), else as text.
+//! down. What a value is follows from its setting and not from its looks: where that is a text, an access
+//! key `1234567890` is one too. Where it is none, the value is read as TOML (`64`, `true`, `["a"]`).
 //!
 //! Kubernetes sets variables in every container of a namespace that has a service of our name:
 //! `TIDEGATE_SERVICE_HOST`, `TIDEGATE_PORT=tcp://10.0.0.1:8086`. Those, and no others, are passed over by
@@ -98,7 +99,7 @@ pub fn load(
         Table::new()
     };
     let mut overrides: Vec<Override> =
-        variables.filter_map(|(name, text)| variable(&name, &text)).collect();
+        variables.filter_map(|(name, text)| variable(&keys, &name, &text)).collect();
     overrides.sort_by(|a, b| a.origin.cmp(&b.origin));
     overrides.extend_from_slice(flags);
     for one in overrides {
@@ -174,15 +175,10 @@ fn without_secrets(text: &str, error: &toml::de::Error) -> String {
     format!("line {number} is not TOML; it may hold a secret, so it is not shown{hint}")
 }
 
-fn variable(name: &str, text: &str) -> Option<Override> {
+fn variable(keys: &Keys, name: &str, text: &str) -> Option<Override> {
     let key = name.strip_prefix(PREFIX).filter(|key| !is_service_link(key, text))?;
     let path: Vec<String> = key.split("__").map(str::to_ascii_lowercase).collect();
-    // "x = 64 MiB" is no TOML, so the text is what was meant.
-    let value = toml::from_str::<Table>(&format!("value = {text}"))
-        .ok()
-        .filter(|table| table.len() == 1)
-        .and_then(|mut table| table.remove("value"))
-        .unwrap_or_else(|| Value::String(text.to_owned()));
+    let value = keys.value_of(&path, text);
     Some(Override { origin: name.to_owned(), path, value })
 }
 

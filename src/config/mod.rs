@@ -5,6 +5,7 @@
 mod fit;
 mod keys;
 pub mod load;
+mod words;
 
 use std::path::PathBuf;
 
@@ -125,7 +126,16 @@ impl Config {
     /// Every contradiction, all at once, as `key: what is wrong`.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = self.problems_of_sections();
-        problems.extend(fit::contradictions(self));
+        problems.extend(fit::of_the_socket(self));
+        problems.extend(fit::folders(self));
+        problems
+    }
+
+    /// The same of a command that opens the data folder and no socket: certificates, tokens and who may
+    /// reach it are no matter of its, and their files may be readable to the server's user only.
+    pub fn problems_of_data(&self) -> Vec<String> {
+        let mut problems = self.problems_of_data_sections();
+        problems.extend(fit::folders(self));
         problems
     }
 
@@ -136,6 +146,13 @@ impl Config {
         problems
             .extend(http::tls::Material::load(&self.server.tls).err().map(|error| chain(&error)));
         problems.extend(self.auth.problems().iter().map(|error| chain(error)));
+        problems.extend(self.problems_of_data_sections());
+        problems
+    }
+
+    /// What is wrong within the sections that say how data is kept.
+    fn problems_of_data_sections(&self) -> Vec<String> {
+        let mut problems = Vec::new();
         problems.extend(self.ingest.problems());
         problems.extend(self.wal.problems());
         problems.extend(self.shards.problems());

@@ -58,6 +58,11 @@ impl Phase {
         self.0.in_flight.dec();
     }
 
+    /// Whether a request is being answered.
+    pub fn is_answering(&self) -> bool {
+        self.at() == REQUEST
+    }
+
     /// What `work` gives, unless it takes longer than `limit`.
     ///
     /// The timer is the connection's, from request to request: to set one to a later moment costs

@@ -24,6 +24,7 @@ use super::crowd::{Crowd, Ear, Seat, Told};
 use super::current::Current;
 use super::guard::{Guarded, Phase};
 use super::hush::Deaf;
+use super::socket::{Socket, Watch};
 use super::tls::Tls;
 use crate::metrics::Metrics;
 
@@ -160,14 +161,19 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "connection lost");
     }
-    let Some(tls) = current.tls() else { return serve_http(stream, &current, seat).await };
+    let Some(tls) = current.tls() else {
+        let (socket, watch) = Socket::new(stream);
+        return serve_http(socket, &watch, &current, seat).await;
+    };
     let timeout = service.options.tls.handshake_timeout.0;
     // Boxed: a connection in clear text would pay for its size as well.
     let mut shaken = Box::pin(tokio::time::timeout(timeout, handshake(stream, tls)));
     let mut ear = seat.ear();
     let next = first(shaken.as_mut(), pin!(told(&mut ear))).await;
     let error = match next {
-        First::Left(Ok(Ok(stream))) => return Box::pin(serve_http(stream, &current, seat)).await,
+        First::Left(Ok(Ok((stream, watch)))) => {
+            return Box::pin(serve_http(stream, &watch, &current, seat)).await;
+        }
         First::Left(Ok(Err(error))) => error,
         First::Left(Err(_elapsed)) => io::ErrorKind::TimedOut.into(),
         // Nothing was asked yet, so there is nothing to answer.
@@ -178,17 +184,18 @@ async fn connection(
 }
 
 /// Agrees with the client on encryption. One that speaks clear text is told so in clear text.
-async fn handshake(mut stream: TcpStream, tls: &Tls) -> io::Result<TlsStream<TcpStream>> {
+async fn handshake(mut stream: TcpStream, tls: &Tls) -> io::Result<(TlsStream<Socket>, Watch)> {
     let mut start = [0];
     if stream.peek(&mut start).await? == 1 && start[0] != HANDSHAKE {
         stream.write_all(SPEAK_TLS).await?;
         stream.shutdown().await?;
         return Err(io::Error::new(io::ErrorKind::InvalidData, "clear text"));
     }
-    TlsAcceptor::from(tls.config()).accept(stream).await
+    let (socket, watch) = Socket::new(stream);
+    Ok((TlsAcceptor::from(tls.config()).accept(socket).await?, watch))
 }
 
-async fn serve_http<S>(stream: S, current: &Current, seat: Seat)
+async fn serve_http<S>(stream: S, watch: &Watch, current: &Current, seat: Seat)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -219,8 +226,25 @@ where
             .serve_connection(io, answer)
     );
     let mut deaf = Deaf::default();
+    // Nobody reads while a request is being answered, so nobody else hears that its client is gone, and
+    // what it holds would be held until it is answered. Between two requests hyper reads.
+    let mut broken = pin!(watch.broken());
+    let mut gone = pin!(poll_fn(|cx| {
+        if phase.is_answering() { broken.as_mut().poll(cx) } else { Poll::Pending }
+    }));
     loop {
-        let next = first(pin!(deaf.poll(served.as_mut())), pin!(told(&mut ear))).await;
+        // hyper first: the poll that begins a request is the one in which its client is begun to be watched.
+        let mut told = pin!(told(&mut ear));
+        let others = pin!(first(gone.as_mut(), told.as_mut()));
+        let next = first(pin!(deaf.poll(served.as_mut())), others).await;
+        let next = match next {
+            First::Left(done) => First::Left(done),
+            First::Right(First::Right(told)) => First::Right(told),
+            First::Right(First::Left(())) => {
+                debug!("connection reset");
+                break;
+            }
+        };
         match next {
             First::Left(Ok(())) | First::Right(Told::Cut) => break,
             First::Left(Err(error)) => {

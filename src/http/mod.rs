@@ -26,6 +26,7 @@ pub mod hush;
 pub mod current;
 pub mod crowd;
 pub mod guard;
+mod socket;
 pub mod listener;
 
 pub use current::Current;

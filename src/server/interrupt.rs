@@ -1,5 +1,5 @@
-//! Ctrl-C for commands that have something to tidy up: the first SIGINT, SIGTERM or SIGHUP is told to
-//! whoever asks, the second ends the process at once.
+//! Ctrl-C for commands that have something to tidy up: the first SIGINT, SIGTERM, SIGHUP or SIGQUIT
+//! is told to whoever asks, the second ends the process at once.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -43,11 +43,16 @@ impl Interrupts {
         let runtime = Builder::new_current_thread().enable_io().build()?;
         let signals = {
             let _inside = runtime.enter();
-            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
-                .map(|kind| signal(kind).map(|signal| (signal, kind.as_raw_value())))
+            let kinds = [
+                SignalKind::interrupt(),
+                SignalKind::terminate(),
+                SignalKind::hangup(),
+                SignalKind::quit(),
+            ];
+            kinds.map(|kind| signal(kind).map(|signal| (signal, kind.as_raw_value())))
         };
-        let [interrupt, terminate, hang_up] = signals;
-        let signals = [interrupt?, terminate?, hang_up?];
+        let [interrupt, terminate, hang_up, quit] = signals;
+        let signals = [interrupt?, terminate?, hang_up?, quit?];
         let heard = Arc::new(AtomicI32::new(NONE));
         let (end, ended) = oneshot::channel();
         let told = Arc::clone(&heard);
@@ -83,17 +88,18 @@ impl Drop for Interrupts {
 /// Listens until `ended`.
 fn hear(
     runtime: &Runtime,
-    mut signals: [(Signal, i32); 3],
+    mut signals: [(Signal, i32); 4],
     mut ended: oneshot::Receiver<()>,
     (heard, said): (&AtomicI32, &str),
 ) {
     loop {
-        let [(interrupt, one), (terminate, two), (hang_up, three)] = &mut signals;
+        let [(interrupt, one), (terminate, two), (hang_up, three), (quit, four)] = &mut signals;
         let next = runtime.block_on(async {
             tokio::select! {
                 _ = interrupt.recv() => Some(*one),
                 _ = terminate.recv() => Some(*two),
                 _ = hang_up.recv() => Some(*three),
+                _ = quit.recv() => Some(*four),
                 _ = &mut ended => None,
             }
         });

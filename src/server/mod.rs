@@ -217,10 +217,7 @@ impl Core {
     /// [`StartError`] names what does not open and why.
     pub fn open(config: &Config) -> Result<Self, StartError> {
         let config = config.clone().placed();
-        let problems = config.problems();
-        if !problems.is_empty() {
-            return Err(StartError::Config { problems });
-        }
+        refuse(config.problems_of_data())?;
         make_folder(&config.data_dir)?;
         let clock = SystemClock::shared();
         let poison = Poison::new();
@@ -368,6 +365,11 @@ pub struct Server {
     socket: Option<tokio::task::JoinHandle<http::Drained>>,
 }
 
+/// Whether the settings can work.
+fn refuse(problems: Vec<String>) -> Result<(), StartError> {
+    if problems.is_empty() { Ok(()) } else { Err(StartError::Config { problems }) }
+}
+
 impl Server {
     /// Starts a gateway. It answers on return; `/ready` says when it is replayed.
     ///
@@ -375,6 +377,7 @@ impl Server {
     ///
     /// [`StartError`] names what does not start and why.
     pub fn start(config: &Config) -> Result<Self, StartError> {
+        refuse(config.clone().placed().problems())?;
         let listen = |source| StartError::Listen { address: config.server.listen, source };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()

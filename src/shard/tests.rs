@@ -1,5 +1,7 @@
 //! What happens when a thread on the way out ends: nothing goes on as if it were there.
 
+mod queues;
+
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
@@ -33,6 +35,8 @@ struct Scripted {
     undone: Mutex<u32>,
     /// Dropped when the engine is asked to flush.
     relieved: Mutex<Option<Sender<()>>>,
+    /// What it was asked and told of a replay, in order.
+    events: Mutex<Vec<&'static str>>,
 }
 
 impl std::fmt::Debug for Scripted {
@@ -48,6 +52,7 @@ impl TableEngine for Scripted {
         request: &WriteRequest<'_>,
         outcomes: &mut Vec<Outcome>,
     ) -> Result<(), EngineError> {
+        self.events.lock().unwrap().push("write");
         let outcome = (self.on_write)(request)?;
         outcomes.extend(std::iter::repeat_n(outcome, request.records.len()));
         Ok(())
@@ -64,6 +69,14 @@ impl TableEngine for Scripted {
     }
 
     fn applied(&self, _lsn: Lsn) {}
+
+    fn replay_begins(&self) {
+        self.events.lock().unwrap().push("begins");
+    }
+
+    fn replay_ended(&self) {
+        self.events.lock().unwrap().push("ended");
+    }
 
     fn checkpoint(&self) -> Lsn {
         Lsn::ZERO
@@ -144,9 +157,9 @@ impl House {
         let wal = Wal::open(&options, Arc::clone(&clock), poison.clone(), unobserved).unwrap();
         let catalog = Arc::new(Catalog::open(dir.path()).unwrap());
         let table = catalog.create("d", "t", &TableSettings::default()).unwrap().id;
-        let (committed, undone, relieved) = Default::default();
+        let (committed, undone, relieved, events) = Default::default();
         let on_write = Box::new(on_write);
-        let engine = Arc::new(Scripted { on_write, stored, committed, undone, relieved });
+        let engine = Arc::new(Scripted { on_write, stored, committed, undone, relieved, events });
         let stopping = Arc::new(AtomicBool::new(false));
         let store = Arc::new(Store::in_directory(&dir.path().join("rejects")).unwrap());
         let reporter =
@@ -164,18 +177,7 @@ impl House {
     }
 
     fn append_text(&self, time_ns: i64, text: &str) -> Receiver<Lsn> {
-        let mut builder = PayloadBuilder::new(1);
-        builder.start(0);
-        let record = Record {
-            measure_name: "m",
-            dimensions: vec![Dimension { name: "site", value: "a" }],
-            attributes: vec![Attribute { name: "v", value: Value::Varchar(text) }],
-            ..Record::default()
-        };
-        let ids = (builder.family(self.table, &record).0, builder.layout(&record).0);
-        builder.push(ids, &record, time_ns, 1);
-        let mut payload = Vec::new();
-        builder.finish(&mut payload);
+        let payload = payload(self.table, time_ns, text);
         let done = Box::new(|_committed| {});
         let lsn = self.parts.wal.append(&payload, Durability::Sync, done).unwrap();
         let (sender, receiver) = channel();
@@ -183,6 +185,23 @@ impl House {
         self.shards.marks().when_applied(lsn, told);
         receiver
     }
+}
+
+/// A payload of one record.
+fn payload(table: TableId, time_ns: i64, text: &str) -> Vec<u8> {
+    let mut builder = PayloadBuilder::new(1);
+    builder.start(0);
+    let record = Record {
+        measure_name: "m",
+        dimensions: vec![Dimension { name: "site", value: "a" }],
+        attributes: vec![Attribute { name: "v", value: Value::Varchar(text) }],
+        ..Record::default()
+    };
+    let ids = (builder.family(table, &record).0, builder.layout(&record).0);
+    builder.push(ids, &record, time_ns, 1);
+    let mut payload = Vec::new();
+    builder.finish(&mut payload);
+    payload
 }
 
 #[test]

@@ -52,15 +52,30 @@ cp /built target/release/tidegate
 "#;
 
 /// A Docker engine with a folder of its own. Its containers and itself end when dropped.
-struct Engine {
+pub(crate) struct Engine {
     child: Child,
-    place: Place,
+    pub(crate) place: Place,
     /// Sockets, whose names may not be long.
     state: TempDir,
 }
 
 impl Engine {
+    /// One whose containers reach nothing and nobody.
     fn start() -> Self {
+        let mut daemon = Command::new("dockerd");
+        daemon.arg("--bridge=none");
+        Self::of(daemon)
+    }
+
+    /// One whose containers may reach each other, in a network that the machine does not see.
+    pub(crate) fn start_with_networks() -> Self {
+        let mut daemon = Command::new("unshare");
+        let begin = "ip link set lo up && exec dockerd \"$@\"";
+        daemon.args(["--net", "sh", "-c", begin, "sh", "--bridge=none"]);
+        Self::of(daemon)
+    }
+
+    fn of(mut daemon: Command) -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
             "this test starts a Docker engine: run it as root"
@@ -68,14 +83,8 @@ impl Engine {
         let place = Place::new("");
         let state = TempDir::with_prefix("tidegate-").expect("a folder can be made");
         let log = File::create(place.file("dockerd.log")).expect("it can be made");
-        let mut daemon = Command::new("dockerd");
         // Nothing of the machine's network, nor of another engine on it, is touched.
-        daemon.args([
-            "--bridge=none",
-            "--iptables=false",
-            "--ip6tables=false",
-            "--ip-forward=false",
-        ]);
+        daemon.args(["--iptables=false", "--ip6tables=false", "--ip-forward=false"]);
         daemon.args(["--containerd-namespace=tidegate-test"]);
         daemon.args(["--containerd-plugins-namespace=tidegate-test-plugins"]);
         for (option, path) in [
@@ -103,19 +112,39 @@ impl Engine {
     fn docker(&self, words: &[&str]) -> Command {
         let mut docker = Command::new("/usr/bin/docker");
         docker.env("DOCKER_BUILDKIT", "1").env("DOCKER_CONFIG", self.place.file("client"));
-        docker.arg("--host").arg(format!("unix://{}/socket", self.state.path().display()));
+        docker.arg("--host").arg(self.socket());
         docker.args(words);
         docker
     }
 
+    /// Where clients find it.
+    pub(crate) fn socket(&self) -> String {
+        format!("unix://{}/socket", self.state.path().display())
+    }
+
+    /// A program in its network.
+    pub(crate) fn within(&self, program: &str) -> Command {
+        let mut within = Command::new("nsenter");
+        within.args(["--target", &self.child.id().to_string(), "--net", program]);
+        within
+    }
+
     /// Makes an image of a folder.
     fn import(&self, folder: &Path, name: &str) {
+        self.import_changed(folder, name, &[]);
+    }
+
+    /// The same with instructions of a Dockerfile.
+    pub(crate) fn import_changed(&self, folder: &Path, name: &str, instructions: &[&str]) {
         let archive = self.place.file("base.tar");
         let mut tar = Command::new("tar");
         tar.arg("-C").arg(folder).arg("-cf").arg(&archive).arg(".");
         run(tar);
         let path = "ENV PATH=/usr/local/bin:/usr/bin:/bin";
         let mut import = self.docker(&["import", "--change", path]);
+        for instruction in instructions {
+            import.args(["--change", instruction]);
+        }
         import.arg(&archive).arg(name);
         run(import);
         fs::remove_file(&archive).expect("it was made");
@@ -235,7 +264,8 @@ fn make_bases(engine: &Engine) {
     }
 }
 
-fn build(engine: &Engine) {
+/// Builds the image under the name that it has everywhere.
+pub(crate) fn build(engine: &Engine) {
     make_bases(engine);
     let mut build =
         engine.docker(&["build", "--network=none", "--progress=plain", "--tag=tidegate"]);

@@ -36,7 +36,7 @@ type Names = BTreeMap<OsString, u64>;
 /// The files of an image, by their paths from its top.
 pub(crate) type Files = BTreeMap<PathBuf, Vec<u8>>;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Disk {
     root: PathBuf,
     /// Of each folder, what was synced.
@@ -46,12 +46,58 @@ pub(crate) struct Disk {
     open: Vec<File>,
 }
 
+/// What a folder's disk had of it at a moment, apart from what the system's memory showed.
+#[derive(Debug, Clone)]
+pub(crate) struct Durable {
+    /// The files that there were, by their paths from the top.
+    shown: BTreeMap<PathBuf, u64>,
+    /// By the folders' paths from the top.
+    names: BTreeMap<PathBuf, Names>,
+    bytes: HashMap<u64, Vec<u8>>,
+}
+
 impl Disk {
+    /// What a copy of a folder is after its process was killed, and the machine runs on: it shows all that
+    /// was written, and `durable` of it is safe from a power cut.
+    pub(crate) fn after_kill(root: &Path, durable: &Durable) -> Self {
+        let inode = |path: &PathBuf| fs::metadata(root.join(path)).unwrap().ino();
+        let mut copied: HashMap<u64, u64> =
+            durable.shown.iter().map(|(path, before)| (*before, inode(path))).collect();
+        // Files whose names were removed, which a power cut may bring back, get numbers that none has.
+        let mut number_of = |before: u64| {
+            let next = u64::MAX - copied.len() as u64;
+            *copied.entry(before).or_insert(next)
+        };
+        let mut disk = Self { root: root.to_owned(), ..Self::default() };
+        for (folder, names) in &durable.names {
+            let names = names.iter().map(|(name, before)| (name.clone(), number_of(*before)));
+            disk.names.insert(root.join(folder), names.collect());
+        }
+        for (before, bytes) in &durable.bytes {
+            disk.bytes.insert(number_of(*before), bytes.clone());
+        }
+        for path in durable.shown.keys() {
+            disk.open.push(File::open(root.join(path)).unwrap());
+        }
+        disk
+    }
+
+    /// What is durable now.
+    pub(crate) fn durable(&self) -> Durable {
+        let below = |path: &Path| path.strip_prefix(&self.root).unwrap().to_owned();
+        let mut shown = BTreeMap::new();
+        for folder in folders(&self.root) {
+            let names = names_in(&folder);
+            shown.extend(names.into_iter().map(|(name, inode)| (below(&folder).join(name), inode)));
+        }
+        let names = self.names.iter().map(|(path, names)| (below(path), names.clone())).collect();
+        Durable { shown, names, bytes: self.bytes.clone() }
+    }
+
     /// What is in the folder now counts as synced.
     pub(crate) fn of(root: &Path) -> Self {
         let root = root.to_owned();
-        let mut disk =
-            Self { root, names: BTreeMap::new(), bytes: HashMap::new(), open: Vec::new() };
+        let mut disk = Self { root, ..Self::default() };
         for folder in folders(&disk.root) {
             for name in names_in(&folder).keys() {
                 disk.saw(FileStep::FileCreated, &folder.join(name));

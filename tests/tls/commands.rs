@@ -1,8 +1,9 @@
 //! Every command that talks to a server does so over TLS, and says plainly what is wrong where it cannot.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use super::authority::{Authority, Key};
 use super::common::gateway::{Gateway, Place, without_settings};
@@ -272,4 +273,53 @@ fn a_server_that_asks_for_a_certificate_is_shown_one() {
     let told = said(&plain(&place, &[&ask[..], &["--cert-file", &cert]].concat()), 2);
     assert!(told.contains("--key-file"), "{told}");
     server.stop();
+}
+
+/// Says on standard output where it listens, then of each connection what came, decrypted.
+const LISTENER: &str = r#"
+import socket, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1], sys.argv[2])
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+while True:
+    client, _ = listener.accept()
+    try:
+        with context.wrap_socket(client, server_side=True) as stream:
+            print(stream.recv(65536), flush=True)
+            stream.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    except OSError as error:
+        print("no handshake:", error, flush=True)
+"#;
+
+/// Whoever has taken the port may have a certificate from the same authority and for the same address: the
+/// token is for the server of these settings, which has theirs. The first row is the control.
+#[test]
+fn a_bundles_token_is_sent_to_nobody_but_who_has_the_certificate_of_the_settings() {
+    let authority = Authority::new();
+    let ours = signed(&authority, "server", ("IP:127.0.0.1", "30"));
+    let others = signed(&authority, "others", ("IP:127.0.0.1", "30"));
+    let place = Place::new("");
+    fs::write(place.file("token"), "s3cret-token\n").expect("it can be written");
+    for (shown, is_sent) in [(&ours, true), (&others, false)] {
+        let mut listener = Command::new("python3");
+        listener.args(["-c", LISTENER]).arg(&shown.0).arg(&shown.1);
+        let mut child = listener.stdout(Stdio::piped()).spawn().expect("python3 is there");
+        let mut said = BufReader::new(child.stdout.take().expect("it was asked for"));
+        let mut port = String::new();
+        said.read_line(&mut port).expect("it says where");
+        let listen = format!("[server]\nlisten = \"127.0.0.1:{}\"\n", port.trim());
+        place.configure(&settings(&ours, &listen));
+        let mut doctor = place.command("doctor");
+        doctor.env_remove("INFLUX_TOKEN").args(["--bundle", "b.tar.gz", "--token-file", "token"]);
+        let told = texts(&doctor.output().expect("the binary starts"));
+        assert!(told.contains("written: b.tar.gz"), "{told}");
+        child.kill().expect("it runs");
+        child.wait().expect("it is our child");
+        let mut heard = String::new();
+        said.read_to_string(&mut heard).expect("it can be read");
+        assert!(heard.contains("GET /health"), "it was asked who it is: {heard}");
+        assert_eq!(heard.contains("s3cret-token"), is_sent, "{heard}");
+        assert_eq!(heard.contains("no handshake"), !is_sent, "{heard}");
+    }
 }

@@ -107,10 +107,13 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
             dir.display(),
             data.display()
         );
-        say(&kept).and(result)
-    } else {
-        fs::remove_dir_all(&dir).map_err(failed).and(result)
+        // Of one that nobody can be told of, nothing is to stay: the terminal was closed, which its
+        // signal tells later than the writing does.
+        if say(&kept).is_ok() || args.keep {
+            return result;
+        }
     }
+    fs::remove_dir_all(&dir).map_err(failed).and(result)
 }
 
 /// A new folder's name, on a file system that takes a log, and that system's kind.

@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::selftest;
-use super::{Finding, size};
+use super::{Finding, Mark, size};
 use crate::base;
 use crate::config::Config;
 use crate::engine::Kind;
 
 /// Above this at p99, whoever writes feels the disk.
 const SYNC_SLOW: Duration = Duration::from_millis(100);
+
+/// Days, tables and segments are files; with fewer left than this they end before the space does.
+const FILES_MIN: u64 = 10_000;
 
 /// A start makes this many segments.
 const SEGMENTS_AT_START: u64 = 3;
@@ -25,6 +28,8 @@ pub(super) struct Mount {
     source: String,
     at: PathBuf,
     is_read_only: bool,
+    /// Whether a sync ends at the disk's cache, which a power cut empties.
+    is_unsafe: bool,
 }
 
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
@@ -93,6 +98,10 @@ fn file_system(check: &'static str, (dir, base): (&Path, &Path), mount: Option<&
         _ if mount.is_read_only => {
             Finding::fault(check, (format!("{found}, read-only"), "mount it read-write"))
         }
+        _ if mount.is_unsafe => {
+            let found = format!("{found}, without barriers: a power cut takes what was synced");
+            Finding::warning(check, (found, "mount it without nobarrier or barrier=0"))
+        }
         _ => Finding::ok(check, found),
     }
 }
@@ -136,10 +145,25 @@ fn space(config: &Config, check: &'static str, (dir, base): (&Path, &Path)) -> F
         }
     };
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    let free_text = size(free);
-    if check != "log" {
-        return Finding::ok("space", format!("{free_text} free for {}", dir.display()));
+    let finding = match check {
+        "log" => space_of_log(config, (free, dir)),
+        _ => space_of_tables(config, (free, dir)),
+    };
+    with_files(finding, (stat.f_files, stat.f_favail))
+}
+
+/// The same, unless a file system has room for few more files. Some have no fixed number of them, and say 0
+/// of 0.
+pub(super) fn with_files(finding: Finding, (all, free): (u64, u64)) -> Finding {
+    if finding.mark != Mark::Ok || all == 0 || free >= FILES_MIN {
+        return finding;
     }
+    let found = format!("{}, but for {free} more files only", finding.found);
+    Finding::warning("space", (found, "remove files, or make a file system with more inodes"))
+}
+
+fn space_of_log(config: &Config, (free, dir): (u64, &Path)) -> Finding {
+    let free_text = size(free);
     let (own, bound) = (bytes_in(dir), config.wal.bytes_max.0);
     let (own_text, bound_text) = (size(own), size(bound));
     let found = format!("{free_text} free, and the log has {own_text} of at most {bound_text}");
@@ -151,6 +175,21 @@ fn space(config: &Config, check: &'static str, (dir, base): (&Path, &Path)) -> F
     if free.saturating_add(own) < bound {
         let remedy = "lower wal.bytes_max or get a larger disk: it will be full before the log is, which \
                       loses nothing, but other programs feel it";
+        return Finding::warning("space", (found, remedy));
+    }
+    Finding::ok("space", found)
+}
+
+/// Whether what is in memory has room in files. They are smaller, so it has if it would fit as it is.
+fn space_of_tables(config: &Config, (free, dir): (u64, &Path)) -> Finding {
+    let found = format!("{} free for {}", size(free), dir.display());
+    let flush = config.engine.embedded.flush_bytes.0;
+    let has_tables =
+        config.engine.kind == Kind::Embedded && config.engine.embedded.dir.starts_with(dir);
+    if has_tables && free < flush {
+        let found = format!("{found}: less than one flush of {} may take", size(flush));
+        let remedy = "free some space: tables that cannot be written stay in memory and in the log, until \
+                      that is full";
         return Finding::warning("space", (found, remedy));
     }
     Finding::ok("space", found)
@@ -181,8 +220,11 @@ pub(super) fn mount_in(table: &str, dir: &Path) -> Option<Mount> {
         let at = PathBuf::from(before.get(4)?.replace("\\040", " "));
         let is_read_only = before.get(5)?.split(',').any(|option| option == "ro");
         let (kind, source) = (after.next()?.to_owned(), after.next()?.to_owned());
-        let is_read_only = is_read_only || after.next()?.split(',').any(|option| option == "ro");
-        dir.starts_with(&at).then_some(Mount { kind, source, at, is_read_only })
+        let of_all: Vec<&str> = after.next()?.split(',').collect();
+        let is_read_only = is_read_only || of_all.contains(&"ro");
+        // ext4 says either; XFS has not had the choice since Linux 4.19.
+        let is_unsafe = of_all.iter().any(|option| matches!(*option, "nobarrier" | "barrier=0"));
+        dir.starts_with(&at).then_some(Mount { kind, source, at, is_read_only, is_unsafe })
     });
     mounts.max_by_key(|mount| mount.at.components().count())
 }

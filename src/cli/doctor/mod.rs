@@ -5,7 +5,7 @@
 //! | file | what is looked at |
 //! |---|---|
 //! | `disk` | the file systems of log and tables: kind, writable, how fast and whether truly they sync, space |
-//! | `process` | open files, memory, clock |
+//! | `process` | open files, memory, swap, clock |
 //! | `parts` | files with secrets and certificates, engine, reject sink, port |
 //! | this one | the settings: read, free of contradictions, which are not the defaults, which do not fit |
 //!

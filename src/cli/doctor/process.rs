@@ -18,7 +18,7 @@ const DESCRIPTORS_OWN: u64 = 256;
 const YEARS: std::ops::Range<i16> = 2025..2100;
 
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
-    vec![open_files(config), memory(config), clock()]
+    vec![open_files(config), memory(config), swap(), clock()]
 }
 
 fn open_files(config: &Config) -> Finding {
@@ -80,6 +80,36 @@ fn available() -> Option<u64> {
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     let limits = cgroup_limits();
     Some(limits.into_iter().chain([kib.saturating_mul(1024)]).min().unwrap_or_default())
+}
+
+fn swap() -> Finding {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let bytes = |name: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1024)
+    };
+    judge_swap(bytes("SwapTotal:").zip(bytes("SwapFree:")))
+}
+
+/// Of how much there is, and how much of it is free; `None` where the system does not say.
+pub(super) fn judge_swap(of: Option<(u64, u64)>) -> Finding {
+    let Some((total, free)) = of else {
+        return Finding::ok("swap", "the system does not say whether there is any");
+    };
+    if total == 0 {
+        return Finding::ok("swap", "none: what the settings allow must fit into memory");
+    }
+    let used = total.saturating_sub(free);
+    let found = format!("{} of {} in use", size(used), size(total));
+    // A little of what never runs is always there.
+    if used <= total / 4 {
+        return Finding::ok("swap", found);
+    }
+    let what = "the engine's rows in memory may lie there, and each write to their series then waits for \
+                the disk; the log does not, its pages are those of its files";
+    let remedy = "lower engine.embedded.memory_bytes_max, give the machine more memory, or set \
+                  vm.swappiness=1 (MemorySwapMax=0 in the unit keeps the service out of it)";
+    Finding::warning("swap", (format!("{found}: {what}"), remedy))
 }
 
 /// Limits of our control group and of those above it. Source: Linux documentation, "Control Group v2".

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::disk::{mount_in, sync};
-use super::process::{judge_clock, judge_memory, judge_open_files};
+use super::disk::{mount_in, sync, with_files};
+use super::process::{judge_clock, judge_memory, judge_open_files, judge_swap};
 use super::*;
 
 #[test]
@@ -57,6 +57,33 @@ fn limits_are_judged_at_their_bounds() {
     }
 }
 
+/// That there is swap, or none, is no fault: that the engine's memory lies in it is.
+#[test]
+fn swap_that_is_in_use_is_a_warning_that_says_whose_memory_matters() {
+    for (of, mark, part) in [
+        (None, Mark::Ok, "does not say"),
+        (Some((0, 0)), Mark::Ok, "none"),
+        (Some((1 << 30, 1 << 30)), Mark::Ok, "0 B of 1.0 GiB"),
+        (Some((1 << 30, 3 << 28)), Mark::Ok, "256.0 MiB of"),
+        (Some((1 << 30, (3 << 28) - 1)), Mark::Warning, "the log does not"),
+    ] {
+        let finding = judge_swap(of);
+        assert!(finding.mark == mark && finding.found.contains(part), "{of:?}: {finding:?}");
+    }
+}
+
+#[test]
+fn room_for_few_files_is_a_warning_and_hides_no_other() {
+    let ok = || Finding::ok("space", "1 GiB free");
+    for (files, mark) in
+        [((0, 0), Mark::Ok), ((1 << 20, 10_000), Mark::Ok), ((1 << 20, 9_999), Mark::Warning)]
+    {
+        assert_eq!(with_files(ok(), files).mark, mark, "{files:?}");
+    }
+    let full = Finding::fault("space", ("0 B free", "free some"));
+    assert_eq!(with_files(full, (1 << 20, 0)).found, "0 B free");
+}
+
 #[test]
 fn a_slow_disk_is_a_warning_by_its_slowest_syncs() {
     for (slowest_ms, mark) in [(90, Mark::Ok), (110, Mark::Warning)] {
@@ -97,23 +124,23 @@ fn a_certificate_is_renewed_in_time() {
 fn the_deepest_mount_is_that_of_a_folder() {
     let table = "1 0 8:1 / / rw,noatime shared:1 - ext4 /dev/sda1 rw\n\
                  2 1 8:2 / /var/lib rw - xfs /dev/sdb1 rw\n\
-                 3 1 8:3 / /var/lib/old\\040one ro - ext4 /dev/sdc1 rw\n";
+                 3 1 8:3 / /var/lib/old\\040one ro - ext4 /dev/sdc1 rw,nobarrier\n";
     for (dir, expected) in [
         (
             "/home",
-            "Some(Mount { kind: \"ext4\", source: \"/dev/sda1\", at: \"/\", is_read_only: false })",
+            "Some(Mount { kind: \"ext4\", source: \"/dev/sda1\", at: \"/\", is_read_only: false, is_unsafe: false })",
         ),
         (
             "/var/library",
-            "Some(Mount { kind: \"ext4\", source: \"/dev/sda1\", at: \"/\", is_read_only: false })",
+            "Some(Mount { kind: \"ext4\", source: \"/dev/sda1\", at: \"/\", is_read_only: false, is_unsafe: false })",
         ),
         (
             "/var/lib/x",
-            "Some(Mount { kind: \"xfs\", source: \"/dev/sdb1\", at: \"/var/lib\", is_read_only: false })",
+            "Some(Mount { kind: \"xfs\", source: \"/dev/sdb1\", at: \"/var/lib\", is_read_only: false, is_unsafe: false })",
         ),
         (
             "/var/lib/old one/x",
-            "Some(Mount { kind: \"ext4\", source: \"/dev/sdc1\", at: \"/var/lib/old one\", is_read_only: true })",
+            "Some(Mount { kind: \"ext4\", source: \"/dev/sdc1\", at: \"/var/lib/old one\", is_read_only: true, is_unsafe: true })",
         ),
     ] {
         assert_eq!(format!("{:?}", mount_in(table, Path::new(dir))), expected, "{dir}");

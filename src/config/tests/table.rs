@@ -9,14 +9,14 @@ use super::{Config, from_text};
 type Case = (&'static str, &'static [(&'static str, &'static str)]);
 
 const CASES: &[Case] = &[
-    ("data_dir", &[("\"\"", "name a folder"), ("3", "expected")]),
+    ("data_dir", &[("\"\"", "name a folder"), ("3", "write ")]),
     (
         "server.listen",
         &[
-            ("\"localhost:8086\"", "invalid socket address"),
-            ("\"127.0.0.1\"", "invalid socket address"),
-            ("\"127.0.0.1:99999\"", "invalid socket address"),
-            ("8086", "expected"),
+            ("\"localhost:8086\"", "an address and a port"),
+            ("\"127.0.0.1\"", "an address and a port"),
+            ("\"127.0.0.1:99999\"", "an address and a port"),
+            ("8086", "write "),
         ],
     ),
     (
@@ -33,7 +33,7 @@ const CASES: &[Case] = &[
     ("server.inflated_bytes_max", &[("\"1 MiB\"", "32 MiB to 4 GiB"), ("\"5 GiB\"", "to 4 GiB")]),
     (
         "server.connections_max",
-        &[("0", "1 to 1000000"), ("1000001", "1 to 1000000"), ("\"many\"", "expected")],
+        &[("0", "1 to 1000000"), ("1000001", "1 to 1000000"), ("\"many\"", "write ")],
     ),
     (
         "server.header_timeout",
@@ -51,17 +51,11 @@ const CASES: &[Case] = &[
     ("server.request_timeout", &[("\"1ms\"", "1s to 1h"), ("\"2h\"", "1s to 1h")]),
     ("server.drain_timeout", &[("\"11min\"", "0s to 10min")]),
     ("server.stop_timeout", &[("\"1s\"", "25s to 1h"), ("\"2h\"", "to 1h")]),
-    (
-        "server.tls.cert_file",
-        &[("\"/none.pem\"", "server.tls.key_file is empty"), ("3", "expected")],
-    ),
-    (
-        "server.tls.key_file",
-        &[("\"/none.pem\"", "server.tls.cert_file is empty"), ("3", "expected")],
-    ),
+    ("server.tls.cert_file", &[("\"/none.pem\"", "server.tls.key_file is empty"), ("3", "write ")]),
+    ("server.tls.key_file", &[("\"/none.pem\"", "server.tls.cert_file is empty"), ("3", "write ")]),
     (
         "server.tls.client_ca_file",
-        &[("\"/none\"", "server.tls.cert_file is empty"), ("3", "expected")],
+        &[("\"/none\"", "server.tls.cert_file is empty"), ("3", "write ")],
     ),
     (
         "server.tls.handshake_timeout",
@@ -105,20 +99,30 @@ const CASES: &[Case] = &[
             ("7", "may hold a secret"),
         ],
     ),
-    ("auth.region", &[("\"eu west\"", "letters, digits and dashes"), ("3", "another type")]),
-    ("auth.anonymous", &[("\"yes\"", "another type")]),
-    ("ingest.version", &[("\"\"", "the name of a field"), ("3", "expected")]),
-    ("ingest.create_tables", &[("\"yes\"", "expected")]),
+    (
+        "auth.region",
+        &[("\"eu west\"", "letters, digits and dashes"), ("3", "another type: write a text")],
+    ),
+    ("auth.anonymous", &[("\"yes\"", "another type: write true or false")]),
+    ("ingest.version", &[("\"\"", "the name of a field"), ("3", "write ")]),
+    ("ingest.create_tables", &[("\"yes\"", "write ")]),
     ("ingest.profile", &[("\"lax\"", "relaxed"), ("\"\"", "relaxed")]),
-    ("ingest.measure_name", &[("3", "expected")]),
+    ("ingest.measure_name", &[("3", "write ")]),
     ("ingest.default_dimension", &[("\"source\"", "name=value"), ("\"=x\"", "name=value")]),
     (
         "ingest.memory_bytes_max",
         &[("\"1 KiB\"", "1 MiB to 1 TiB"), ("\"2 TiB\"", "1 MiB to 1 TiB")],
     ),
     ("ingest.admit_wait", &[("\"2min\"", "0ms to"), ("-1", "250ms")]),
-    ("wal.dir", &[("3", "expected")]),
-    ("wal.durability", &[("\"fsync\"", "`sync`"), ("\"\"", "`sync`")]),
+    ("wal.dir", &[("3", "write ")]),
+    (
+        "wal.durability",
+        &[
+            ("\"fsync\"", "\"memory\", \"interval\" or \"sync\""),
+            ("\"\"", "\"sync\""),
+            ("\"applied\"", "by its header"),
+        ],
+    ),
     (
         "wal.segment_bytes",
         &[
@@ -129,25 +133,28 @@ const CASES: &[Case] = &[
     ),
     ("wal.sync_interval", &[("\"0ms\"", "1ms to"), ("\"2min\"", "1ms to")]),
     ("wal.bytes_max", &[("\"100 MiB\"", "three segments"), ("\"2 gigs\"", "is not a size")]),
-    ("wal.appender", &[("\"mmap\"", "`map`")]),
+    ("wal.appender", &[("\"mmap\"", "\"map\"")]),
     ("wal.retain_bytes", &[("\"9 GiB\"", "less three segments")]),
     ("wal.retain_for", &[("\"4000d\"", "0s to 3650d")]),
-    ("shards.count", &[("65", "0 to 64"), ("-1", "expected"), ("1.5", "expected")]),
+    ("shards.count", &[("65", "0 to 64"), ("-1", "write "), ("1.5", "write ")]),
     ("batch.records_max", &[("0", "1 to 100"), ("101", "1 to 100")]),
     ("batch.linger", &[("\"11s\"", "0ms to 10s")]),
-    ("engine.kind", &[("\"mysql\"", "`postgres`"), ("\"\"", "`embedded`")]),
-    ("engine.embedded.dir", &[("3", "expected")]),
+    ("engine.kind", &[("\"mysql\"", "\"postgres\""), ("\"\"", "\"embedded\"")]),
+    ("engine.embedded.dir", &[("3", "write ")]),
     ("engine.embedded.memory_bytes_max", &[("\"1 B\"", "from 1 MiB"), ("\"17 TiB\"", "to 16 TiB")]),
     ("engine.embedded.flush_bytes", &[("\"1 KiB\"", "from 64 KiB"), ("\"1 GiB\"", "to 768 MiB")]),
     ("engine.embedded.flush_interval", &[("\"0ms\"", "from 100ms to 1d"), ("\"2d\"", "to 1d")]),
     ("engine.embedded.cache_bytes_max", &[("\"17 TiB\"", "to 16 TiB")]),
     ("engine.embedded.compact_files", &[("1", "from 2 to 64"), ("65", "from 2 to 64")]),
-    ("engine.postgres.host", &[("\"\"", "names nothing"), ("3", "expected")]),
-    ("engine.postgres.port", &[("0", "1 to 65535"), ("70000", "expected u16"), ("-1", "expected")]),
+    ("engine.postgres.host", &[("\"\"", "names nothing"), ("3", "write ")]),
+    (
+        "engine.postgres.port",
+        &[("0", "1 to 65535"), ("70000", "from 0 to 65535"), ("-1", "write ")],
+    ),
     ("engine.postgres.database", &[("\"\"", "names nothing")]),
     ("engine.postgres.user", &[("\"\"", "names nothing")]),
     ("engine.postgres.password_file", &[("3", "may hold a secret")]),
-    ("engine.postgres.sslmode", &[("\"on\"", "`verify-full`")]),
+    ("engine.postgres.sslmode", &[("\"on\"", "\"verify-full\"")]),
     ("engine.postgres.ca_file", &[("\"ca.pem\"", "sslmode is \"disable\"")]),
     ("engine.postgres.connect_timeout", &[("\"1ms\"", "100ms to 1d"), ("\"2d\"", "100ms to 1d")]),
     ("engine.postgres.statement_timeout", &[("\"1ms\"", "100ms to 1d"), ("\"2d\"", "to 1d")]),
@@ -159,23 +166,23 @@ const CASES: &[Case] = &[
     ("engine.timestream.region", &[("\"eu west\"", "letters, digits and dashes")]),
     ("engine.timestream.access_key", &[("\"A\"", "together or not at all")]),
     ("engine.timestream.secret_key_file", &[("\"f\"", "together or not at all")]),
-    ("engine.timestream.ca_file", &[("3", "expected")]),
+    ("engine.timestream.ca_file", &[("3", "write ")]),
     ("engine.timestream.connect_timeout", &[("\"1ms\"", "100ms to 1min"), ("\"1h\"", "to 1min")]),
     ("engine.timestream.request_timeout", &[("\"1ms\"", "1s to 10min"), ("\"1h\"", "1s to 10min")]),
     ("engine.timestream.requests_max", &[("0", "1 to 64"), ("65", "1 to 64")]),
-    ("engine.timestream.magnetic_writes", &[("\"yes\"", "expected")]),
-    ("engine.timestream.dir", &[("3", "expected")]),
+    ("engine.timestream.magnetic_writes", &[("\"yes\"", "write ")]),
+    ("engine.timestream.dir", &[("3", "write ")]),
     (
         "rejects.url",
         &[
             ("\"ftp://x\"", "\"ftp://x\" is no place"),
             ("\"s3://\"", "names no bucket"),
-            ("3", "expected"),
+            ("3", "write "),
         ],
     ),
     ("rejects.keep_for", &[("\"1h\"", "1d to 73000d"), ("\"73001d\"", "1d to 73000d")]),
-    ("datazone.entities", &[("[\"x\"]", "domain/ASSET/entity"), ("\"x\"", "expected")]),
-    ("datazone.points_max", &[("-1", "expected"), ("\"many\"", "expected")]),
+    ("datazone.entities", &[("[\"x\"]", "domain/ASSET/entity"), ("\"x\"", "write ")]),
+    ("datazone.points_max", &[("-1", "write "), ("\"many\"", "write ")]),
     ("datazone.retention_days", &[("0", "1 to 73000"), ("73001", "1 to 73000")]),
     ("datazone.tokens_max", &[("0", "1 to 100000000"), ("100000001", "1 to 100000000")]),
     (
@@ -189,15 +196,51 @@ const CASES: &[Case] = &[
         &[("\"ftp://x\"", "http://HOST:PORT"), ("\"http://\"", "http://HOST:PORT")],
     ),
     ("object.region", &[("\"eu west\"", "letters, digits and dashes")]),
-    ("object.access_key_id", &[("3", "expected")]),
+    ("object.access_key_id", &[("3", "write ")]),
     ("object.secret_access_key_file", &[("\"f\"", "has a secret of it")]),
-    ("metrics.anonymous", &[("false", "nobody could say who they are"), ("\"no\"", "expected")]),
+    ("metrics.anonymous", &[("false", "nobody could say who they are"), ("\"no\"", "write ")]),
     (
         "log.level",
-        &[("\"loud\"", "\"loud\" is not one of"), ("\"\"", "is not one of"), ("3", "expected")],
+        &[("\"loud\"", "\"loud\" is not one of"), ("\"\"", "is not one of"), ("3", "write ")],
     ),
-    ("log.format", &[("\"xml\"", "`json`")]),
+    ("log.format", &[("\"xml\"", "\"json\"")]),
 ];
+
+/// Keys that hold any text, a name or a place of somebody else's choice.
+const TEXTS: &[&str] = &[
+    "data_dir",
+    "server.tls.cert_file",
+    "server.tls.key_file",
+    "server.tls.client_ca_file",
+    "auth.region",
+    "ingest.version",
+    "ingest.measure_name",
+    "ingest.default_dimension",
+    "wal.dir",
+    "engine.embedded.dir",
+    "engine.postgres.host",
+    "engine.postgres.database",
+    "engine.postgres.user",
+    "engine.postgres.password_file",
+    "engine.postgres.ca_file",
+    "engine.timestream.endpoint",
+    "engine.timestream.region",
+    "engine.timestream.access_key",
+    "engine.timestream.secret_key_file",
+    "engine.timestream.ca_file",
+    "engine.timestream.dir",
+    "rejects.url",
+    "batch_load.url",
+    "object.endpoint",
+    "object.region",
+    "object.access_key_id",
+    "object.secret_access_key_file",
+    "log.level",
+];
+
+/// Texts that look like something else.
+const LOOKS: [&str; 9] =
+    ["1234567890", "true", "1e5", "[x]", "\"quoted\"", "[]", "{ a = 1 }", "2026-01-01", "inf"];
 
 /// What a file leads to, where it leads to anything but a start.
 fn complaints(text: &str) -> String {
@@ -316,4 +359,66 @@ fn metrics_may_be_kept_for_those_that_are_known() {
     assert_eq!(from_text(text).unwrap().problems(), Vec::<String>::new());
     assert!(!from_text(text).unwrap().metrics.anonymous);
     assert!(Config::default().metrics.anonymous);
+}
+
+#[test]
+fn a_section_that_is_no_section_is_told_how_one_is_written() {
+    for text in ["wal = 3", "server.tls = \"x\"", "engine = true"] {
+        let said = complaints(text);
+        assert!(said.contains("its name in brackets") && !said.contains("struct"), "{said}");
+    }
+}
+
+/// The type of a setting says what its value is, not what the value looks like.
+#[test]
+fn a_text_from_the_environment_is_that_text_whatever_it_looks_like() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut count = 0;
+    for (key, _) in CASES {
+        let path: Vec<&str> = key.split('.').collect();
+        let default = at(&Config::default(), &path);
+        let Some(_) = default.as_str() else {
+            assert!(!TEXTS.contains(key), "{key} holds no text");
+            continue;
+        };
+        let name = format!("TIDEGATE_{}", path.join("__").to_ascii_uppercase());
+        for look in LOOKS {
+            let variable = [(name.clone(), look.to_owned())].into_iter();
+            let loaded = super::load(Some(file.path()), variable, &[]);
+            if TEXTS.contains(key) {
+                let found = at(&loaded.expect(key), &path);
+                assert_eq!(found.as_str(), Some(look), "{key}");
+                count += 1;
+            } else if let Ok(config) = loaded {
+                // One of a size is a count of bytes.
+                assert_eq!(look, "1234567890", "{key}");
+                assert_eq!(at(&config, &path).as_str(), Some("1234567890 B"), "{key}");
+            } else {
+                let told = loaded.unwrap_err().to_string();
+                assert!(told.starts_with(&name), "{key}: {told}");
+            }
+        }
+    }
+    assert_eq!(count, TEXTS.len() * LOOKS.len());
+}
+
+fn at(config: &Config, path: &[&str]) -> Value {
+    let table = Value::Table(Table::try_from(config).unwrap());
+    path.iter().fold(table, |inner, key| inner[*key].clone())
+}
+
+/// Docker hands on the quotation marks of its file of variables. Where they can be no part of the value
+/// they are taken for what they look like.
+#[test]
+fn a_size_a_time_or_a_word_may_come_in_quotation_marks() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for (name, text, key, expected) in [
+        ("TIDEGATE_WAL__BYTES_MAX", "\"2 GiB\"", "bytes_max", "2 GiB"),
+        ("TIDEGATE_WAL__SYNC_INTERVAL", "'10ms'", "sync_interval", "10ms"),
+        ("TIDEGATE_WAL__DURABILITY", "\"interval\"", "durability", "interval"),
+    ] {
+        let variable = [(name.to_owned(), text.to_owned())].into_iter();
+        let config = super::load(Some(file.path()), variable, &[]).unwrap();
+        assert_eq!(at(&config, &["wal", key]).as_str(), Some(expected), "{name}");
+    }
 }

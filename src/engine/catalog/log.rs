@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -73,8 +74,8 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Opens the log in `dir`, or begins one, and reads it. Drops a line that a crash cut short, and
-    /// writes a log of an older format anew in this one.
+    /// Opens the log in `dir`, or begins one, and reads it; what was read is durable on return. Drops a
+    /// line that a crash cut short, and writes a log of an older format anew in this one.
     ///
     /// # Errors
     ///
@@ -98,16 +99,16 @@ impl Log {
             std::fs::remove_file(&unfinished).map_err(io("delete what was unfinished of"))?;
         }
         if sound < bytes.len() {
-            tracing::warn!(dropped_bytes = bytes.len() - sound, "torn catalog line dropped");
+            let (path, dropped_bytes) = (path.display(), bytes.len() - sound);
+            tracing::warn!(%path, kept_bytes = sound, dropped_bytes, "torn catalog line dropped");
             file.set_len(sound as u64).map_err(io("cut the torn end of"))?;
-            file.sync_all().map_err(io("sync"))?;
         }
         match format {
             None => {
                 file.write_all(&header()).map_err(io("begin"))?;
                 file.sync_all().map_err(io("sync"))?;
             }
-            Some(FORMAT) => {}
+            Some(FORMAT) => settle(&path, &bytes[..sound]).map_err(io("sync"))?,
             Some(older) => {
                 tracing::info!(from = older, to = FORMAT, "catalog written anew in a newer format");
                 base::fs::replace(&path, &in_this_format(&bytes[..sound])).map_err(io("renew"))?;
@@ -180,6 +181,17 @@ impl Log {
         self.poison.throw(source.to_string());
         CatalogError::Io { what: "append to", path: self.path.clone(), source }
     }
+}
+
+/// Makes durable what was read. The last line of a server that was killed, or whose sync failed, may be in
+/// the system's memory only, and frames with the number of its table are about to be taken. It is written
+/// once more where it stands: to sync alone could succeed without having written what failed before. The
+/// lines before it were synced before it was begun.
+fn settle(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let last = bytes.split_inclusive(|&byte| byte == b'\n').next_back().unwrap_or_default();
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.write_all_at(last, (bytes.len() - last.len()) as u64)?;
+    file.sync_all()
 }
 
 /// The name of a log that is being written anew.

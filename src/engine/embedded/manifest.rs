@@ -16,8 +16,9 @@
 //!
 //! The changes since the manifest of that `sequence`: lines of the same form, the first a [`Head`], the
 //! others a [`Change`] each. It counts if and only if the manifest has its `sequence`, and must be
-//! there then. A last line that has no end, or zeros, is one that a crash cut short, and does not
-//! count; any other that is not as written is damage.
+//! there then. A last line that has zeros, or no end, is one that a crash cut short, and does not
+//! count; but one that lacks nothing else than its `\n` does, since no crash takes back the last byte
+//! of what was synced, and who edits a file may. Any other that is not as written is damage.
 //!
 //! # Why a crash at any step is safe
 //!
@@ -77,6 +78,20 @@ pub(super) struct Manifest {
     /// Where changes are appended; `None`: the next commit writes the whole.
     #[serde(skip)]
     log: Option<Log>,
+    /// What is to be told of the end of the changes that were read.
+    #[serde(skip)]
+    torn: Option<Torn>,
+}
+
+/// An end of a file of changes that is not as it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Torn {
+    /// Bytes before its last line.
+    kept_bytes: usize,
+    /// Bytes of that.
+    line_bytes: usize,
+    /// Whether the change counts.
+    counts: bool,
 }
 
 /// The file of changes, open for appending.
@@ -199,6 +214,7 @@ impl Default for Manifest {
             stored: vec![Lsn::ZERO; BUCKETS],
             tables: BTreeMap::new(),
             log: None,
+            torn: None,
         }
     }
 }
@@ -227,8 +243,9 @@ impl Manifest {
             }
             let log = dir.join(log_name(manifest.sequence));
             if let Some(lines) = read(&log)? {
-                return match manifest.replay(&lines[..checked::sound_length(&lines)]) {
-                    Ok(()) => Ok(Some(manifest)),
+                let (lines, torn) = without_torn_end(lines);
+                return match manifest.replay(&lines) {
+                    Ok(()) => Ok(Some(Self { torn, ..manifest })),
                     Err(what) => corrupt(&log, what),
                 };
             }
@@ -326,6 +343,19 @@ impl Manifest {
             tracing::warn!(path = %old.display(), %error, "old log stays until the next start");
         }
         Ok(())
+    }
+
+    /// Tells of an end that was not as it was written. Of a start only: who reads beside a server may see
+    /// a line that is being written.
+    pub(super) fn tell_torn_end(&self, dir: &Path) {
+        let Some(Torn { kept_bytes, line_bytes, counts }) = self.torn else { return };
+        let path = dir.join(log_name(self.sequence));
+        let path = path.display();
+        if counts {
+            tracing::warn!(%path, kept_bytes, line_bytes, "the last line has no end, but is whole: it counts");
+        } else {
+            tracing::warn!(%path, kept_bytes, dropped_bytes = line_bytes, "torn line of the manifest dropped");
+        }
     }
 
     /// Makes durable what was read, where it lies.
@@ -427,6 +457,24 @@ fn begin_log(sequence: u64, dir: &Path, disk: &Arc<Disk>) -> io::Result<Log> {
     file.sync()?;
     disk.sync_dir(dir)?;
     Ok(Log { file, bytes: head.len() as u64, bytes_max: CHANGES_BYTES_MIN })
+}
+
+/// The lines that count, and what is odd about the last.
+fn without_torn_end(mut lines: Vec<u8>) -> (Vec<u8>, Option<Torn>) {
+    let (kept_bytes, all_bytes) = (checked::sound_length(&lines), lines.len());
+    if kept_bytes == all_bytes {
+        return (lines, None);
+    }
+    let ended = [&lines[kept_bytes..], b"\n"].concat();
+    let counts = checked::json_of(&ended).is_ok();
+    if counts {
+        lines.push(b'\n');
+    } else {
+        lines.truncate(kept_bytes);
+    }
+    let line_bytes = all_bytes - kept_bytes;
+    assert!(line_bytes > 0, "told of a line");
+    (lines, Some(Torn { kept_bytes, line_bytes, counts }))
 }
 
 fn line_of(of: &impl Serialize) -> Vec<u8> {

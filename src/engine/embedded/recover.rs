@@ -94,6 +94,7 @@ fn begin(dir: &Path, catalog: &Catalog, disk: &Arc<Disk>) -> Result<Manifest, En
 /// Where there is no room for another, it is synced all the same, so that a full disk does not keep the
 /// server from reading.
 fn settled(mut manifest: Manifest, dir: &Path, disk: &Arc<Disk>) -> Result<Manifest, EngineError> {
+    manifest.tell_torn_end(dir);
     match manifest.write(dir, disk) {
         Ok(()) => Ok(manifest),
         Err(CommitError::Before(error)) if is_space(&error) => {

@@ -94,10 +94,15 @@ fn a_line_that_was_cut_short_does_not_count_and_any_other_damage_is_refused() {
     let whole = std::fs::read(&log).unwrap();
     assert_eq!(whole.len(), ends[3].0, "three changes were appended");
     for length in ends[0].0..=whole.len() {
-        let expected = ends.iter().rev().find(|(end, _)| *end <= length).unwrap();
         for zeros in [0, 3] {
+            // Without its last byte alone a line is whole.
+            let counted = if zeros == 0 { length + 1 } else { length };
+            let expected = ends.iter().rev().find(|(end, _)| *end <= counted).unwrap();
             let cut = [&whole[..length], &[0; 3][..zeros]].concat();
-            std::fs::write(&log, cut).unwrap();
+            std::fs::write(&log, &cut).unwrap();
+            let is_torn = length + zeros > 0 && cut.last() != Some(&b'\n');
+            let loaded = Manifest::load(dir.path()).unwrap().unwrap();
+            assert_eq!(loaded.torn.is_some(), is_torn, "{length} bytes are told of");
             assert_eq!(found(dir.path()).as_ref(), Ok(&expected.1), "{length} bytes");
         }
     }
@@ -108,7 +113,7 @@ fn a_line_that_was_cut_short_does_not_count_and_any_other_damage_is_refused() {
         let error = found(dir.path()).unwrap_err();
         assert!(error.contains(&log_name(1)), "byte {at}: {error}");
     }
-    std::fs::write(&log, &whole[..ends[0].0 - 1]).unwrap();
+    std::fs::write(&log, &whole[..ends[0].0 - 2]).unwrap();
     assert!(found(dir.path()).unwrap_err().contains("first line"));
     std::fs::remove_file(&log).unwrap();
     assert!(found(dir.path()).unwrap_err().contains("it is missing"));
@@ -130,6 +135,27 @@ fn after_a_write_that_failed_nothing_is_appended_behind_it() {
     let change = flush(&mut manifest);
     manifest.commit(change, dir.path(), &disk).unwrap();
     assert_eq!((manifest.sequence, found(dir.path())), (2, Ok(said(&manifest))));
+}
+
+/// Whether the change is durable nobody knows, and to sync once more could succeed without having written
+/// it: nothing may come to stand behind it.
+#[test]
+fn after_a_sync_that_failed_the_file_of_changes_is_not_used_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Disk::default());
+    let mut manifest = begun(dir.path(), &disk);
+    let log = dir.path().join(log_name(1));
+    let before = std::fs::read(&log).unwrap();
+    // It takes every byte, and no sync: EINVAL.
+    manifest.log.as_mut().unwrap().file = disk.create(Path::new("/dev/null")).unwrap();
+    let change = flush(&mut manifest);
+    let failed = manifest.commit(change, dir.path(), &disk);
+    assert!(matches!(failed, Err(CommitError::During(_))), "{failed:?}");
+    assert!(manifest.log.is_none(), "it is let go");
+    let change = flush(&mut manifest);
+    manifest.commit(change, dir.path(), &disk).unwrap();
+    assert_eq!((manifest.sequence, found(dir.path())), (2, Ok(said(&manifest))), "a whole one");
+    assert!(!log.exists() && !before.is_empty(), "the file before is gone");
 }
 
 #[test]
