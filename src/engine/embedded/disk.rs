@@ -79,7 +79,13 @@ impl Disk {
     pub(super) fn create(self: &Arc<Self>, path: &Path) -> io::Result<DiskFile> {
         let file = File::create(path)?;
         self.did(FileStep::FileCreated, path);
-        Ok(DiskFile { file, path: path.to_owned(), disk: Arc::clone(self) })
+        Ok(DiskFile {
+            file,
+            path: path.to_owned(),
+            disk: Arc::clone(self),
+            #[cfg(test)]
+            room_bytes: usize::MAX,
+        })
     }
 
     /// Gives a file another name, in place of what had it. Durable after [`Disk::sync_dir`] only.
@@ -134,6 +140,8 @@ pub(super) struct DiskFile {
     file: File,
     path: PathBuf,
     disk: Arc<Disk>,
+    #[cfg(test)]
+    room_bytes: usize,
 }
 
 impl DiskFile {
@@ -143,10 +151,31 @@ impl DiskFile {
         self.disk.did(FileStep::FileSynced, &self.path);
         Ok(self.file.metadata()?.len())
     }
+
+    /// Takes back what stands behind `length`, durably.
+    pub(super) fn cut(&self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)?;
+        self.sync().map(drop)
+    }
+
+    /// Takes no more than `room_bytes` from now on, as a disk that is almost full.
+    #[cfg(test)]
+    pub(super) fn fill_after(&mut self, room_bytes: usize) {
+        self.room_bytes = room_bytes;
+    }
 }
 
 impl Write for DiskFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        #[cfg(test)]
+        let bytes = {
+            let taken = &bytes[..bytes.len().min(self.room_bytes)];
+            if taken.is_empty() && !bytes.is_empty() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.room_bytes -= taken.len();
+            taken
+        };
         let written = self.file.write(bytes)?;
         self.disk.did(FileStep::BytesWritten, &self.path);
         Ok(written)

@@ -302,7 +302,13 @@ impl Manifest {
         let line = line_of(&change);
         let path = dir.join(log_name(self.sequence));
         let error = |cause| io_error("append to", &path, cause);
-        log.file.write_all(&line).map_err(|cause| CommitError::Before(error(cause)))?;
+        if let Err(cause) = log.file.write_all(&line) {
+            // All of it but the `\n` may be there, which would count, though its files are discarded.
+            return Err(match log.file.cut(log.bytes) {
+                Ok(()) => CommitError::Before(error(cause)),
+                Err(_worse) => CommitError::During(error(cause)),
+            });
+        }
         log.file.sync().map_err(|cause| CommitError::During(error(cause)))?;
         log.bytes += line.len() as u64;
         self.log = Some(log);

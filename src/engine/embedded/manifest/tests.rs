@@ -123,15 +123,24 @@ fn a_line_that_was_cut_short_does_not_count_and_any_other_damage_is_refused() {
 fn after_a_write_that_failed_nothing_is_appended_behind_it() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Arc::new(Disk::default());
-    let mut manifest = begun(dir.path(), &disk);
+    let manifest = begun(dir.path(), &disk);
     let before = said(&manifest);
-    // A log on a disk that is full.
+    // A disk with room for nothing more, or for all but the last byte, without which a line counts.
+    for missing_bytes in [1, 2, 10_000] {
+        let mut manifest = begun(dir.path(), &disk);
+        let change = flush(&mut manifest);
+        let room_bytes = line_of(&change).len().saturating_sub(missing_bytes);
+        manifest.log.as_mut().unwrap().file.fill_after(room_bytes);
+        let failed = manifest.commit(change, dir.path(), &disk);
+        assert!(matches!(failed, Err(CommitError::Before(_))), "{failed:?}");
+        assert_eq!(found(dir.path()).as_ref(), Ok(&before), "{room_bytes} bytes");
+    }
+    let mut manifest = begun(dir.path(), &disk);
+    let change = flush(&mut manifest);
     let log = manifest.log.as_mut().unwrap();
     log.file = disk.create(Path::new("/dev/full")).unwrap();
-    let change = flush(&mut manifest);
     let failed = manifest.commit(change, dir.path(), &disk);
-    assert!(matches!(failed, Err(CommitError::Before(_))), "{failed:?}");
-    assert_eq!(found(dir.path()), Ok(before));
+    assert!(matches!(failed, Err(CommitError::During(_))), "it can take back nothing: {failed:?}");
     let change = flush(&mut manifest);
     manifest.commit(change, dir.path(), &disk).unwrap();
     assert_eq!((manifest.sequence, found(dir.path())), (2, Ok(said(&manifest))));
