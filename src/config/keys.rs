@@ -139,12 +139,15 @@ impl Keys {
     }
 
     /// What a text from elsewhere is for a key: for one that holds a text, that very text, whatever it
-    /// looks like. Only where it cannot be that, as a time in quotation marks, and for keys of other types
-    /// it is read as TOML.
+    /// looks like. One in quotation marks, which Docker hands on from its files, what cannot be that text, and
+    /// what is for a key of another type is read as TOML.
     pub(super) fn value_of(&self, path: &[String], text: &str) -> Value {
         let as_text = Value::String(text.to_owned());
         let holds_text = self.at(path).is_some_and(Value::is_str);
-        if holds_text && mistyped(path, &as_text).is_none() {
+        let is_quoted = ['"', '\'']
+            .iter()
+            .any(|&mark| text.strip_prefix(mark).is_some_and(|rest| rest.ends_with(mark)));
+        if holds_text && !is_quoted && mistyped(path, &as_text).is_none() {
             return as_text;
         }
         let as_toml = toml::from_str::<Table>(&format!("value = {text}"))

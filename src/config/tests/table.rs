@@ -240,7 +240,7 @@ const TEXTS: &[&str] = &[
 
 /// Texts that look like something else.
 const LOOKS: [&str; 9] =
-    ["1234567890", "true", "1e5", "[x]", "\"quoted\"", "[]", "{ a = 1 }", "2026-01-01", "inf"];
+    ["1234567890", "true", "1e5", "[x]", "\"half", "[]", "{ a = 1 }", "2026-01-01", "inf"];
 
 /// What a file leads to, where it leads to anything but a start.
 fn complaints(text: &str) -> String {
@@ -407,12 +407,13 @@ fn at(config: &Config, path: &[&str]) -> Value {
     path.iter().fold(table, |inner, key| inner[*key].clone())
 }
 
-/// Docker hands on the quotation marks of its file of variables. Where they can be no part of the value
-/// they are taken for what they look like.
+/// Docker hands on the quotation marks of its file of variables.
 #[test]
-fn a_size_a_time_or_a_word_may_come_in_quotation_marks() {
+fn a_value_may_come_in_quotation_marks() {
     let file = tempfile::NamedTempFile::new().unwrap();
     for (name, text, key, expected) in [
+        ("TIDEGATE_WAL__DIR", "\"/log of ours\"", "dir", "/log of ours"),
+        ("TIDEGATE_WAL__DIR", "'12'", "dir", "12"),
         ("TIDEGATE_WAL__BYTES_MAX", "\"2 GiB\"", "bytes_max", "2 GiB"),
         ("TIDEGATE_WAL__SYNC_INTERVAL", "'10ms'", "sync_interval", "10ms"),
         ("TIDEGATE_WAL__DURABILITY", "\"interval\"", "durability", "interval"),
