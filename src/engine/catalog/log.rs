@@ -190,7 +190,12 @@ impl Log {
 fn settle(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let last = bytes.split_inclusive(|&byte| byte == b'\n').next_back().unwrap_or_default();
     let file = OpenOptions::new().write(true).open(path)?;
-    file.write_all_at(last, (bytes.len() - last.len()) as u64)?;
+    match file.write_all_at(last, (bytes.len() - last.len()) as u64) {
+        // Where files share their blocks until they are written, to write over one takes room too: a disk
+        // that is full does not keep the server from reading.
+        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {}
+        written => written?,
+    }
     file.sync_all()
 }
 
