@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 use std::time::Duration;
@@ -139,6 +140,9 @@ pub(super) fn ours() -> io::Result<Command> {
             command.env_remove(name);
         }
     }
+    // What is typed at the terminal is for the demo, which ends its children: a server would write out its
+    // memory on SIGQUIT.
+    command.process_group(0);
     command.stdin(Stdio::null());
     Ok(command)
 }
