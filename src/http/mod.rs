@@ -5,6 +5,7 @@
 //! | [`listener`] | accepts connections, at most so many, and drains them at the end |
 //! | [`tls`] | certificate and key, and what handshakes use |
 //! | [`guard`] [`crowd`] | ends connections that stand still, and idle ones where there is no room |
+//! | [`socket`] | hears that a client is gone while nobody reads |
 //! | [`hush`] | keeps back what hyper says to itself |
 //! | [`current`] | the service as the settings stand now |
 //! | [`service`] | one request: route, authenticate, plan, read, run, reply |

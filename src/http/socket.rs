@@ -3,8 +3,6 @@
 
 use std::future::pending;
 use std::io;
-use std::net::Shutdown;
-use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -102,9 +100,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // By another descriptor of the same socket: tokio ends a half for its only owner alone.
-        let stream: &TcpStream = (*self.writer).as_ref();
-        let other = stream.as_fd().try_clone_to_owned()?;
-        Poll::Ready(std::net::TcpStream::from(other).shutdown(Shutdown::Write))
+        // Whoever lets go of it last ends it, which is next: hyper is done with the connection.
+        Poll::Ready(Ok(()))
     }
 }
