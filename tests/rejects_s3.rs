@@ -1,5 +1,5 @@
 //! Promise: a reject sink in S3 that goes away, and comes back, loses no report. While it is away the log holds
-//! what was refused, writes are taken, and `/health` names it.
+//! what was refused, writes are taken, and `/health` names it. Days that are not kept any more are let go of.
 //!
 //! The S3 server is moto's, which `tests/run.sh` installs. It keeps its objects in memory and forgets them
 //! with its end, so what it must have afterwards is what was refused since.
@@ -101,19 +101,92 @@ fn marks(server: &Gateway) -> (f64, f64) {
     (at("applied"), at("durable"))
 }
 
-#[test]
-fn a_sink_in_s3_that_goes_away_and_comes_back_loses_no_report() {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-    let address = free.expect("there is a free port");
-    let s3 = S3::start(address);
-    let place = Place::new("");
+/// Settings of a sink in the server's bucket.
+fn settings(place: &Place, address: SocketAddr, more: &str) -> String {
     let secret = place.file("secret");
     std::fs::write(&secret, "test\n").expect("a file can be written");
     let secret = secret.display().to_string();
-    place.configure(&format!(
-        "[rejects]\nurl = \"s3:/{BUCKET}/eu/reports\"\n[object]\nendpoint = \"http://{address}\"\n\
+    format!(
+        "[rejects]\nurl = \"s3:/{BUCKET}/eu/reports\"\n{more}[object]\nendpoint = \"http://{address}\"\n\
          access_key_id = \"test\"\nsecret_access_key_file = {secret:?}\n"
-    ));
+    )
+}
+
+fn free_address() -> SocketAddr {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    free.expect("there is a free port")
+}
+
+/// Whole days that are older than they are kept go, with their marks; younger ones stay, and so does what others
+/// have put into the bucket.
+#[test]
+fn a_sink_in_s3_lets_go_of_the_days_that_are_not_kept() {
+    let address = free_address();
+    let _s3 = S3::start(address);
+    let mut bucket = Client::new(address);
+    let frame = |lsn: u64| format!("{lsn:020}");
+    let report = |day: &str, lsn: u64| {
+        let body = format!(
+            r#"{{"database":"iot","lines":[
+{{"id":"{lsn}-9","lsn":{lsn},"received":"{}T01:00:00Z","number":1,"reason":"invalid_value","message":"m","line":"x"}}
+]}}"#,
+            day.replace('/', "-")
+        );
+        (format!("lines/iot/{day}/{}.json", frame(lsn)), body)
+    };
+    let block = format!("{}-{}", frame(0), frame(255));
+    let mark = |at: &str, lsn: u64| {
+        let body =
+            format!(r#"{{"lsn":{lsn},"at":"{at}","by":"me","stored":["1-9"],"again":false}}"#);
+        (format!("resubmitted/{block}/{}.json", frame(lsn)), body)
+    };
+    let yesterday = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24);
+    let old = [
+        report("2024/02/28", 1),
+        report("2024/02/29", 2),
+        report("2025/12/31", 3),
+        mark("2024-03-01T00:00:00Z", 50),
+    ];
+    let kept = [
+        report(&yesterday.strftime("%Y/%m/%d").to_string(), 4),
+        mark(&yesterday.to_string(), 51),
+        ("lines/iot/2024/02/28/notes.txt".to_owned(), "mine".to_owned()),
+    ];
+    for (key, body) in old.iter().chain(&kept) {
+        // Else nobody could look without a signature.
+        let public = [("x-amz-acl", "public-read")];
+        let target = format!("{BUCKET}/eu/reports/{key}");
+        let put = bucket.request("PUT", &target, &public, body.as_bytes());
+        assert_eq!(put.expect("it is put").status, 200, "{key}");
+    }
+    let place = Place::new("");
+    place.configure(&settings(&place, address, "keep_for = \"3d\"\n"));
+    let server = place.start();
+    refuse(&server, 0..5);
+    server.settle();
+    wait_for("the old days to go", RELEASE_MAX, || {
+        let removed = server.metric("tidegate_reject_removed_objects_total");
+        (removed >= 4.0).then_some(())
+    });
+    let mut is_there = |key: &str| {
+        bucket.get(&format!("{BUCKET}/eu/reports/{key}")).expect("it answers").status == 200
+    };
+    let still: Vec<_> = old.iter().filter(|(key, _)| is_there(key)).collect();
+    let gone: Vec<_> = kept.iter().filter(|(key, _)| !is_there(key)).collect();
+    assert!(still.is_empty() && gone.is_empty(), "still there: {still:?}; gone: {gone:?}");
+    let mut lines = expected(0..5);
+    lines.insert("x".to_owned());
+    assert_eq!(listed(&server), lines, "yesterday's and today's");
+    assert!(server.metric("tidegate_reject_sweep_failures_total").abs() < 0.5);
+    server.stop();
+}
+
+#[test]
+fn a_sink_in_s3_that_goes_away_and_comes_back_loses_no_report() {
+    let address = free_address();
+    let s3 = S3::start(address);
+    let place = Place::new("");
+    place.configure(&settings(&place, address, ""));
     let server = place.start();
     refuse(&server, 0..20);
     server.settle();

@@ -164,7 +164,7 @@ fn words(plan: &Plan, receipt: &Receipt) -> (String, String) {
 
 /// One line: how many were refused, and the first of them.
 fn summary(plan: &Plan, receipt: &Receipt) -> String {
-    let all = receipt.accepted + receipt.refused;
+    let all = receipt.all();
     let things = if plan.form.counts_lines() { "line" } else { "record" };
     let mut text = if receipt.accepted > 0 { "partial write: ".to_owned() } else { String::new() };
     write!(text, "{} of {all} {things}s rejected", receipt.refused).expect("a String takes all");
@@ -175,7 +175,10 @@ fn summary(plan: &Plan, receipt: &Receipt) -> String {
         }
         write!(text, ": {} {}", first.reason, text_of(plan, first)).expect("a String takes all");
     }
-    write!(text, "; dropped={}", receipt.refused).expect("a String takes all");
+    if receipt.untaken > 0 {
+        text.push_str("; nothing of the request is stored, as accept_partial=false asks");
+    }
+    write!(text, "; dropped={}", receipt.refused + receipt.untaken).expect("a String takes all");
     text
 }
 
@@ -255,7 +258,15 @@ mod tests {
     fn receipt(accepted: u64, named: Vec<NamedRefusal>) -> Receipt {
         let lsn = (accepted > 0).then_some(Lsn(42));
         let refused = named.len() as u64;
-        Receipt { lsn, durability: Durability::Sync, accepted, magnetic: 0, refused, named }
+        Receipt {
+            lsn,
+            durability: Durability::Sync,
+            accepted,
+            magnetic: 0,
+            refused,
+            untaken: 0,
+            named,
+        }
     }
 
     fn shown(plan: &Plan, receipt: &Receipt) -> (Reply, Value) {

@@ -15,6 +15,7 @@
 
 mod checked;
 pub mod upsert;
+pub mod standing;
 pub mod catalog;
 pub mod embedded;
 pub mod postgres;
@@ -26,11 +27,13 @@ use std::sync::Arc;
 
 use crate::base::class::Class;
 use crate::base::lsn::Lsn;
-use crate::record::codec::{Bucket, CodecError};
+use crate::record::codec::{Bucket, CodecError, RecordView};
 use crate::record::limits::RECORDS_PER_REQUEST_MAX;
 use crate::record::metered::Metered;
 use crate::record::request::{Outcome, WriteRequest};
 use crate::record::{MeasureKind, TableId, Value};
+
+use standing::Met;
 
 /// One writer thread's number, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -146,6 +149,18 @@ pub trait TableEngine: Debug + Send + Sync {
         range: TimeRange,
         each: &mut dyn FnMut(&Row<'_>) -> ControlFlow<()>,
     ) -> Result<(), EngineError>;
+
+    /// Tells what records would meet if they were written now, one answer a record, in order. Writes, locks
+    /// and makes nothing; tables that the catalog does not have hold nothing. Costs a look-up a record.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Elsewhere`] where nobody can tell but whoever writes; another one where it cannot be
+    /// told now.
+    fn met(&self, _records: &[RecordView<'_>]) -> Result<Vec<Met>, EngineError> {
+        self.readable()?;
+        Err(EngineError::Elsewhere { place: "this engine".to_owned() })
+    }
 
     /// Whether the engine wants the records of a shard's turn in batches of what is alike, so that
     /// fewer bytes are sent. Costs the shard a sort.

@@ -4,17 +4,19 @@
 //! the first is read, and more as a chunked or compressed body grows. So overload ends in 503, and a
 //! small body that inflates without end in 413.
 
+use std::future::{Future as _, poll_fn};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::BodyExt as _;
 use hyper::HeaderMap;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper::header::{CONTENT_ENCODING, EXPECT};
 use sha2::{Digest as _, Sha256};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::auth::sigv4::BodyDigest;
+use super::hush;
 use super::inflate::{Encoding, Inflate, InflateError, Reserve};
 use super::options::Options;
 use crate::api::App;
@@ -220,7 +222,8 @@ impl Reserve for Memory {
 struct Frames<'o> {
     body: Incoming,
     options: &'o Options,
-    started: Instant,
+    /// When the first frame was waited for, if it was.
+    started: Option<Instant>,
     /// Bytes so far, on the wire.
     received: u64,
     /// Whether the sender waits for a "100 Continue", which the first look at the body sends.
@@ -235,22 +238,13 @@ impl<'o> Frames<'o> {
     fn new(body: Incoming, headers: &HeaderMap, options: &'o Options) -> Self {
         let is_over = body.is_end_stream();
         let is_awaited = headers.contains_key(EXPECT);
-        Self {
-            body,
-            options,
-            started: Instant::now(),
-            received: 0,
-            is_awaited,
-            is_over,
-            digest: None,
-        }
+        Self { body, options, started: None, received: 0, is_awaited, is_over, digest: None }
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
         self.is_awaited = false;
         loop {
-            let deadline = self.deadline();
-            let Ok(frame) = tokio::time::timeout_at(deadline, self.body.frame()).await else {
+            let Some(frame) = self.frame_in_time().await else {
                 self.is_over = true;
                 let message = format!("the body came too slowly: {} bytes", self.received);
                 return Err(Fault::new(Kind::Timeout, message));
@@ -278,13 +272,28 @@ impl<'o> Frames<'o> {
         }
     }
 
-    /// Until when the next frame must come: the average so far, or the whole body's time.
-    fn deadline(&self) -> Instant {
-        let last = self.started + self.options.body_timeout.0;
+    /// The next frame; `None` where it does not come in time. What is there already needs no timer.
+    async fn frame_in_time(&mut self) -> Option<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let mut timer = None;
+        let frame = poll_fn(|cx| {
+            if let Poll::Ready(frame) = hush::poll_frame(cx, &mut self.body) {
+                return Poll::Ready(Some(frame));
+            }
+            let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(self.deadline())));
+            timer.as_mut().poll(cx).map(|()| None)
+        });
+        frame.await
+    }
+
+    /// Until when the next frame must come: the average so far, or the whole body's time, from the first
+    /// time on that one was waited for.
+    fn deadline(&mut self) -> Instant {
+        let started = *self.started.get_or_insert_with(Instant::now);
+        let last = started + self.options.body_timeout.0;
         let bytes_per_second = self.options.body_bytes_per_second_min.0;
         let Some(seconds) = self.received.checked_div(bytes_per_second) else { return last };
         let paced = self.options.body_grace.0 + Duration::from_secs(seconds);
-        last.min(self.started + paced)
+        last.min(started + paced)
     }
 
     /// Reads on without keeping anything, until the end or `bytes_max`.
@@ -295,8 +304,8 @@ impl<'o> Frames<'o> {
         }
         let mut discarded = 0;
         while !self.is_over && discarded <= bytes_max {
-            match tokio::time::timeout_at(self.deadline(), self.body.frame()).await {
-                Ok(Some(Ok(frame))) => {
+            match self.frame_in_time().await {
+                Some(Some(Ok(frame))) => {
                     discarded += frame.data_ref().map_or(0, |data| data.len() as u64);
                 }
                 _ => self.is_over = true,

@@ -23,6 +23,7 @@ use tracing::{debug, info, warn};
 use super::crowd::{Crowd, Ear, Seat, Told};
 use super::current::Current;
 use super::guard::{Guarded, Phase};
+use super::hush::Deaf;
 use super::tls::Tls;
 use crate::metrics::Metrics;
 
@@ -217,8 +218,9 @@ where
             .max_header_size(HEADER_BYTES_MAX)
             .serve_connection(io, answer)
     );
+    let mut deaf = Deaf::default();
     loop {
-        let next = first(served.as_mut(), pin!(told(&mut ear))).await;
+        let next = first(pin!(deaf.poll(served.as_mut())), pin!(told(&mut ear))).await;
         match next {
             First::Left(Ok(())) | First::Right(Told::Cut) => break,
             First::Left(Err(error)) => {

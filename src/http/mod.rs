@@ -5,6 +5,7 @@
 //! | [`listener`] | accepts connections, at most so many, and drains them at the end |
 //! | [`tls`] | certificate and key, and what handshakes use |
 //! | [`guard`] [`crowd`] | ends connections that stand still, and idle ones where there is no room |
+//! | [`hush`] | keeps back what hyper says to itself |
 //! | [`current`] | the service as the settings stand now |
 //! | [`service`] | one request: route, authenticate, plan, read, run, reply |
 //! | [`route`] | the table of paths |
@@ -21,6 +22,7 @@ pub mod inflate;
 pub mod body;
 pub mod reply;
 pub mod service;
+pub mod hush;
 pub mod current;
 pub mod crowd;
 pub mod guard;

@@ -50,9 +50,15 @@ impl Memory {
             return None;
         }
         let units = u32::try_from(units).ok()?;
-        let ask = Arc::clone(&self.units).acquire_many_owned(units);
-        // Ok(Err) cannot be: the semaphore is never closed.
-        let permit = tokio::time::timeout(self.wait, ask).await.ok()?.ok()?;
+        // Who finds memory free need not wait, and has no use for a timer.
+        let permit = match Arc::clone(&self.units).try_acquire_many_owned(units) {
+            Ok(permit) => permit,
+            Err(_none) => {
+                let ask = Arc::clone(&self.units).acquire_many_owned(units);
+                // Ok(Err) cannot be: the semaphore is never closed.
+                Box::pin(tokio::time::timeout(self.wait, ask)).await.ok()?.ok()?
+            }
+        };
         let mut admission = Admission {
             permit,
             units: Arc::clone(&self.units),

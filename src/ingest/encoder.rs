@@ -10,11 +10,11 @@ use hashbrown::HashTable;
 use super::rules::{Rules, broken};
 use super::{Ask, Durability, NamedRefusal, Options, Protocol, Receipt, is_system, quoted};
 use crate::base::class::Class;
-use crate::engine::catalog::{Catalog, CatalogError, Table, TableSettings};
+use crate::engine::catalog::{Catalog, CatalogError, ClaimError, Table, TableSettings};
 use crate::record::codec::{FamilyId, LayoutId, PAYLOAD_BYTES_MAX, PayloadBuilder};
 use crate::record::validate::Broken;
 use crate::record::window::Store;
-use crate::record::{MeasureKind, Reason, Record, RecordSink, Refusal, ValueType};
+use crate::record::{MeasureKind, Reason, Record, RecordSink, Refusal, TableId, ValueType};
 use crate::reject::entry::document;
 
 /// Most bytes that are kept of what stands around the refused texts of one request.
@@ -312,26 +312,33 @@ fn columns<'r>(record: &Record<'r>) -> Vec<(&'r str, ValueType)> {
     }
 }
 
-/// Finds out what would be refused of a request that is to be taken as a whole or not at all, and
-/// leaves no trace: no table, no column. Each record is judged by itself, so that two records of one
-/// request that contradict each other are found only when it is packed.
-pub(super) struct Trial<'e> {
+/// Finds out what would be refused of a request before the log, and leaves no trace: no table, no column.
+#[derive(Debug)]
+pub struct Trial<'e> {
     catalog: &'e Catalog,
     options: &'e Options,
     ask: &'e Ask<'e>,
+    /// Columns that records of this trial would make: two of them may contradict each other.
+    claimed: BTreeMap<(String, String, String), ValueType>,
     outcome: Outcome,
 }
 
 impl<'e> Trial<'e> {
     pub(super) fn new(catalog: &'e Catalog, options: &'e Options, ask: &'e Ask<'e>) -> Self {
-        Self { catalog, options, ask, outcome: Outcome::default() }
+        Self { catalog, options, ask, claimed: BTreeMap::new(), outcome: Outcome::default() }
     }
 
     pub(super) fn finish(self) -> Outcome {
         self.outcome
     }
 
-    fn try_record(&self, record: &Record<'_>) -> Result<(), Broken> {
+    /// Whether the way in would take the record behind those that were checked before it. Tells its table;
+    /// `None` where that would have to be made.
+    ///
+    /// # Errors
+    ///
+    /// The first broken rule.
+    pub fn check(&mut self, record: &Record<'_>) -> Result<Option<TableId>, Broken> {
         let time_ns = record.time_ns.unwrap_or(self.ask.received_ns);
         Rules::plain(record, time_ns)?;
         check_not_system(record, self.ask)?;
@@ -343,15 +350,36 @@ impl<'e> Trial<'e> {
         };
         let rules = Rules::new(settings, self.ask.received_ns);
         rules.all(record, time_ns)?;
-        let Some(table) = table else { return Ok(()) };
         let columns = columns(record);
-        table.fits(&columns).map_err(|error| broken(&error.into()))?;
-        if rules.is_strict() {
-            let dimensions = record.dimensions.iter().map(|dimension| dimension.name);
-            let fits = table
-                .check_twofold(columns.iter().map(|(name, _)| *name))
-                .and_then(|()| table.fits_names(dimensions, record.measure_name));
-            fits.map_err(|error| broken(&error.into()))?;
+        if let Some(table) = &table {
+            table.fits(&columns).map_err(|error| broken(&error.into()))?;
+            if rules.is_strict() {
+                let dimensions = record.dimensions.iter().map(|dimension| dimension.name);
+                let fits = table
+                    .check_twofold(columns.iter().map(|(name, _)| *name))
+                    .and_then(|()| table.fits_names(dimensions, record.measure_name));
+                fits.map_err(|error| broken(&error.into()))?;
+            }
+        }
+        self.claim(table.as_deref(), record, &columns)?;
+        Ok(table.map(|table| table.id))
+    }
+
+    /// Remembers the columns that the record would make.
+    fn claim(
+        &mut self,
+        table: Option<&Table>,
+        record: &Record<'_>,
+        columns: &[(&str, ValueType)],
+    ) -> Result<(), Broken> {
+        let is_new = |name: &str| table.is_none_or(|table| !table.has_column(name));
+        for (name, found) in columns.iter().filter(|(name, _)| is_new(name)) {
+            let key = (record.database.to_owned(), record.table.to_owned(), (*name).to_owned());
+            let existing = *self.claimed.entry(key).or_insert(*found);
+            if existing != *found {
+                let claim = ClaimError::Type { attribute: (*name).into(), found: *found, existing };
+                return Err(broken(&claim.into()));
+            }
         }
         Ok(())
     }
@@ -359,8 +387,11 @@ impl<'e> Trial<'e> {
 
 impl RecordSink for Trial<'_> {
     fn record(&mut self, record: &Record<'_>) {
-        if let Err((reason, message)) = self.try_record(record) {
-            self.refuse(Refusal { origin: record.origin, column: 0, reason, message });
+        match self.check(record) {
+            Ok(_table) => self.outcome.accepted += 1,
+            Err((reason, message)) => {
+                self.refuse(Refusal { origin: record.origin, column: 0, reason, message });
+            }
         }
     }
 
@@ -434,6 +465,7 @@ impl Outcome {
             accepted: self.accepted,
             magnetic: self.magnetic,
             refused: self.refused,
+            untaken: 0,
             named: self.named.clone(),
         }
     }

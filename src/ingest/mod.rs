@@ -37,7 +37,8 @@ pub use admission::Admission;
 use admission::Memory;
 pub use blocking::Pending;
 pub use durability::{Durability, DurabilityError};
-use encoder::{Encoder, Known, Outcome, Trial};
+pub use encoder::Trial;
+use encoder::{Encoder, Known, Outcome};
 pub use options::Options;
 pub use receipt::{NamedRefusal, Receipt, quoted};
 pub use rules::Rules;
@@ -128,6 +129,22 @@ pub struct Ask<'a> {
     pub durability: Option<Durability>,
     /// What becomes of it when something was refused.
     pub partial: Partial,
+}
+
+impl<'a> Ask<'a> {
+    /// That of rejections that are sent again, the first of this database: what is refused of them before the
+    /// log is told and not kept once more, and the engine's answer is waited for.
+    pub const fn of_rejections(database: &'a str, received_ns: i64, body_bytes: usize) -> Self {
+        Self {
+            protocol: Protocol::Json,
+            database,
+            reading: None,
+            received_ns,
+            body_bytes,
+            durability: Some(Durability::Applied),
+            partial: Partial::Accept,
+        }
+    }
 }
 
 /// Why a request as a whole was not taken.
@@ -322,14 +339,20 @@ impl Ingest {
 }
 
 impl Ingest {
-    /// What would be refused of a request before it came into the log; writes nothing and makes no table.
-    /// What the engine would say of versions is not known here. Counts in no metric.
-    pub fn judge(&self, ask: &Ask<'_>, decode: impl Fn(&mut dyn RecordSink)) -> Receipt {
-        in_place(ask.body_bytes, || {
-            let mut trial = Trial::new(&self.shared.parts.catalog, &self.shared.options, ask);
-            decode(&mut trial);
-            trial.finish().receipt(ask.durability.unwrap_or(self.shared.durability))
-        })
+    /// Finds out, record by record, what would be refused of a request before it came into the log; writes
+    /// nothing and makes no table. What the engine would say is not known here. Counts in no metric.
+    pub fn trial<'e>(&'e self, ask: &'e Ask<'e>) -> Trial<'e> {
+        Trial::new(&self.shared.parts.catalog, &self.shared.options, ask)
+    }
+
+    /// Waits until what is in the log now is executed, so that the engine can be asked what stands; not for
+    /// ever: whether it is.
+    pub async fn settled(&self, longest: Duration) -> bool {
+        let appended = self.appended();
+        let (sender, executed) = oneshot::channel();
+        let then = Box::new(move |verdicts| drop(sender.send(verdicts)));
+        self.shared.parts.marks.when_applied(appended, then);
+        matches!(tokio::time::timeout(longest, executed).await, Ok(Ok(_verdicts)))
     }
 }
 
@@ -340,8 +363,8 @@ const LONG_BODY_BYTES: usize = 512 << 10;
 /// Runs `work`, which decodes `body_bytes`; long work on a thread that the runtime then replaces.
 fn in_place<T>(body_bytes: usize, work: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
-    let has_threads = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
-    if body_bytes >= LONG_BODY_BYTES && has_threads {
+    let has_threads = || Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+    if body_bytes >= LONG_BODY_BYTES && has_threads() {
         return tokio::task::block_in_place(work);
     }
     work()
@@ -392,7 +415,9 @@ impl Shared {
             let outcome = trial.finish();
             if outcome.is_refusing() {
                 self.count_refused(&outcome);
-                return Ok((outcome.receipt(durability), None));
+                let mut receipt = outcome.receipt(durability);
+                receipt.take_none();
+                return Ok((receipt, None));
             }
         }
         let mut workspace = self.workspace();
@@ -413,7 +438,7 @@ impl Shared {
             return Err(IngestError::DatabaseNotFound { database });
         }
         if ask.partial == Partial::Refuse && receipt.refused > 0 {
-            (receipt.accepted, receipt.magnetic) = (0, 0);
+            receipt.take_none();
             self.give_back(workspace);
             return Ok((receipt, None));
         }

@@ -21,11 +21,25 @@ pub struct Receipt {
     pub magnetic: u64,
     /// Lines or records refused. With [`Durability::Applied`], those that the engine refused too.
     pub refused: u64,
-    /// The first of them, at most [`crate::record::limits::REFUSALS_NAMED_MAX`]; all, for a batch load.
+    /// Good lines or records that were not taken, since others were refused and the request was to be taken as
+    /// a whole or not at all ([`super::Partial::Refuse`]).
+    pub untaken: u64,
+    /// The first of those refused, at most [`crate::record::limits::REFUSALS_NAMED_MAX`]; all, for a batch load.
     pub named: Vec<NamedRefusal>,
 }
 
 impl Receipt {
+    /// Lines or records of the request, whatever became of them.
+    pub const fn all(&self) -> u64 {
+        self.accepted + self.refused + self.untaken
+    }
+
+    /// Says that nothing of the request is taken.
+    pub(super) const fn take_none(&mut self) {
+        self.untaken += self.accepted;
+        (self.accepted, self.magnetic) = (0, 0);
+    }
+
     /// Counts what the engine refused among what was refused.
     pub(super) fn take(&mut self, verdicts: Verdicts, named_max: usize) {
         assert!(verdicts.rejected <= self.accepted, "the engine has what was appended, no more");

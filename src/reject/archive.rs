@@ -3,33 +3,21 @@
 //! Rejections are shown by day of receipt and number, day after day ([`super::walk`]): what lies behind the
 //! day that fills the page is not listed. Frames are looked for in the newest days first, and among all keys
 //! where they are not there. A page is bounded in rejections, bytes and objects read; what is no report, or
-//! cannot be read, is named and passed over.
-//!
-//! # Marks
-//!
-//! A rejection that was sent again is never deleted. The frame that carried it writes one mark into the folder of
-//! each block of frames whose rejections it had, and one into the folder of its own block:
-//!
-//! ```text
-//! resubmitted/<first>-<last>/<lsn>.json
-//! {"lsn":99,"at":"..","by":"operator","stored":["42-57"],"again":false}
-//! ```
-//!
-//! `stored` are the rejections whose records are in the engine since frame `lsn`. `again` says that whatever the
-//! engine refused of frame `lsn` itself is there under its first number already. A crash between the write and
-//! the mark leaves the rejection open; sending it again then is harmless, since the same record with the same
-//! version changes nothing.
+//! cannot be read, is named and passed over. Of objects that never change a reader remembers enough ([`super::seen`])
+//! that going on from page to page reads each of them about once.
+//! What became of rejections that were sent again, [marks](super::mark) say.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Entry, Id, Moment, Sheet};
+use super::entry::{Entry, Id, Sheet};
 use super::key::{self, Block};
+use super::mark::{Fate, RefusedAgain, Resubmitted};
+use super::seen::Seen;
 use super::select::{Cursor, Order, Query, Spot, State};
 use super::walk::Walk;
-use crate::base::lsn::Lsn;
 use crate::object::{Object, ObjectError, Store, Trouble};
 use crate::record::Reason;
 
@@ -62,6 +50,7 @@ const UNREADABLE_NAMED_MAX: usize = 20;
 #[derive(Debug, Clone)]
 pub struct Archive {
     store: Arc<Store>,
+    seen: Seen,
 }
 
 /// A rejection as it is shown.
@@ -77,6 +66,9 @@ pub struct Rejected {
     /// What was sent again, and how it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resubmitted: Option<Resubmitted>,
+    /// Of one that is still open: that it was sent again and refused, the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_again: Option<RefusedAgain>,
     /// The rejection.
     #[serde(flatten)]
     pub entry: Entry,
@@ -84,7 +76,7 @@ pub struct Rejected {
 
 impl Rejected {
     /// About how many bytes it takes.
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let entry = &self.entry;
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let record = entry.record.as_ref().map_or(0, |record| {
@@ -96,12 +88,22 @@ impl Rejected {
         512 + entry.message.len() + text(&entry.line) + text(&entry.line_base64) + record
     }
 
-    /// What to set so that it is taken as far as its reason goes; `None` where that is not known.
+    /// What to set so that it is taken as far as its last reason goes; `None` where that is not known.
     pub fn suggested(&self) -> Option<String> {
-        let is_version =
-            matches!(self.entry.reason, Reason::VersionLower | Reason::VersionConflict);
-        let stands = self.entry.existing_version.filter(|_| is_version)?;
-        stands.checked_add(1).map(|next| format!("version={next}"))
+        let again = self.refused_again.as_ref().map(|again| again.why.reason);
+        let is_version = matches!(
+            again.unwrap_or(self.entry.reason),
+            Reason::VersionLower | Reason::VersionConflict
+        );
+        let stood = self.version_reported().filter(|_| is_version)?;
+        stood.checked_add(1).map(|next| format!("version={next}"))
+    }
+
+    /// The highest version that is known to have stood where it was to go: that of the last time that it was
+    /// refused. Another may stand by now.
+    pub fn version_reported(&self) -> Option<i64> {
+        let again = self.refused_again.as_ref().and_then(|again| again.why.existing_version);
+        again.max(self.entry.existing_version)
     }
 
     /// The line as it came; `None` of a record.
@@ -113,17 +115,6 @@ impl Rejected {
     }
 }
 
-/// By whom and when a rejection was sent again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resubmitted {
-    /// The frame that holds it since.
-    pub lsn: Lsn,
-    /// When.
-    pub at: Moment,
-    /// Who, as the server knows them.
-    pub by: String,
-}
-
 /// Some rejections in order, and where to go on.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
@@ -131,45 +122,11 @@ pub struct Page {
     pub rejections: Vec<Rejected>,
     /// Where the next page begins; `None` behind the last one. A page may have none and a next one.
     pub next: Option<Cursor>,
+    /// How many texts were passed over since nobody can tell their table, where one of a table is asked for, but
+    /// that are what is asked for otherwise.
+    pub untold: u64,
     /// Keys that are no reports or cannot be read, and why; the first few.
     pub unreadable: Vec<String>,
-}
-
-/// A mark as it stands in its object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Mark {
-    #[serde(flatten)]
-    resubmitted: Resubmitted,
-    #[serde(default)]
-    stored: BTreeSet<Id>,
-    #[serde(default)]
-    again: bool,
-}
-
-impl Mark {
-    /// When it was made.
-    pub(super) const fn at(&self) -> Moment {
-        self.resubmitted.at
-    }
-}
-
-/// The marks of a block.
-#[derive(Debug, Default)]
-struct Marks {
-    stored: BTreeMap<Id, Resubmitted>,
-    again: BTreeMap<Lsn, Resubmitted>,
-}
-
-impl Marks {
-    fn of(&self, id: Id) -> (State, Option<Resubmitted>) {
-        if let Some(resubmitted) = self.stored.get(&id) {
-            return (State::Resubmitted, Some(resubmitted.clone()));
-        }
-        match self.again.get(&id.lsn) {
-            Some(resubmitted) => (State::Again, Some(resubmitted.clone())),
-            None => (State::Open, None),
-        }
-    }
 }
 
 /// Objects of one day and block, whose rejections are put in order together.
@@ -186,8 +143,16 @@ struct Filling<'q> {
 
 impl Archive {
     /// Of the sink in `store`.
-    pub const fn new(store: Arc<Store>) -> Self {
-        Self { store }
+    pub fn new(store: Arc<Store>) -> Self {
+        Self { store, seen: Seen::default() }
+    }
+
+    pub(super) const fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Where the sink is, for people.
@@ -320,41 +285,32 @@ impl Archive {
         }
     }
 
-    /// Marks what became of rejections that were sent again in a frame: `stored` are in the engine; `again`
-    /// says that some were refused again, and stand in the sink as the frame's own rejections too.
-    ///
-    /// # Errors
-    ///
-    /// [`ObjectError`]: some may be marked; those that are not stay open.
-    pub fn mark(
-        &self,
-        resubmitted: &Resubmitted,
-        stored: &BTreeSet<Id>,
-        again: bool,
-    ) -> Result<(), ObjectError> {
-        let mut marks: BTreeMap<Block, Mark> = BTreeMap::new();
-        let empty =
-            Mark { resubmitted: resubmitted.clone(), stored: BTreeSet::new(), again: false };
-        for id in stored {
-            let mark = marks.entry(Block::of(id.lsn)).or_insert_with(|| empty.clone());
-            mark.stored.insert(*id);
+    /// Reads an object; `None` of what is gone, or is no report.
+    fn sheet(&self, key: &str, page: &mut Page) -> Result<Option<Sheet>, ObjectError> {
+        let bytes = match self.store.get(key) {
+            // Removed since it was listed: it was too old to be kept.
+            Err(error) if error.trouble() == Trouble::NotFound => return Ok(None),
+            read => read?,
+        };
+        match Sheet::parse(&bytes) {
+            Ok(sheet) => {
+                self.note(key, &sheet);
+                Ok(Some(sheet))
+            }
+            Err(error) => {
+                page.pass_over(key, &error.to_string());
+                Ok(None)
+            }
         }
-        if again {
-            marks.entry(Block::of(resubmitted.lsn)).or_insert_with(|| empty.clone()).again = true;
+    }
+
+    /// Remembers which rejections an object has that never changes: one of a single frame.
+    fn note(&self, key: &str, sheet: &Sheet) {
+        let ids = || sheet.entries.iter().map(|entry| entry.id);
+        let is_own = key::read(key).is_some_and(|told| told.first == told.last);
+        if let (true, Some(first), Some(last)) = (is_own, ids().min(), ids().max()) {
+            self.seen.note_range(key, (first, last));
         }
-        let name = key::digits(resubmitted.lsn);
-        let objects: Vec<(String, Vec<u8>)> = marks
-            .into_iter()
-            .map(|(block, mark)| {
-                let json = serde_json::to_vec(&mark).expect("texts and numbers always serialise");
-                (format!("{}/{block}/{name}.json", key::RESUBMITTED), json)
-            })
-            .collect();
-        let objects: Vec<_> =
-            objects.into_iter().map(|(key, json)| (key, bytes::Bytes::from(json))).collect();
-        let borrowed: Vec<_> =
-            objects.iter().map(|(key, json)| (key.as_str(), json.clone())).collect();
-        self.store.put_all(&borrowed, |_| {})
     }
 
     /// Adds the rejections of one group that the query asks for.
@@ -374,34 +330,43 @@ impl Archive {
         assert!(room > 0, "a page that is full ends");
         let bytes_max = PAGE_BYTES_MAX.saturating_sub(filling.bytes);
         let mut kept = Kept { order: query.order, found: BTreeMap::new(), bytes: 0, cut: None };
-        for key in keys {
+        let mut untold = BTreeSet::new();
+        for key in in_order(keys, query.order) {
+            let range = self.seen.range(key).or_else(|| frames_of(key));
+            let is_wanted = |(first, last)| {
+                query.may_have(spot.day, first, last) && !kept.is_cut_before(first, last)
+            };
+            if range.is_some_and(|range| !is_wanted(range)) {
+                continue;
+            }
             filling.read += 1;
-            let bytes = match self.store.get(key) {
-                // Removed since it was listed: it was too old to be kept.
-                Err(error) if error.trouble() == Trouble::NotFound => continue,
-                read => read?,
-            };
-            let sheet = match Sheet::parse(&bytes) {
-                Ok(sheet) => sheet,
-                Err(error) => {
-                    filling.page.pass_over(key, &error.to_string());
-                    continue;
-                }
-            };
+            let Some(sheet) = self.sheet(key, &mut filling.page)? else { continue };
             if !(filling.may_see)(&sheet.database) {
                 continue;
             }
             for entry in sheet.entries {
-                let (state, resubmitted) = marks.of(entry.id);
+                let Fate { state, resubmitted, refused_again } = marks.of(entry.id);
                 let table = sheet.table.clone().or_else(|| super::select::table_of(&entry));
                 let database = sheet.database.clone();
-                let one = Rejected { database, table, state, resubmitted, entry };
+                let one = Rejected { database, table, state, resubmitted, refused_again, entry };
                 if !query.takes(&one, spot.day) {
+                    if one.table.is_none() && query.takes_but_for_table(&one, spot.day) {
+                        untold.insert(one.entry.id);
+                    }
                     continue;
                 }
                 kept.add(one, (room, bytes_max));
             }
         }
+        // Those behind the page's last one come again with the next page.
+        let is_here = |id: &Id| match (query.order, kept.found.first_key_value(), kept.cut) {
+            (Order::Newest, Some((last, _)), Some(_)) => id > last,
+            (Order::Oldest, _, Some(_)) => {
+                kept.found.last_key_value().is_none_or(|(last, _)| id < last)
+            }
+            _ => true,
+        };
+        filling.page.untold += untold.iter().filter(|id| is_here(id)).count() as u64;
         let mut found: Vec<Rejected> = kept.found.into_values().collect();
         if query.order == Order::Newest {
             found.reverse();
@@ -414,26 +379,22 @@ impl Archive {
         }
         Ok(())
     }
+}
 
-    fn marks(&self, names: Vec<String>, page: &mut Page) -> Result<Marks, ObjectError> {
-        let mut marks = Marks::default();
-        for name in names {
-            let bytes = match self.store.get(&name) {
-                Err(error) if error.trouble() == Trouble::NotFound => continue,
-                read => read?,
-            };
-            match serde_json::from_slice::<Mark>(&bytes) {
-                Ok(Mark { resubmitted, stored, again }) => {
-                    if again {
-                        marks.again.insert(resubmitted.lsn, resubmitted.clone());
-                    }
-                    marks.stored.extend(stored.into_iter().map(|id| (id, resubmitted.clone())));
-                }
-                Err(error) => page.pass_over(&name, &error.to_string()),
-            }
-        }
-        Ok(marks)
+/// The keys of a group's objects, by the frames that they begin with.
+fn in_order(keys: &[String], order: Order) -> Vec<&String> {
+    let mut keys: Vec<&String> = keys.iter().collect();
+    keys.sort_by_key(|key| frames_of(key));
+    if order == Order::Newest {
+        keys.reverse();
     }
+    keys
+}
+
+/// The first and the last number that a rejection in this object may have.
+fn frames_of(key: &str) -> Option<(Id, Id)> {
+    let told = key::read(key)?;
+    Some((Id { lsn: told.first, place: 0 }, Id { lsn: told.last, place: u64::MAX }))
 }
 
 /// The keys of marks.
@@ -498,6 +459,14 @@ struct Kept {
 }
 
 impl Kept {
+    /// Whether nothing from `first` to `last` has room any more.
+    fn is_cut_before(&self, first: Id, last: Id) -> bool {
+        self.cut.is_some_and(|cut| match self.order {
+            Order::Newest => last <= cut,
+            Order::Oldest => first >= cut,
+        })
+    }
+
     /// Keeps a rejection if it belongs to the first `room` of at most `bytes_max`, or is the first of all.
     fn add(&mut self, one: Rejected, (room, bytes_max): (usize, usize)) {
         let id = one.entry.id;
@@ -539,7 +508,7 @@ impl Page {
         }
     }
 
-    fn pass_over(&mut self, key: &str, why: &str) {
+    pub(super) fn pass_over(&mut self, key: &str, why: &str) {
         if self.unreadable.len() < UNREADABLE_NAMED_MAX {
             self.unreadable.push(format!("{key}: {why}"));
         }

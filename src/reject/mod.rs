@@ -11,7 +11,7 @@
 //! | `lines/<database>/<yyyy>/<mm>/<dd>/<first>-<last>.json` | lines that could not be decoded or did not pass validation |
 //! | `lines/<database>/<yyyy>/<mm>/<dd>/<lsn>-<part>.json` | the same, of one frame with many |
 //! | `<prefix>/<database>/<table>/<yyyy>/<mm>/<dd>/<number>.json` | conflicts of versions in the magnetic store of a strict table that names a prefix for them |
-//! | `resubmitted/<first>-<last>/<lsn>.json` | marks: what was sent again, in frame `lsn`, of the rejections of these frames ([`archive`]) |
+//! | `resubmitted/<first>-<last>/<lsn>.json` | marks: what was sent again, in frame `lsn`, of the rejections of these frames ([`mark`]) |
 //!
 //! The day is that of receipt, UTC; names are encoded ([`crate::object::encode`]). With another number
 //! of shards after a crash a rejection may stand twice under two keys, with one number: who reads
@@ -28,8 +28,10 @@ pub mod shared;
 pub mod outbox;
 pub mod select;
 pub mod archive;
+pub mod mark;
 pub mod retention;
 mod walk;
+mod seen;
 mod late;
 
 use std::sync::atomic::AtomicBool;

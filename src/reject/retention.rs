@@ -15,8 +15,8 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::Reporter;
-use super::archive::Mark;
 use super::key::{self, Day, RESUBMITTED};
+use super::mark::Mark;
 use super::select::{Order, Query};
 use super::walk::Walk;
 use crate::base::thread::Thread;

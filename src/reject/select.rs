@@ -1,17 +1,18 @@
 //! Which rejections somebody asks for, and in which order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::archive::Rejected;
 use super::entry::{Entry, Id};
 use super::key::{self, Block, Day, Told};
 use crate::base::lsn::Lsn;
-use crate::record::Reason;
+use crate::record::{Reading, Reason};
 
 /// Rejections of a page where nobody says how many, and at most.
 pub const LIMIT: usize = 100;
@@ -183,8 +184,24 @@ impl Query {
             && self.ids.as_ref().is_none_or(has_id)
     }
 
+    /// Whether it may ask for any from `first` to `last`, received on `day`.
+    pub(super) fn may_have(&self, day: Day, first: Id, last: Id) -> bool {
+        let is_ahead = |after: Cursor| match self.order {
+            Order::Newest => Cursor { day, id: first } < after,
+            Order::Oldest => Cursor { day, id: last } > after,
+        };
+        self.after.is_none_or(is_ahead)
+            && self.ids.as_ref().is_none_or(|ids| ids.range(first..=last).next().is_some())
+    }
+
     /// Whether it asks for this one, received on `day`.
     pub(super) fn takes(&self, one: &Rejected, day: Day) -> bool {
+        let is_of_table = self.table.as_ref().is_none_or(|table| Some(table) == one.table.as_ref());
+        is_of_table && self.takes_but_for_table(one, day)
+    }
+
+    /// The same, whatever its table is.
+    pub(super) fn takes_but_for_table(&self, one: &Rejected, day: Day) -> bool {
         let entry = &one.entry;
         let (own, received) = (Cursor { day, id: entry.id }, entry.received.0);
         let is_ahead = |after: Cursor| match self.order {
@@ -199,7 +216,6 @@ impl Query {
             && self.ids.as_ref().is_none_or(|ids| ids.contains(&entry.id))
             && (self.from_ns <= received && (received < self.to_ns || self.to_ns == i64::MAX))
             && self.database.as_ref().is_none_or(|database| *database == one.database)
-            && self.table.as_ref().is_none_or(|table| Some(table) == one.table.as_ref())
     }
 }
 
@@ -278,26 +294,67 @@ impl FromStr for Cursor {
     }
 }
 
-/// The table that a refused line names, where that can be told without knowing how it was meant: the
-/// measurement that line protocol begins with, or the member of a JSON object.
+/// The table that a refused text's record would have had, where that can be told: the one that it names, or that of
+/// its request, in the order in which the decoders ask for them.
 pub(super) fn table_of(entry: &Entry) -> Option<String> {
-    let line = entry.line.as_deref()?.trim_start();
-    if line.starts_with('{') {
-        let json: serde_json::Value = serde_json::from_str(line).ok()?;
-        let named = ["table", "TableName", "measurement", "name"].map(|member| &json[member]);
-        return named.into_iter().find_map(|name| name.as_str()).map(str::to_owned);
+    let text = match (&entry.line, &entry.line_base64) {
+        (Some(line), _) => line.clone().into_bytes(),
+        (None, Some(encoded)) => {
+            use base64::Engine as _;
+            base64::engine::general_purpose::STANDARD.decode(encoded).ok()?
+        }
+        (None, None) => return None,
+    };
+    let reading = entry.reading.as_ref();
+    let is_json = reading.map_or_else(
+        || matches!(text.trim_ascii_start().first(), Some(b'{' | b'[')),
+        Reading::is_json,
+    );
+    let table = if is_json { table_in_json(&text, reading) } else { measurement_of(&text) };
+    table.filter(|table| !table.is_empty())
+}
+
+/// As the decoder of JSON asks: the record's table, the request's, the measurement. A text that is no object names
+/// none: it may be a piece of many records.
+fn table_in_json(text: &[u8], reading: Option<&Reading<'_>>) -> Option<String> {
+    let of_request = || reading.and_then(|reading| reading.table.as_deref()).map(str::to_owned);
+    let within = reading.and_then(|reading| reading.within.as_deref());
+    let of_text = || Members::read(text);
+    let around = within.map(|within| Members::read(within.as_bytes()));
+    // Records that stand in others, as Timestream's do, have the table of those.
+    let named =
+        around.unwrap_or_else(of_text).and_then(|members| members.text(&["table", "TableName"]));
+    named.or_else(of_request).or_else(|| of_text()?.text(&["measurement", "name"]))
+}
+
+/// The members of an object, values as they stand there: one of them is why the text was refused.
+struct Members<'t>(BTreeMap<String, &'t RawValue>);
+
+impl<'t> Members<'t> {
+    fn read(text: &'t [u8]) -> Option<Self> {
+        serde_json::from_slice(text).ok().map(Self)
     }
-    let mut table = String::new();
-    let mut chars = line.chars();
+
+    /// The first of these members that is a text.
+    fn text(&self, names: &[&str]) -> Option<String> {
+        let mut raw = names.iter().filter_map(|name| self.0.get(*name));
+        raw.find_map(|raw| serde_json::from_str(raw.get()).ok())
+    }
+}
+
+/// What a line begins with, up to the first comma or blank that is not escaped.
+fn measurement_of(line: &[u8]) -> Option<String> {
+    let mut table = Vec::new();
+    let mut bytes = line.trim_ascii_start().iter().copied();
     loop {
-        match chars.next()? {
-            ',' | ' ' => break,
-            '\\' => match chars.next()? {
-                escaped @ (',' | ' ') => table.push(escaped),
-                other => table.extend(['\\', other]),
+        match bytes.next()? {
+            b',' | b' ' => break,
+            b'\\' => match bytes.next()? {
+                escaped @ (b',' | b' ') => table.push(escaped),
+                other => table.extend([b'\\', other]),
             },
             other => table.push(other),
         }
     }
-    Some(table).filter(|table| !table.is_empty())
+    String::from_utf8(table).ok()
 }

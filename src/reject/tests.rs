@@ -336,6 +336,11 @@ fn the_sink_is_the_same_whatever_the_order_of_its_reports() {
     assert_eq!(sinks[0], sinks[1]);
 }
 
+/// What a mark says of these.
+fn ended(stored: std::collections::BTreeSet<super::entry::Id>, again: bool) -> super::mark::Ended {
+    super::mark::Ended { stored, again, ..super::mark::Ended::default() }
+}
+
 mod shared;
 mod archive;
 mod days;

@@ -2,9 +2,9 @@
 //!
 //! | set | does |
 //! |---|---|
-//! | `version=N`, `version=next` | the version; `next` is one above the version that stood |
+//! | `version=N`, `version=next` | the version; `next` is one above the one that stands when it is sent, at the key that is sent, or what a record without a version gets where nothing stands |
 //! | `time=TIME` | the time: RFC 3339, or nanoseconds |
-//! | `measure.NAME=VALUE` | the value of a measure, of the type that it has; where what stands there has none, of the type that the value has in the words of the text's protocol |
+//! | `measure.NAME=VALUE` | the value of a measure, the one of a scalar record by the measure's name or as `measure.value`, of the type that it has; where what stands there has none, of the type that the value has in the words of the text's protocol |
 //! | `measure.NAME:TYPE=VALUE` | the same with another type, or a measure more |
 //! | `dimension.NAME=VALUE` | a dimension's value, or a dimension more |
 
@@ -13,7 +13,6 @@ mod line;
 mod settle;
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 
 use serde_json::Value as Json;
 
@@ -22,7 +21,7 @@ use crate::record::{
     Attribute, Dimension, MeasureKind, Reason, Record, RecordSink, Refusal, Value, ValueType,
 };
 use crate::reject::archive::Rejected;
-use crate::reject::entry::{Entry, RecordJson};
+use crate::reject::entry::Entry;
 
 pub(super) use self::settle::{Draft, Why};
 
@@ -47,6 +46,12 @@ struct Measure {
     value_type: Option<ValueType>,
     value: String,
 }
+
+/// How the one value of a scalar record may be called, beside the name of its measure.
+const SCALAR: &str = "value";
+
+/// The names of types, as people write them.
+const TYPES: &str = "DOUBLE, BIGINT, BOOLEAN, VARCHAR, TIMESTAMP";
 
 /// Integers below are no likely nanoseconds, but a time in another unit: it would be stored, in 1970.
 /// 1973-03-03 as nanoseconds.
@@ -123,6 +128,11 @@ impl Set {
         Ok(())
     }
 
+    /// Whether the version is to be the one above what stands.
+    pub(super) fn wants_next(&self) -> bool {
+        self.version == Some(Version::Next)
+    }
+
     /// The record with all of it set.
     fn apply<'r>(
         &'r self,
@@ -135,15 +145,8 @@ impl Set {
         match self.version {
             None => mended.version = record.version.or(versions.of(entry)),
             Some(Version::Fixed(version)) => mended.version = Some(version),
-            Some(Version::Next) => {
-                let stood = entry.existing_version.and_then(|stood| stood.checked_add(1));
-                let next = stood.ok_or_else(|| {
-                    let message =
-                        "version=next: it is not known that a version stood; write a number";
-                    (Reason::InvalidVersion, message.to_owned())
-                })?;
-                mended.version = Some(next);
-            }
+            // Whoever knows what stands sets it; this is for where nothing does.
+            Some(Version::Next) => mended.version = versions.of(entry),
         }
         for (name, value) in &self.dimensions {
             match mended.dimensions.iter_mut().find(|dimension| dimension.name == name) {
@@ -177,20 +180,26 @@ impl Versions {
 }
 
 impl Measure {
+    /// Whether it means the one value of a scalar record of this measure name.
+    fn is_of_scalar(&self, measure_name: &str) -> bool {
+        self.name == measure_name || self.name == SCALAR
+    }
+
     fn apply<'r>(&'r self, record: &mut Record<'r>) -> Result<(), Why> {
-        let is_scalar = record.kind == MeasureKind::Scalar;
+        if record.kind == MeasureKind::Scalar && !self.is_of_scalar(record.measure_name) {
+            let (name, own) = (&self.name, record.measure_name);
+            let message = format!(
+                "the record has one value, that of {own:?}, and no {name:?}: write measure.{own}=VALUE; or give \
+                 the whole record with --json to make it one of several"
+            );
+            return Err((Reason::InvalidValue, message));
+        }
         let is_it = |attribute: &Attribute<'_>| {
-            attribute.name == self.name || is_scalar && record.measure_name == self.name
+            attribute.name == self.name || record.kind == MeasureKind::Scalar
         };
         let at = record.attributes.iter().position(is_it);
         let of = at.map(|at| record.attributes[at].value.value_type());
-        let Some(value_type) = self.value_type.or(of).filter(|_| at.is_some() || !is_scalar) else {
-            let name = &self.name;
-            let message = format!(
-                "the record measures no {name:?}: write measure.{name}:TYPE=VALUE to add it"
-            );
-            return Err((Reason::InvalidValue, message));
-        };
+        let Some(value_type) = self.value_type.or(of) else { return Err(self.untyped()) };
         let value = value(value_type, &self.value).ok_or_else(|| {
             let message = format!("{:?} is no {value_type} for {:?}", self.value, self.name);
             (Reason::InvalidValue, message)
@@ -200,6 +209,15 @@ impl Measure {
             None => record.attributes.push(Attribute { name: &self.name, value }),
         }
         Ok(())
+    }
+
+    /// Nothing of the name is there, so nothing says of which type it is to be.
+    fn untyped(&self) -> Why {
+        let name = &self.name;
+        let message = format!(
+            "the record measures no {name:?}: write measure.{name}:TYPE=VALUE to add it, TYPE being one of {TYPES}"
+        );
+        (Reason::InvalidValue, message)
     }
 }
 
@@ -215,23 +233,33 @@ fn value(value_type: ValueType, text: &str) -> Option<Value<'_>> {
 
 /// Sets what is to be set in the records of one rejection, and hands them on under its number.
 pub(super) struct Mender<'m> {
-    pub(super) sink: &'m mut dyn RecordSink,
-    pub(super) set: &'m Set,
-    pub(super) rejected: &'m Rejected,
+    sink: &'m mut dyn RecordSink,
+    set: &'m Set,
     /// Where versions come from.
-    pub(super) versions: Versions,
+    versions: Versions,
+    rejected: &'m Rejected,
     /// The rejection's place among those that are sent together.
-    pub(super) number: u64,
-    /// Where to put down what is sent, and whether its version is too low, if somebody wants to know.
-    pub(super) seen: Option<&'m Mutex<BTreeMap<u64, Seen>>>,
+    number: u64,
+    /// The version of each record in its order, where they are known.
+    known: &'m [i64],
+    /// Records that were handed on.
+    count: usize,
 }
 
-/// A record as it would be sent.
-#[derive(Debug)]
-pub(super) struct Seen {
-    pub(super) record: RecordJson,
-    /// Why the engine would refuse it, if what stood then stands still.
-    pub(super) too_low: Option<String>,
+impl<'m> Mender<'m> {
+    /// Mends the records of a rejection, the one with `number` among those that are sent together.
+    pub(super) fn new(
+        sink: &'m mut dyn RecordSink,
+        (set, versions): (&'m Set, Versions),
+        (rejected, number): (&'m Rejected, u64),
+    ) -> Self {
+        Self { sink, set, versions, rejected, number, known: &[], count: 0 }
+    }
+
+    /// The same with these versions, record by record, whatever is to be set.
+    pub(super) fn with(self, known: &'m [i64]) -> Self {
+        Self { known, ..self }
+    }
 }
 
 impl RecordSink for Mender<'_> {
@@ -241,11 +269,8 @@ impl RecordSink for Mender<'_> {
         match self.set.apply(record, (&self.rejected.entry, self.versions)) {
             Ok(mut mended) => {
                 mended.origin = origin;
-                if let Some(seen) = self.seen {
-                    let one = Seen::of(&mended, self.rejected);
-                    let mut seen = seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    seen.insert(self.number, one);
-                }
+                mended.version = self.known.get(self.count).copied().or(mended.version);
+                self.count += 1;
                 self.sink.record(&mended);
             }
             Err((reason, message)) => {
@@ -257,25 +282,6 @@ impl RecordSink for Mender<'_> {
     fn refuse(&mut self, mut refusal: Refusal<'_>) {
         refusal.origin.number = self.number;
         self.sink.refuse(refusal);
-    }
-}
-
-impl Seen {
-    fn of(mended: &Record<'_>, rejected: &Rejected) -> Self {
-        let record = RecordJson::from(mended);
-        let entry = &rejected.entry;
-        let too_low = entry.existing_version.zip(mended.version).and_then(|(stood, version)| {
-            let measures = record.measure_values.iter().flatten();
-            let is_same = measures
-                .map(|one| (one.name.as_str(), one.value.as_str()))
-                .chain(record.measure_value.as_deref().map(|value| ("", value)))
-                .all(|(name, value)| {
-                    entry.stood.iter().any(|stood| stood.name == name && stood.value == value)
-                });
-            (version < stood || version == stood && !is_same)
-                .then(|| format!("version {version} is not above version {stood}, which stood"))
-        });
-        Self { record, too_low }
     }
 }
 
@@ -332,7 +338,8 @@ mod tests {
             "measure.a:b:DOUBLE": "1.5", "dimension.site": "b", "dimension.hall": true});
         let set = set(&all).unwrap();
         let mended = apply(&set, &record(), Some(8)).unwrap();
-        assert_eq!((mended.version, mended.time_ns), (Some(9), Some(1_000_000_000)));
+        assert!(set.wants_next(), "whoever knows what stands sets it");
+        assert_eq!((mended.version, mended.time_ns), (None, Some(1_000_000_000)));
         let values = [("t", Value::Bigint(5)), ("a:b", Value::Double(1.5))];
         assert_eq!(mended.attributes, values.map(|(name, value)| Attribute { name, value }));
         let names = [("site", "b"), ("hall", "true")];
@@ -351,14 +358,18 @@ mod tests {
     }
 
     #[test]
-    fn the_one_value_of_a_scalar_is_set_by_the_name_of_the_measure() {
+    fn the_one_value_of_a_scalar_is_set_by_the_name_of_the_measure_or_as_value() {
         let set = set(&json!({"measure.m:VARCHAR": "x"})).unwrap();
         let attributes = vec![Attribute { name: "", value: Value::Bigint(1) }];
         let scalar = Record { kind: MeasureKind::Scalar, attributes, ..record() };
         let mended = apply(&set, &scalar, None).unwrap();
         assert_eq!(mended.attributes, [Attribute { name: "", value: Value::Varchar("x") }]);
         let other = self::set(&json!({"measure.other:BIGINT": 1})).unwrap();
-        assert!(apply(&other, &scalar, None).is_err(), "a scalar has one value");
+        let (_, message) = apply(&other, &scalar, None).unwrap_err();
+        assert!(message.contains("write measure.m=VALUE"), "a scalar has one value: {message}");
+        let alike = self::set(&json!({"measure.value": 7})).unwrap();
+        let mended = apply(&alike, &scalar, None).unwrap();
+        assert_eq!(mended.attributes, [Attribute { name: "", value: Value::Bigint(7) }]);
     }
 
     #[test]
@@ -396,9 +407,9 @@ mod tests {
             assert!(error.contains(word), "{error}");
         }
         for (members, word) in [
-            (json!({"version": "next"}), "version stood"),
             (json!({"measure.t": "1.5"}), "no BIGINT"),
             (json!({"measure.new": 1}), ":TYPE=VALUE"),
+            (json!({"measure.new": 1}), "BIGINT"),
         ] {
             let set = set(&members).unwrap();
             let (_, message) = apply(&set, &record(), None).unwrap_err();

@@ -2,13 +2,17 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /api/v1/rejects?reason=&db=&table=&kind=&from=&to=&lsn=&state=&order=&limit=&after=` | `{"rejections":[..],"next":".."}`: the newest open ones, unless asked otherwise; `next` is given back as `after` |
+//! | `GET /api/v1/rejects?reason=&db=&table=&kind=&from=&to=&lsn=&state=&order=&limit=&after=` | `{"rejections":[..],"next":".."}`: the newest open ones, unless asked otherwise; `next` is given back as `after`; `untold` counts texts that `table` passed over because nobody can tell theirs |
 //! | `GET /api/v1/rejects/ID` | one, with what its reason means and what to do about it |
 //! | `POST /api/v1/rejects/resubmit` | [`resubmit`] |
 //!
 //! A caller sees the databases that it may read, and sends again into those that it may write too.
 
 pub mod resubmit;
+mod choose;
+mod correction;
+mod foresee;
+mod outcome;
 mod mend;
 mod text;
 
@@ -20,6 +24,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use self::choose::Sending;
 use super::App;
 use super::call::{Call, Caller, Scope};
 use super::export::time_ns;
@@ -50,6 +55,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 pub struct Desk {
     archive: Archive,
     readers: Arc<Semaphore>,
+    sending: Sending,
 }
 
 /// What a `GET` asks.
@@ -64,7 +70,8 @@ pub enum Asked {
 impl Desk {
     /// Of the sink that `archive` reads.
     pub fn new(archive: Archive) -> Self {
-        Self { archive, readers: Arc::new(Semaphore::new(READERS_MAX)) }
+        let readers = Arc::new(Semaphore::new(READERS_MAX));
+        Self { archive, readers, sending: Sending::default() }
     }
 
     /// Runs `read` on a thread that may wait for the sink.
@@ -161,6 +168,9 @@ pub async fn answer(app: &App, caller: &Caller, asked: Asked) -> Result<Reply, F
                 "rejections": page.rejections,
                 "next": page.next.map(|next| next.to_string()),
             });
+            if page.untold > 0 {
+                body["untold"] = page.untold.into();
+            }
             // Keys name databases.
             if caller.read == Scope::All && !page.unreadable.is_empty() {
                 body["unreadable"] = page.unreadable.into();

@@ -7,65 +7,93 @@
 //!  "line":"weather,site=a t=1 ..",         instead of the text or record, of the one id; or:
 //!  "json":{"measurement":"weather",..},    the same as JSON
 //!  "format":"line", "precision":"ns",      how texts are read, else as their requests said: [`super::text`]
+//!  "again":true,                           those ids too that were taken before
 //!  "dry_run":true}                         say what would become of them, and write nothing
 //! ```
 //!
 //! ```text
-//! {"stored":1,"refused":0,"results":[{"id":"42-57","outcome":"stored",..}],"next":null}
+//! {"stored":1,"refused":0,"already":0,"unknown":0,
+//!  "results":[{"id":"42-57","outcome":"stored",..}],"next":null}
 //! ```
 //!
 //! | outcome | is |
 //! |---|---|
 //! | `stored` | the engine has it; the rejection is marked, and no longer open |
-//! | `refused` | it is still wrong, for `reason` and `message`; the rejection stays open, and there is no second one |
-//! | `would_be_stored`, `would_be_refused` | the same of a dry run; versions are compared with what stood then |
-//! | `resubmitted` | it was sent again before; nothing was done |
+//! | `refused` | it is still wrong, for `reason` and `message`; the rejection stays open, tells of this refusal, and there is no second one |
+//! | `would_be_stored`, `would_be_refused` | the same of a dry run, held against what stands now: [`super::foresee`] |
+//! | `resubmitted` | it was taken before, mended in the same way: it is done, and nothing was sent |
+//! | `taken_otherwise` | it was taken before, mended in another way: nothing was sent, and what is asked for is not done; `"again":true` sends it |
+//! | `under_way` | another request is sending it just now; nothing was sent |
 //! | `not_found` | there is none, or the caller may not read its database |
 //! | `forbidden` | the caller may not write to its database |
-//! | `unknown` | the log or the engine did not answer; it stays open, and sending it again is harmless |
+//! | `unknown` | the log or the engine did not answer; it stays open, and sending it again is harmless. Of a dry run: nobody can tell what the engine would say |
 //!
 //! Records are written at the durability `applied`, so that the engine's answer is known. Between that and the
 //! mark a crash may come: the rejection is then open although its record is stored. Sent again, the same
 //! record with the same version changes nothing, and the mark is made.
+//!
+//! With `version=next` the version is looked up before the record is written: one above the one that stands, or that
+//! one itself where the same values stand already. Who writes in between is met as a refusal; the same request again
+//! looks again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
 
-use super::mend::{Mender, Seen, Set, Versions, Why};
+use super::choose::{Choice, Chosen, choose};
+use super::foresee::{Asked, Foreseen, foresee};
+use super::mend::{Mender, Set, Versions};
+use super::outcome::{Outcome, Outcomes, refused, shown, tell};
 use super::text::{Given, Text};
-use super::{NAMES, RESUBMIT, query};
+use super::{RESUBMIT, correction};
 use crate::api::App;
 use crate::api::call::{Body, Caller};
-use crate::api::fault::{Family, Fault};
+use crate::api::fault::{Fault, Kind};
 use crate::api::reply::Reply;
-use crate::api::write::{Plan, decode_for};
+use crate::api::write::decode_for;
 use crate::base::lsn::Lsn;
-use crate::ingest::{Ask, Durability, IngestError, Partial, Protocol, Receipt};
+use crate::ingest::{Ask, IngestError, Receipt};
 use crate::record::RecordSink;
 use crate::record::limits::REFUSALS_NAMED_MAX;
-use crate::reject::archive::{Rejected, Resubmitted};
 use crate::reject::entry::{Id, Moment};
-use crate::reject::select::{LIMIT_MAX, Order, State};
+use crate::reject::mark::{Correction, Ended, Resubmitted, WhyAgain};
+use crate::reject::select::LIMIT_MAX;
+
+/// Bytes of rejections, about, that are sent together: they become one frame.
+const SENT_BYTES_MAX: usize = 4 << 20;
+
+/// How long writes that were acknowledged before may take to be executed, so that what stands can be told.
+const SETTLED_MAX: Duration = Duration::from_secs(5);
+
+/// How many rejections, and about how many bytes of them, are dealt with together.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    count: usize,
+    bytes: usize,
+}
 
 /// What is asked.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Request {
-    ids: Option<Vec<String>>,
-    filter: Option<BTreeMap<String, Json>>,
+pub(super) struct Request {
+    pub(super) ids: Option<Vec<String>>,
+    pub(super) filter: Option<BTreeMap<String, Json>>,
     #[serde(default)]
-    set: BTreeMap<String, Json>,
-    line: Option<String>,
-    json: Option<Box<RawValue>>,
-    precision: Option<String>,
-    format: Option<String>,
+    pub(super) set: BTreeMap<String, Json>,
+    pub(super) line: Option<String>,
+    pub(super) json: Option<Box<RawValue>>,
+    pub(super) precision: Option<String>,
+    pub(super) format: Option<String>,
     #[serde(default)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
+    /// Those too that were taken before.
+    #[serde(default)]
+    pub(super) again: bool,
 }
 
 /// How it is done.
@@ -73,19 +101,9 @@ struct Work<'w> {
     caller: &'w Caller,
     set: Set,
     given: Given,
+    correction: Correction,
     is_dry: bool,
 }
-
-/// What became of one rejection.
-#[derive(Debug)]
-struct Outcome {
-    name: &'static str,
-    /// Members beside its id and outcome.
-    more: Json,
-}
-
-/// Rejections that are sent, each under its number.
-type Chosen = BTreeMap<u64, Rejected>;
 
 /// Answers a request.
 ///
@@ -97,160 +115,132 @@ pub async fn answer(app: &App, caller: &Caller, body: &Body) -> Result<Reply, Fa
         let right = "send {\"ids\":[..]} or {\"filter\":{..}}, with set, line, dry_run as needed";
         Fault::invalid(format!("{RESUBMIT}: {error}; {right}"))
     })?;
-    let (mut outcomes, chosen, next) = choose(app, caller, &request).await?;
-    let work = Work {
-        caller,
-        set: Set::parse(&request.set).map_err(Fault::invalid)?,
-        given: Given::new(request.line, request.json, (request.format, request.precision))?,
-        is_dry: request.dry_run,
-    };
+    if request.again && request.filter.is_some() {
+        return Err(Fault::invalid("again is for ids: a filter finds what is open"));
+    }
+    let correction = correction::of(&request);
+    let set = Set::parse(&request.set).map_err(Fault::invalid)?;
+    let choice = choose(app, caller, (&request, &correction)).await?;
+    let Choice { mut outcomes, mut chosen, next, untold, _hold } = choice;
+    let given = Given::new(request.line, request.json, (request.format, request.precision))?;
+    let work = Work { caller, set, given, correction, is_dry: request.dry_run };
     if work.given.has_text() && outcomes.len() > 1 {
         return Err(Fault::invalid("line or json stands for one rejection: name one id"));
     }
-    let mut chosen = chosen;
+    let bounds = if work.is_dry { Bounds::DRY } else { Bounds::FRAME };
     while !chosen.is_empty() {
-        // As many as a receipt names.
-        let last = chosen.keys().nth(REFUSALS_NAMED_MAX).copied();
-        let rest = last.map(|last| chosen.split_off(&last)).unwrap_or_default();
-        work.send(app, &chosen, &mut outcomes).await?;
+        let rest = bounds.split(&mut chosen);
+        work.send(app, chosen, &mut outcomes).await?;
         chosen = rest;
     }
-    Ok(Reply::json(StatusCode::OK, &shown(&outcomes, next.as_deref())))
+    Ok(Reply::json(StatusCode::OK, &shown(&outcomes, next.as_deref(), untold)))
 }
 
-/// What became of each, by its place in the answer, with its id.
-type Outcomes = BTreeMap<u64, (String, Option<Outcome>)>;
+impl Bounds {
+    /// As many as a receipt names, and not too many bytes for a frame.
+    const FRAME: Self = Self { count: REFUSALS_NAMED_MAX, bytes: SENT_BYTES_MAX };
 
-/// Finds the rejections that are asked for. Those that are not sent have their outcome already.
-async fn choose(
-    app: &App,
-    caller: &Caller,
-    request: &Request,
-) -> Result<(Outcomes, Chosen, Option<String>), Fault> {
-    let (mut outcomes, mut chosen) = (Outcomes::new(), Chosen::new());
-    let mut take = |number: u64, id: String, found: Option<Rejected>| {
-        let said = match &found {
-            None => Some(Outcome::of("not_found")),
-            Some(one) if one.state == State::Resubmitted => Some(Outcome::of("resubmitted")),
-            Some(one) if !caller.write.covers(&one.database) => Some(Outcome::of("forbidden")),
-            Some(_) => None,
-        };
-        if let (None, Some(one)) = (&said, found) {
-            chosen.insert(number, one);
-        }
-        outcomes.insert(number, (id, said));
-    };
-    let next = match (&request.ids, &request.filter) {
-        (Some(texts), None) => {
-            if texts.is_empty() || texts.len() > LIMIT_MAX {
-                return Err(Fault::invalid(format!("name 1 to {LIMIT_MAX} ids a request")));
-            }
-            let wanted: BTreeSet<Id> = texts.iter().filter_map(|text| text.parse().ok()).collect();
-            let mut found = app.rejects.find(wanted, caller).await?;
-            let mut seen = BTreeSet::new();
-            for (number, text) in texts.iter().filter(|text| seen.insert(text.as_str())).enumerate()
-            {
-                let one = text.parse().ok().and_then(|id: Id| found.remove(&id));
-                take(number as u64, text.clone(), one);
-            }
-            None
-        }
-        (None, Some(filter)) => {
-            let page = app.rejects.page(filtered(filter, caller)?, caller).await?;
-            for (number, one) in page.rejections.into_iter().enumerate() {
-                take(number as u64, one.entry.id.to_string(), Some(one));
-            }
-            page.next.map(|next| next.to_string())
-        }
-        _ => return Err(Fault::invalid("send either ids or filter; {} is every open one")),
-    };
-    Ok((outcomes, chosen, next))
-}
+    /// What a dry run holds against each other: all of a request, unless it is too large for the memory.
+    const DRY: Self = Self { count: LIMIT_MAX, bytes: 8 * SENT_BYTES_MAX };
 
-/// The query of a filter: open ones, the oldest first, so that they are sent in the order in which they came.
-fn filtered(
-    filter: &BTreeMap<String, Json>,
-    caller: &Caller,
-) -> Result<crate::reject::select::Query, Fault> {
-    let known = |name: &str| NAMES.contains(&name) && !matches!(name, "state" | "order");
-    if let Some(name) = filter.keys().find(|name| !known(name)) {
-        return Err(Fault::invalid(format!(
-            "filter {name:?}: there are reason, db, table, kind, from, to, lsn, limit and after"
-        )));
+    /// Splits off what is beyond, but never the first.
+    fn split(self, chosen: &mut Chosen) -> Chosen {
+        let (mut bytes, mut first_beyond) = (0, None);
+        for (count, (number, one)) in chosen.iter().enumerate() {
+            bytes += one.bytes();
+            if count == self.count || count > 0 && bytes > self.bytes {
+                first_beyond = Some(*number);
+                break;
+            }
+        }
+        first_beyond.map(|number| chosen.split_off(&number)).unwrap_or_default()
     }
-    let mut query = query(&|name| match filter.get(name)? {
-        Json::String(text) => Some(text.clone()),
-        Json::Null => None,
-        other => Some(other.to_string()),
-    })?;
-    query.order = Order::Oldest;
-    super::check_may_read(caller, query.database.as_deref())?;
-    Ok(query)
+}
+
+/// What is ready to be sent, or is not: texts by number, and what would become of them.
+struct Ready {
+    chosen: Chosen,
+    texts: BTreeMap<u64, Text>,
+    foreseen: BTreeMap<u64, Foreseen>,
 }
 
 impl Work<'_> {
-    /// Sends some, no more than a receipt names, and says what became of each.
-    async fn send(&self, app: &App, chosen: &Chosen, outcomes: &mut Outcomes) -> Result<(), Fault> {
+    /// Sends some, within [`Bounds`], and says what became of each.
+    async fn send(&self, app: &App, chosen: Chosen, outcomes: &mut Outcomes) -> Result<(), Fault> {
         let mut said = BTreeMap::new();
         let mut texts = BTreeMap::new();
-        for (number, one) in chosen {
+        for (number, one) in &chosen {
             match self.given.text(one, &self.set, app.mapping.version_field.as_deref()) {
                 Ok(text) => drop(texts.insert(*number, text)),
-                Err(why) => drop(said.insert(*number, Outcome::refused(why))),
+                Err(why) => drop(said.insert(*number, Outcome::refused(&why))),
             }
         }
-        let bytes = texts.values().map(|text| text.bytes.len()).sum();
-        let Some(first) = chosen.values().next() else { return Ok(()) };
-        let ask = Ask {
-            protocol: Protocol::Json,
-            database: &first.database,
-            // What is refused before the log is told, and not sent.
-            reading: None,
-            received_ns: app.ingest.received_ns(),
-            body_bytes: bytes,
-            durability: Some(Durability::Applied),
-            partial: Partial::Accept,
-        };
+        let bytes: usize = texts.values().map(|text| text.bytes.len()).sum();
         let _memory = app.ingest.admit(bytes).await?;
-        let versions = versions(app);
-        let seen = Mutex::new(BTreeMap::new());
-        let show = |sink: &mut dyn RecordSink, numbers: &BTreeSet<u64>, seen: Option<&_>| {
-            for number in numbers {
-                let (rejected, text, number) = (&chosen[number], &texts[number], *number);
-                let mut mender = Mender { sink, set: &text.set, rejected, versions, number, seen };
-                let plan = plan(rejected, text);
-                // A text that left its time to the receipt means the first one.
-                let from = (&plan, &app.mapping, rejected.entry.received.0);
-                decode_for(from, &text.bytes, self.caller, &mut mender);
-            }
-        };
-        let all: BTreeSet<u64> = texts.keys().copied().collect();
-        // What would be refused before the log is not sent: the log would keep it as one rejection more.
-        let judged = app.ingest.judge(&ask, |sink| show(sink, &all, Some(&seen)));
-        let seen = seen.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        said.extend(refused(&judged));
+        let received_ns = app.ingest.received_ns();
+        let Ready { chosen, texts, mut foreseen } =
+            self.foreseen(app, received_ns, (chosen, texts)).await?;
         if self.is_dry {
-            dry(&mut said, &seen, chosen);
-            tell(outcomes, said);
+            let refused = said.into_iter().map(|(number, outcome)| (number, outcome.would_be()));
+            let foreseen = foreseen.into_iter().map(|(number, one)| (number, one.told()));
+            tell(outcomes, foreseen.chain(refused).collect());
             return Ok(());
         }
-        for number in all.iter().filter(|number| !seen.contains_key(number)) {
-            let nothing = || Outcome::why("refused", "there is no record in it");
-            said.entry(*number).or_insert_with(nothing);
-        }
-        let good: BTreeSet<u64> =
-            all.into_iter().filter(|number| !said.contains_key(number)).collect();
-        if !good.is_empty() {
-            match app.ingest.accept(&ask, |sink| show(sink, &good, None)).await {
-                Ok(receipt) => self.taken(app, (chosen, &good), &receipt, &mut said).await,
-                Err(error) => unheard(&good, &error, &mut said),
+        // What would be refused before the log is not sent: the log would keep it as one rejection more.
+        foreseen.retain(|number, one| {
+            let unsent = one.unsent();
+            unsent.map(|outcome| said.insert(*number, outcome)).is_none()
+        });
+        if let Some(first) = foreseen.keys().next().map(|number| &chosen[number]) {
+            let ask = Ask::of_rejections(&first.database, received_ns, bytes);
+            let versions = versions(app);
+            let show = |sink: &mut dyn RecordSink| {
+                for (number, one) in &foreseen {
+                    let (rejected, text) = (&chosen[number], &texts[number]);
+                    let mender = Mender::new(sink, (&text.set, versions), (rejected, *number));
+                    let from = (&text.plan(rejected), &app.mapping, rejected.entry.received.0);
+                    decode_for(from, &text.bytes, self.caller, &mut mender.with(&one.versions));
+                }
+            };
+            let sent: BTreeSet<u64> = foreseen.keys().copied().collect();
+            match app.ingest.accept(&ask, show).await {
+                Ok(receipt) => self.taken(app, (&chosen, &sent), &receipt, &mut said).await,
+                Err(error) => unheard(&sent, &error, &mut said),
             }
         }
         tell(outcomes, said);
         Ok(())
     }
 
-    /// Marks what the engine has taken.
+    /// Finds out what would become of them, on a thread that may wait for the engine.
+    async fn foreseen(
+        &self,
+        app: &App,
+        received_ns: i64,
+        (chosen, texts): (Chosen, BTreeMap<u64, Text>),
+    ) -> Result<Ready, Fault> {
+        let asked = Asked {
+            engine: Arc::clone(&app.engine),
+            ingest: app.ingest.clone(),
+            mapping: app.mapping.clone(),
+            caller: self.caller.clone(),
+            versions: versions(app),
+            received_ns,
+            is_settled: app.ingest.settled(SETTLED_MAX).await,
+        };
+        let work = tokio::task::spawn_blocking(move || {
+            let foreseen = foresee(&asked, &chosen, &texts);
+            Ready { chosen, texts, foreseen }
+        });
+        work.await.map_err(|ended| {
+            Fault::new(
+                Kind::Internal,
+                format!("nothing was sent: the look ahead ended early: {ended}"),
+            )
+        })
+    }
+
+    /// Marks what the engine has taken, and what it has refused once more.
     async fn taken(
         &self,
         app: &App,
@@ -264,12 +254,18 @@ impl Work<'_> {
         let stored: BTreeSet<u64> =
             sent.iter().filter(|number| is_named && !again.contains_key(number)).copied().collect();
         let lsn = receipt.lsn.unwrap_or(Lsn::ZERO);
-        let ids: BTreeSet<Id> = stored.iter().map(|number| chosen[number].entry.id).collect();
-        let resubmitted =
-            Resubmitted { lsn, at: Moment(app.clock.wall_ns()), by: self.caller.name.clone() };
-        let was_refused = receipt.refused > 0;
-        let marked =
-            app.rejects.ask(move |archive| archive.mark(&resubmitted, &ids, was_refused)).await;
+        let ended = Ended {
+            stored: stored.iter().map(|number| chosen[number].entry.id).collect(),
+            refused: refused_of(chosen, receipt),
+            again: receipt.refused > 0,
+        };
+        let resubmitted = Resubmitted {
+            lsn,
+            at: Moment(app.clock.wall_ns()),
+            by: self.caller.name.clone(),
+            correction: Some(self.correction.clone()),
+        };
+        let marked = app.rejects.ask(move |archive| archive.mark(&resubmitted, &ended)).await;
         let unmarked = marked.err().map(|fault| {
             let why = fault.message;
             format!("it is not marked, and stays open; sending it again is harmless: {why}")
@@ -287,98 +283,25 @@ impl Work<'_> {
     }
 }
 
+/// What the engine refused, by the rejections that were sent; of each the first.
+fn refused_of(chosen: &Chosen, receipt: &Receipt) -> BTreeMap<Id, WhyAgain> {
+    let mut all = BTreeMap::new();
+    for refusal in &receipt.named {
+        let Some(one) = chosen.get(&refusal.number) else { continue };
+        let (reason, message) = (refusal.reason, refusal.message.clone());
+        let existing_version = refusal.existing_version;
+        all.entry(one.entry.id).or_insert(WhyAgain { reason, message, existing_version });
+    }
+    all
+}
+
 /// Where the version of a record comes from that names none.
 fn versions(app: &App) -> Versions {
     if app.ingest.options().version == "arrival" { Versions::Arrival } else { Versions::Settings }
 }
 
-fn plan(one: &Rejected, text: &Text) -> Plan {
-    Plan {
-        family: Family::Native,
-        database: one.database.clone(),
-        table: text.table.clone(),
-        form: text.form,
-        durability: None,
-        partial: Partial::Accept,
-        key: None,
-    }
-}
-
-/// What a receipt says of those that were refused.
-fn refused(receipt: &Receipt) -> BTreeMap<u64, Outcome> {
-    let outcome = |refusal: &crate::ingest::NamedRefusal| {
-        let more = json!({
-            "reason": refusal.reason.code(),
-            "message": refusal.message,
-            "existing_version": refusal.existing_version,
-        });
-        (refusal.number, Outcome { name: "refused", more })
-    };
-    receipt.named.iter().map(outcome).collect()
-}
-
-/// What a dry run says: what was sent, and what would become of it.
-fn dry(said: &mut BTreeMap<u64, Outcome>, seen: &BTreeMap<u64, Seen>, all: &Chosen) {
-    for number in all.keys() {
-        let sent = seen.get(number);
-        let outcome = said.entry(*number).or_insert_with(|| match sent.map(|sent| &sent.too_low) {
-            Some(None) => Outcome::of("would_be_stored"),
-            Some(Some(why)) => Outcome::why("would_be_refused", why),
-            None => Outcome::why("would_be_refused", "there is no record in it"),
-        });
-        if outcome.name == "refused" {
-            outcome.name = "would_be_refused";
-        }
-        outcome.more["sent"] = json!(sent.map(|sent| &sent.record));
-    }
-}
-
 fn unheard(sent: &BTreeSet<u64>, error: &IngestError, said: &mut BTreeMap<u64, Outcome>) {
     for number in sent {
         said.insert(*number, Outcome::why("unknown", &error.to_string()));
-    }
-}
-
-fn tell(outcomes: &mut Outcomes, said: BTreeMap<u64, Outcome>) {
-    for (number, outcome) in said {
-        let (_, of) = outcomes.get_mut(&number).expect("what is sent was chosen");
-        *of = Some(outcome);
-    }
-}
-
-fn shown(outcomes: &Outcomes, next: Option<&str>) -> Json {
-    let is_named = |name: &str| {
-        let all = outcomes.values().filter_map(|(_, outcome)| outcome.as_ref());
-        all.filter(|outcome| {
-            outcome.name == name || outcome.name.strip_prefix("would_be_") == Some(name)
-        })
-        .count()
-    };
-    let results: Vec<Json> = outcomes
-        .values()
-        .map(|(id, outcome)| {
-            let outcome = outcome.as_ref().expect("each has its outcome");
-            let mut result = outcome.more.clone();
-            result["id"] = json!(id);
-            result["outcome"] = json!(outcome.name);
-            result
-        })
-        .collect();
-    let (stored, refused) = (is_named("stored"), is_named("refused"));
-    json!({ "stored": stored, "refused": refused, "results": results, "next": next })
-}
-
-impl Outcome {
-    fn of(name: &'static str) -> Self {
-        Self { name, more: json!({}) }
-    }
-
-    fn refused((reason, message): Why) -> Self {
-        let more = json!({ "reason": reason.code(), "message": message });
-        Self { name: "refused", more }
-    }
-
-    fn why(name: &'static str, message: &str) -> Self {
-        Self { name, more: json!({ "message": message }) }
     }
 }

@@ -12,8 +12,9 @@ use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
 
 use super::mend::{Draft, Set, Why};
-use crate::api::fault::Fault;
-use crate::api::write::Form;
+use crate::api::fault::{Family, Fault};
+use crate::api::write::{Form, Plan};
+use crate::ingest::Partial;
 use crate::protocol::json::{Form as JsonForm, Precision as JsonPrecision};
 use crate::protocol::line::{Limits, Precision as LinePrecision, Reader};
 use crate::record::{Reading, Reason};
@@ -135,6 +136,21 @@ impl Given {
             None => "ns",
         };
         form(format, unit).map_err(|why| (Reason::InvalidTime, why))
+    }
+}
+
+impl Text {
+    /// How it is decoded, as the text of a write.
+    pub(super) fn plan(&self, one: &Rejected) -> Plan {
+        Plan {
+            family: Family::Native,
+            database: one.database.clone(),
+            table: self.table.clone(),
+            form: self.form,
+            durability: None,
+            partial: Partial::Accept,
+            key: None,
+        }
     }
 }
 

@@ -6,7 +6,8 @@
 mod show;
 mod source;
 
-use std::io::{self, Write};
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -28,7 +29,7 @@ pub const EXAMPLES: &str = "Examples:
   tidegate rejects resubmit --all --reason table_not_found --dry-run
 
 ls and show read the sink that the settings name; with --url they ask a running server. resubmit asks the
-server at --url, or the one that the settings describe, over TLS where they say so. Exit code 1 when something was refused again.";
+server at --url, or the one that the settings describe, over TLS where they say so. Exit code 1 when something is not stored.";
 
 /// Flags of `rejects`.
 #[derive(Debug, Args)]
@@ -63,10 +64,14 @@ const RESUBMIT_EXAMPLES: &str = r#"Examples:
   tidegate rejects resubmit 42-57 --json '{"measurement":"weather","fields":{"t":21.5}}'
   tidegate rejects resubmit 42-57 --line-file mended.txt
 
-What can be set: version=N, version=next (one above the version that stood), time=TIME (RFC 3339, or an
+What can be set: version=N, version=next (one above the version that stands by then), time=TIME (RFC 3339, or an
 integer with its unit: 1767225600s, ..ms, ..us, ..ns), measure.NAME=VALUE,
-measure.NAME:TYPE=VALUE, dimension.NAME=VALUE. A refused text is read as its request said, and so is one in its
-place; --precision says another unit of timestamps. A text in the place of a record is read in ns."#;
+measure.NAME:TYPE=VALUE (DOUBLE, BIGINT, BOOLEAN, VARCHAR, TIMESTAMP), dimension.NAME=VALUE. A refused text is read as its request said, and so is one in its
+place; --precision says another unit of timestamps. A text in the place of a record is read in ns.
+
+A dry run decodes, mends and holds against what stands now, in the order in which they would be sent, 200 at a
+time; it writes nothing. Sent again in the same way, what was taken is done, and nothing is sent; in another way
+nothing is sent either, and the exit code says so: write the record as any other, or give --again."#;
 
 /// Which server, if any.
 #[derive(Debug, Args)]
@@ -173,9 +178,12 @@ struct ResubmitArgs {
     /// The unit of the timestamps of texts: ns, us, ms, s, of lines m, h and auto too.
     #[arg(long, value_name = "UNIT")]
     precision: Option<String>,
-    /// Say what would become of them, and write nothing.
+    /// Say what would become of them now, and write nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Send them though they were taken before, mended in another way.
+    #[arg(long, conflicts_with = "all")]
+    again: bool,
     /// The rejections' numbers.
     #[arg(value_name = "ID", required_unless_present = "all")]
     ids: Vec<String>,
@@ -233,7 +241,7 @@ fn ls(args: &LsArgs, settings: &SettingsArgs) -> Result<(), Failure> {
     if args.all {
         parts.push(("state", "all".to_owned()));
     }
-    let (mut left, mut count) = (args.limit as usize, 0);
+    let (mut left, mut count, mut untold) = (args.limit as usize, 0, 0);
     let mut after = None;
     while left > 0 {
         let page = source.page(&parts, left, after.take())?;
@@ -242,6 +250,7 @@ fn ls(args: &LsArgs, settings: &SettingsArgs) -> Result<(), Failure> {
             drop(writeln!(io::stderr(), "passed over: {}", show::plain(&warning)));
         }
         left = left.saturating_sub(page.rejections.len());
+        untold += page.untold;
         for one in page.rejections {
             if is_json {
                 print_json(&one)?;
@@ -259,6 +268,7 @@ fn ls(args: &LsArgs, settings: &SettingsArgs) -> Result<(), Failure> {
         }
         after = Some(next);
     }
+    show::untold(untold);
     if count == 0 && !is_json {
         print(&format!("nothing refused is open in {}\n", source.place()))?;
     }
@@ -308,18 +318,22 @@ fn resubmit(args: &ResubmitArgs, settings: &SettingsArgs) -> Result<(), Failure>
     let mut request = Map::new();
     request.insert("set".into(), set(&args.set)?);
     request.insert("dry_run".into(), args.dry_run.into());
+    if args.again {
+        request.insert("again".into(), true.into());
+    }
     let format = args.json.as_ref().map(|_| "json".to_owned()).or(args.text_format.clone());
     let texts = [("line", args.text()?), ("precision", args.precision.clone()), ("format", format)];
     for (name, text) in texts.into_iter().filter_map(|(name, text)| Some((name, text?))) {
         request.insert(name.into(), text.into());
     }
     let mut tally = Tally::default();
+    let is = if args.dry_run { Run::Dry } else { Run::Real };
     if !args.all {
         for some in args.ids.chunks(SENT_AT_ONCE) {
             request.insert("ids".into(), json!(some));
-            tally.told(&server.resubmit(&request)?)?;
+            tally.told(&server.resubmit(&request)?, is)?;
         }
-        return tally.end(args.dry_run);
+        return tally.end(is);
     }
     let mut filter: Map<String, Value> =
         parts.into_iter().map(|(name, part)| (name.to_owned(), part.into())).collect();
@@ -329,15 +343,14 @@ fn resubmit(args: &ResubmitArgs, settings: &SettingsArgs) -> Result<(), Failure>
     loop {
         request.insert("filter".into(), filter.clone().into());
         let answer = server.resubmit(&request)?;
-        tally.told(&answer)?;
+        tally.told(&answer, is)?;
         if let Some(signal) = interrupts.heard().filter(|_| !answer["next"].is_null()) {
-            let Tally { stored, left } = tally;
-            let told = format!("{stored} stored, {left} not; the others were not sent");
+            let told = tally.counts(is) + "; the others were not sent";
             return Err(Failure::Interrupted { signal, told });
         }
         // Those that stay open are behind the mark, and do not come again.
         match &answer["next"] {
-            Value::Null => return tally.end(args.dry_run),
+            Value::Null => return tally.end(is),
             next => filter.insert("after".into(), next.clone()),
         };
     }
@@ -378,29 +391,64 @@ fn set(pairs: &[String]) -> Result<Value, Failure> {
 #[derive(Debug, Default)]
 struct Tally {
     stored: u64,
+    /// Taken before, as it would be now.
+    already: u64,
+    /// Of a dry run: nobody can tell.
+    unknown: u64,
     left: u64,
+    /// Texts of no known table.
+    untold: u64,
 }
 
 impl Tally {
     /// Prints an answer, and counts it.
-    fn told(&mut self, answer: &Value) -> Result<(), Failure> {
+    fn told(&mut self, answer: &Value, is: Run) -> Result<(), Failure> {
         for result in answer["results"].as_array().into_iter().flatten() {
             let outcome = result["outcome"].as_str().unwrap_or("unknown");
-            match outcome {
-                "stored" | "would_be_stored" | "resubmitted" => self.stored += 1,
-                _ => self.left += 1,
-            }
+            *match outcome {
+                "stored" | "would_be_stored" => &mut self.stored,
+                "resubmitted" => &mut self.already,
+                "unknown" if is == Run::Dry => &mut self.unknown,
+                _ => &mut self.left,
+            } += 1;
             print(&show::outcome(result, outcome))?;
         }
+        self.untold += answer["untold"].as_u64().unwrap_or(0);
         Ok(())
     }
 
-    fn end(&self, is_dry: bool) -> Result<(), Failure> {
-        let Self { stored, left } = self;
-        let would = if is_dry { "would be " } else { "" };
-        print(&format!("{stored} {would}stored, {left} not\n"))?;
-        if *left == 0 { Ok(()) } else { Err(Failure::failed(format!("{left} {would}not stored"))) }
+    /// What became of all, in a line.
+    fn counts(&self, is: Run) -> String {
+        let Self { stored, already, unknown, left, .. } = self;
+        let would = if is == Run::Dry { "would be " } else { "" };
+        let mut text = format!("{stored} {would}stored, {left} not");
+        for (count, what) in [(already, "already taken"), (unknown, "unknown")] {
+            if *count > 0 {
+                write!(text, ", {count} {what}").expect("a string takes everything");
+            }
+        }
+        text
     }
+
+    fn end(&self, is: Run) -> Result<(), Failure> {
+        print(&(self.counts(is) + "\n"))?;
+        show::untold(self.untold);
+        match (self.left, self.unknown, is) {
+            (0, 0, _) => Ok(()),
+            (0, unknown, _) => Err(Failure::failed(format!(
+                "of {unknown} nobody can tell whether they would be stored"
+            ))),
+            (left, _, Run::Dry) => Err(Failure::failed(format!("{left} would be not stored"))),
+            (left, _, Run::Real) => Err(Failure::failed(format!("{left} not stored"))),
+        }
+    }
+}
+
+/// Whether anything is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Run {
+    Real,
+    Dry,
 }
 
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {

@@ -1,11 +1,13 @@
 //! Rejections as people read them on a terminal.
 
 use std::fmt::Write as _;
+use std::io::{self, Write as _};
 
 use serde_json::Value;
 
 use crate::reject::archive::Rejected;
 use crate::reject::entry::{MeasureJson, Moment, RecordJson};
+use crate::reject::mark::Resubmitted;
 use crate::reject::select::State;
 
 /// The head of a list.
@@ -53,16 +55,7 @@ pub(super) fn explained(one: &Rejected) -> String {
     };
     line("id", &entry.id.to_string());
     match &one.resubmitted {
-        Some(sent) => line(
-            "state",
-            &format!(
-                "{}: sent again in frame {} at {} by {}",
-                one.state.name(),
-                sent.lsn,
-                sent.at,
-                sent.by
-            ),
-        ),
+        Some(sent) => line("state", &format!("{}: sent again {}", one.state.name(), how(sent))),
         None => line("state", one.state.name()),
     }
     line("table", &format!("{} in {}", one.table.as_deref().unwrap_or("(not told)"), one.database));
@@ -77,10 +70,18 @@ pub(super) fn explained(one: &Rejected) -> String {
         let sent = sent.map_or(String::new(), |sent| format!(", sent {sent}"));
         line("version", &format!("stood {stood}{sent}"));
     }
+    if let Some(again) = &one.refused_again {
+        let why = &again.why;
+        line("again", &format!("sent again {}", how(&again.sent)));
+        line("", &format!("refused once more: {}: {}", why.reason, why.message));
+        if let Some(stood) = why.existing_version {
+            line("", &format!("stood {stood} by then"));
+        }
+    }
     if let Some(record) = &entry.record {
         line("key", &key(record));
         for measure in measures(record) {
-            line("", &compared(&measure, &entry.stood));
+            line("", &compared(&measure, (&entry.stood, &record.measure_name)));
         }
     }
     match (&entry.line, &entry.line_base64) {
@@ -104,6 +105,12 @@ pub(super) fn explained(one: &Rejected) -> String {
     out + "\n"
 }
 
+/// By whom, when and how it was sent again.
+fn how(sent: &Resubmitted) -> String {
+    let mended = sent.correction.as_ref().map(|how| format!(", {}", how.said));
+    format!("in frame {} at {} by {}{}", sent.lsn, sent.at, sent.by, mended.unwrap_or_default())
+}
+
 /// What names the record, and when it was measured.
 fn key(record: &RecordJson) -> String {
     let names: Vec<String> =
@@ -123,13 +130,22 @@ fn measures(record: &RecordJson) -> Vec<MeasureJson> {
     record.measure_values.iter().flatten().cloned().chain(scalar).collect()
 }
 
-/// What was sent, beside what stood.
-fn compared(sent: &MeasureJson, stood: &[MeasureJson]) -> String {
-    let name = if sent.name.is_empty() { "value" } else { &sent.name };
+/// What was sent, beside what stood; under the name by which it is set.
+fn compared(sent: &MeasureJson, (stood, measure_name): (&[MeasureJson], &str)) -> String {
+    let name = if sent.name.is_empty() { measure_name } else { &sent.name };
     let stood = stood.iter().find(|one| one.name == sent.name);
     let stood =
         stood.map_or(String::new(), |one| format!("   stood {} ({})", one.value, one.r#type));
     format!("{name}   sent {} ({}){stood}", sent.value, sent.r#type)
+}
+
+/// Says how many texts a look for a table has passed over.
+pub(super) fn untold(count: u64) {
+    if count > 0 {
+        let why = "since nobody can tell their table: leave out --table to have them too";
+        // Standard error may be closed; the list is what was asked for.
+        drop(writeln!(io::stderr(), "refused texts that were passed over: {count}, {why}"));
+    }
 }
 
 /// What became of one that was sent again.

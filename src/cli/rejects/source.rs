@@ -29,6 +29,9 @@ pub(super) enum Source {
 pub(super) struct Page {
     pub(super) rejections: Vec<Rejected>,
     pub(super) next: Option<String>,
+    /// Texts of no known table, where one of a table was asked for.
+    #[serde(default)]
+    pub(super) untold: u64,
     #[serde(default)]
     pub(super) unreadable: Vec<String>,
 }
@@ -81,6 +84,7 @@ impl Source {
                 Ok(Page {
                     rejections: page.rejections,
                     next: page.next.map(|next| next.to_string()),
+                    untold: page.untold,
                     unreadable: page.unreadable,
                 })
             }

@@ -141,6 +141,11 @@ impl Table {
         self.claim_all(&|| attributes.iter().map(|&(name, value_type)| (value_type, name)))
     }
 
+    /// Whether somebody has claimed the attribute.
+    pub fn has_column(&self, name: &str) -> bool {
+        self.columns.read().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+    }
+
     /// The attributes claimed so far, sorted by name.
     pub fn columns(&self) -> Vec<(Box<str>, ValueType)> {
         let columns = self.columns.read().unwrap_or_else(PoisonError::into_inner);

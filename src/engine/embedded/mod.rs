@@ -16,6 +16,7 @@
 //! | [`index`] [`cache`] [`points`] | where the rows of a file are, and what was read of them |
 //! | [`columns`] [`parquet_write`] [`parquet_names`] [`parquet_head`] [`parquet_read`] | what a file looks like |
 //! | [`scan`] [`export`] | reading a table; a table as one Parquet stream |
+//! | [`met`] | what records would meet, before they are written |
 //! | [`select`] [`runs`] | reading the newest rows of some dimensions; where those stand in files |
 //!
 //! # Threads and locks
@@ -64,6 +65,7 @@ mod parquet_read;
 mod runs;
 mod scan;
 mod select;
+mod met;
 pub mod export;
 
 use std::ops::ControlFlow;
@@ -74,7 +76,7 @@ use std::sync::{Arc, Mutex};
 use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
 use crate::base::thread::Thread;
-use crate::record::codec::Bucket;
+use crate::record::codec::{Bucket, RecordView};
 use crate::record::request::{Outcome, Rejection, WriteRequest};
 use crate::record::{Reason, TableId};
 
@@ -85,6 +87,7 @@ use self::select::Search;
 use self::store::TableStore;
 use self::write::{Below, ShardState};
 use super::catalog::Catalog;
+use super::standing::Met;
 use super::{EngineError, EngineState, Row, Selection, ShardId, TableEngine, TimeRange};
 
 pub use self::columns::ColumnSet;
@@ -286,6 +289,10 @@ impl TableEngine for Embedded {
             }
             each(row)
         })
+    }
+
+    fn met(&self, records: &[RecordView<'_>]) -> Result<Vec<Met>, EngineError> {
+        records.iter().map(|record| self.inner.met(record)).collect()
     }
 
     fn newest(

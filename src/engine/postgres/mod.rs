@@ -11,7 +11,7 @@
 //! | [`turn`] [`marks`] | a shard's transaction; how far each shard got |
 //! | [`shared`] | what all of them know |
 //! | [`keeper`] [`expire`] | the thread `engine-pg`: a database that is away at the start, deleted tables, retention |
-//! | [`scan`] | reading a table |
+//! | [`scan`] [`met`] | reading a table; what records would meet |
 //! | [`ddl`] | the same tables as SQL, to be made by hand |
 //!
 //! # Exactly once
@@ -64,6 +64,7 @@ mod keeper;
 mod expire;
 mod probe;
 mod scan;
+mod met;
 pub mod ddl;
 
 use std::ops::ControlFlow;
@@ -74,11 +75,12 @@ use std::sync::{Arc, Mutex};
 use crate::base::clock::SharedClock;
 use crate::base::lsn::Lsn;
 use crate::base::thread::Thread;
-use crate::record::codec::Bucket;
+use crate::record::codec::{Bucket, RecordView};
 use crate::record::request::{Outcome, Rejection, WriteRequest};
 use crate::record::{Reason, TableId};
 
 use super::catalog::Catalog;
+use super::standing::Met;
 use super::{
     EngineError, EngineState, LogEnds, Remote, Row, Selection, ShardId, TableEngine, TimeRange,
 };
@@ -238,6 +240,10 @@ impl TableEngine for Postgres {
         let relation = schema::look(&mut session, &shared.gateway, &known).map_err(away)?;
         let Some(relation) = relation else { return Ok(()) };
         scan::scan(&mut session, &relation, range, each).map_err(away)
+    }
+
+    fn met(&self, records: &[RecordView<'_>]) -> Result<Vec<Met>, EngineError> {
+        met::met(&self.shared, records)
     }
 
     fn newest(

@@ -24,6 +24,14 @@ pub(super) struct Key {
     pub(super) ns: i16,
 }
 
+impl Key {
+    /// The key of a record.
+    pub(super) fn of(view: &RecordView<'_>) -> Self {
+        let (time_us, ns) = split(view.time_ns);
+        Self { series: Uuid(series_of(view)), time_us, ns }
+    }
+}
+
 /// A record that can be written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Item<'p, 'a> {
@@ -176,9 +184,7 @@ impl<'a> Plan<'a> {
             match columns {
                 Err(rejection) => outcomes[at] = Some(Outcome::Rejected(Box::new(rejection))),
                 Ok((dimensions, attributes)) => {
-                    let (time_us, ns) = split(view.time_ns);
-                    let key = Key { series: Uuid(series_of(view)), time_us, ns };
-                    items.push(Item { at, key, view, dimensions, attributes });
+                    items.push(Item { at, key: Key::of(view), view, dimensions, attributes });
                 }
             }
         }

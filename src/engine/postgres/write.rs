@@ -308,7 +308,11 @@ fn upsert_statement(relation: &Relation, used: &[u16]) -> String {
     )
 }
 
-fn standing_of<'s>(relation: &'s Relation, row: &'s Row, columns: &[u16]) -> Standing<'s> {
+pub(super) fn standing_of<'s>(
+    relation: &'s Relation,
+    row: &'s Row,
+    columns: &[u16],
+) -> Standing<'s> {
     let number: i16 = row.get(4);
     let mut attributes = Attributes::new();
     for (at, column) in columns.iter().enumerate() {

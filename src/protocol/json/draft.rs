@@ -144,7 +144,9 @@ impl<'a> Draft<'a> {
             return fault(Reason::RecordTooLarge, message);
         }
         if self.record.attributes.is_empty() {
-            return fault(Reason::NoMeasure, "no field and no measure value".to_owned());
+            let message = "no field and no measure value (one of null is none: write a number, a truth \
+                           value or a text)";
+            return fault(Reason::NoMeasure, message.to_owned());
         }
         if !self.record.dimensions.is_empty() {
             return Ok(());

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::reject::archive::{Archive, Rejected, Resubmitted};
+use crate::reject::archive::{Archive, Rejected};
 use crate::reject::entry::{Id, Moment};
+use crate::reject::mark::{Correction, Ended, Resubmitted, WhyAgain};
 use crate::reject::select::{Kind, Order, Query, State};
 
 const DAY_NS: i64 = 86_400_000_000_000;
@@ -156,11 +157,12 @@ fn reports_of_the_first_layout_are_read() {
 #[test]
 fn what_was_sent_again_is_marked_and_never_deleted() {
     let (_dir, archive, _) = full(600);
-    let resubmitted = Resubmitted { lsn: Lsn(599), at: Moment(RECEIVED_NS), by: "me".into() };
+    let resubmitted =
+        Resubmitted { lsn: Lsn(599), at: Moment(RECEIVED_NS), by: "me".into(), correction: None };
     let stored = BTreeSet::from([at(1, 500), at(2, 500), at(300, 40)]);
-    archive.mark(&resubmitted, &stored, true).unwrap();
+    archive.mark(&resubmitted, &ended(stored.clone(), true)).unwrap();
     // A crash came before the answer: the same again changes nothing.
-    archive.mark(&resubmitted, &stored, true).unwrap();
+    archive.mark(&resubmitted, &ended(stored.clone(), true)).unwrap();
     let of_state = |state| ids(&pages(&archive, &Query { state, limit: 1_000, ..Query::all() }));
     assert_eq!(of_state(Some(State::Open)).len(), 1_200 - 5);
     assert_eq!(of_state(Some(State::Resubmitted)), [at(300, 40), at(2, 500), at(1, 500)]);
@@ -169,9 +171,89 @@ fn what_was_sent_again_is_marked_and_never_deleted() {
     let one = archive.find(&[at(1, 500)].into(), &|_| true).unwrap().remove(&at(1, 500)).unwrap();
     assert_eq!((one.state, one.resubmitted), (State::Resubmitted, Some(resubmitted)));
     // Another one for the same block stands beside it.
-    let other = Resubmitted { lsn: Lsn(700), at: Moment(RECEIVED_NS), by: "you".into() };
-    archive.mark(&other, &BTreeSet::from([at(3, 500)]), false).unwrap();
+    let other =
+        Resubmitted { lsn: Lsn(700), at: Moment(RECEIVED_NS), by: "you".into(), correction: None };
+    archive.mark(&other, &ended(BTreeSet::from([at(3, 500)]), false)).unwrap();
     assert_eq!(of_state(Some(State::Resubmitted)).len(), 4);
+}
+
+#[test]
+fn the_last_refusal_of_an_open_one_is_remembered_until_it_is_taken() {
+    let (_dir, archive, _) = full(20);
+    let id = at(3, 40);
+    let find = || archive.find(&[id].into(), &|_| true).unwrap().remove(&id).unwrap();
+    let mark = |lsn: u64, ended: &Ended| {
+        let correction = Some(Correction { said: "--set version=next".into(), hash: "00".into() });
+        let sent =
+            Resubmitted { lsn: Lsn(lsn), at: Moment(RECEIVED_NS), by: "me".into(), correction };
+        archive.mark(&sent, ended).unwrap();
+        sent
+    };
+    let refused = |stood: i64| {
+        let why = WhyAgain {
+            reason: Reason::VersionLower,
+            message: "it is lower".into(),
+            existing_version: Some(stood),
+        };
+        Ended { refused: [(id, why)].into(), again: true, ..Ended::default() }
+    };
+    let first = find();
+    assert_eq!((first.state, &first.refused_again), (State::Open, &None));
+    mark(900, &refused(7));
+    // The listing of a folder has no order that counts: the frames have.
+    let last = mark(1_000, &refused(9));
+    let open = find();
+    assert_eq!((open.state, open.version_reported()), (State::Open, Some(9)));
+    assert_eq!(open.suggested().as_deref(), Some("version=10"));
+    assert_eq!(open.refused_again.map(|again| again.sent), Some(last));
+    let taken = mark(1_100, &ended([id].into(), false));
+    let found = find();
+    assert_eq!((found.state, found.resubmitted), (State::Resubmitted, Some(taken)));
+    assert_eq!(found.refused_again, None);
+    // Sent once more on purpose: the last one counts.
+    let again = mark(1_200, &ended([id].into(), false));
+    assert_eq!(find().resubmitted, Some(again));
+}
+
+/// A request with very many that are refused has an object for a thousand of them. Who goes on from page to page reads
+/// none again that lies behind: it is broken here, which would be told.
+#[test]
+fn whoever_goes_on_does_not_read_again_what_lies_behind() {
+    for order in [Order::Newest, Order::Oldest] {
+        let (dir, archive, _) = full(0);
+        let file = |part: u64| {
+            let folder = dir.path().join("lines/fleet/2023/11/14");
+            std::fs::create_dir_all(&folder).unwrap();
+            folder.join(format!("00000000000000000007-{part}.json"))
+        };
+        let entry = |place: u64| {
+            format!(
+                r#"{{"id":"7-{place}","lsn":7,"received":"2023-11-14T22:13:20Z","number":1,"reason":"invalid_value","message":"m","line":"x"}}"#
+            )
+        };
+        for part in 0..5 {
+            let entries: Vec<String> = (part * 10..part * 10 + 10).map(entry).collect();
+            let text =
+                format!("{{\"database\":\"fleet\",\"lines\":[\n{}\n]}}\n", entries.join(",\n"));
+            std::fs::write(file(part), text).unwrap();
+        }
+        let mut query = Query { order, limit: 10, ..Query::default() };
+        let first = archive.page(&query, &|_| true).unwrap();
+        assert_eq!(first.rejections.len(), 10);
+        let is_far = |part: u64| if order == Order::Newest { part >= 4 } else { part == 0 };
+        for part in (0..5).filter(|part| is_far(*part)) {
+            std::fs::write(file(part), "broken").unwrap();
+        }
+        let (mut count, mut after) = (10, first.next);
+        while let Some(next) = after {
+            query.after = Some(next);
+            let page = archive.page(&query, &|_| true).unwrap();
+            assert!(page.unreadable.is_empty(), "{order:?}: {:?}", page.unreadable);
+            count += page.rejections.len();
+            after = page.next;
+        }
+        assert_eq!(count, 50, "{order:?}: none is left out");
+    }
 }
 
 #[test]

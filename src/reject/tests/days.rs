@@ -6,9 +6,10 @@ use std::sync::atomic::AtomicBool;
 use super::*;
 use crate::base::units::DAY_NS;
 use crate::object::Object;
-use crate::reject::archive::{Archive, Resubmitted};
+use crate::reject::archive::Archive;
 use crate::reject::entry::{Id, Moment};
 use crate::reject::key::Day;
+use crate::reject::mark::Resubmitted;
 use crate::reject::retention::{Sweep, Swept};
 use crate::reject::select::{Order, Query};
 
@@ -84,9 +85,9 @@ fn days_that_are_wholly_older_go_with_their_marks_and_nothing_else_does() {
     let (dir, archive, store) = days(10);
     let mark = |lsn: u64, day: i64, of: u64| {
         let at = Moment(RECEIVED_NS + day * DAY_NS);
-        let resubmitted = Resubmitted { lsn: Lsn(lsn), at, by: "ada".to_owned() };
+        let resubmitted = Resubmitted { lsn: Lsn(lsn), at, by: "ada".to_owned(), correction: None };
         let stored = [Id { lsn: Lsn(of), place: 40 }].into();
-        archive.mark(&resubmitted, &stored, false).unwrap();
+        archive.mark(&resubmitted, &ended(stored, false)).unwrap();
     };
     // Of the second day, made on the third; and of the third, made on the ninth.
     mark(50_000, 2, 2_000);
@@ -123,8 +124,8 @@ fn days_that_are_wholly_older_go_with_their_marks_and_nothing_else_does() {
 fn a_stop_breaks_a_round_off_and_its_marks_stay() {
     let (_dir, archive, store) = days(3);
     let at = Moment(RECEIVED_NS);
-    let resubmitted = Resubmitted { lsn: Lsn(9_000), at, by: "ada".to_owned() };
-    archive.mark(&resubmitted, &[Id { lsn: Lsn(1_000), place: 40 }].into(), false).unwrap();
+    let resubmitted = Resubmitted { lsn: Lsn(9_000), at, by: "ada".to_owned(), correction: None };
+    archive.mark(&resubmitted, &ended([Id { lsn: Lsn(1_000), place: 40 }].into(), false)).unwrap();
     let (stopping, mut marks_after) = (AtomicBool::new(true), String::new());
     let keep_from = Day::of(RECEIVED_NS + 9 * DAY_NS);
     let mut sweep =

@@ -46,9 +46,14 @@ impl Members {
         self.get(name).and_then(Self::read).unwrap_or_default()
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    /// The last member of this name, `null` too.
+    fn raw(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().rev().find(|(own, _)| own == name);
-        found.map(|(_, raw)| raw.as_str()).filter(|raw| *raw != "null")
+        found.map(|(_, raw)| raw.as_str())
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.raw(name).filter(|raw| *raw != "null")
     }
 
     /// The text in the last member of this name.
@@ -120,7 +125,8 @@ fn in_flat(record: &mut Members, set: &mut Set) -> Result<(), Why> {
     if !set.measures.is_empty() {
         let mut fields = record.of("fields");
         for measure in &mut set.measures {
-            let found = fields.get(&measure.name).map(shape);
+            // A null is there, of no type.
+            let found = fields.raw(&measure.name).map(shape);
             if found.is_none() && measure.value_type.is_none() {
                 continue;
             }
@@ -193,7 +199,7 @@ fn in_measure(
     let (type_name, name) = (either("MeasureValueType"), either("MeasureName"));
     let type_of = |name: Option<String>| name.and_then(|name| ValueType::from_name(&name));
     if type_name.as_deref() != Some("MULTI") {
-        if name.as_ref().is_some_and(|name| *name != measure.name) {
+        if name.as_ref().is_some_and(|name| !measure.is_of_scalar(name)) {
             return Ok(());
         }
         let default = type_name.is_none().then_some(ValueType::Double);

@@ -2,7 +2,7 @@
 //! very part that is mended. What stands in the way is taken out, or replaced by something of the right type; what
 //! is meant is set in the record afterwards ([`super::Set::apply`]).
 
-use super::{Measure, Set};
+use super::{Measure, Set, TYPES};
 use crate::record::{Reading, Reason, ValueType};
 
 /// Why something cannot be set, for programs and people.
@@ -84,7 +84,7 @@ impl Measure {
             let (name, value) = (&self.name, &self.value);
             let message = format!(
                 "what stands at {name:?} has no type, and {value:?} could be a text: write \
-                 measure.{name}:TYPE={value}"
+                 measure.{name}:TYPE={value}, TYPE being one of {TYPES}"
             );
             (Reason::InvalidValue, message)
         })?;

@@ -1,0 +1,94 @@
+//! What became of each rejection that somebody sent, as an answer shows it.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value as Json, json};
+
+use super::mend::Why;
+use crate::ingest::{NamedRefusal, Receipt};
+
+/// What became of one rejection.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) name: &'static str,
+    /// Members beside its id and outcome.
+    pub(super) more: Json,
+}
+
+/// What became of each, by its place in the answer, with its id.
+pub(super) type Outcomes = BTreeMap<u64, (String, Option<Outcome>)>;
+
+impl Outcome {
+    pub(super) fn of(name: &'static str) -> Self {
+        Self { name, more: json!({}) }
+    }
+
+    pub(super) fn refused((reason, message): &Why) -> Self {
+        let more = json!({ "reason": reason.code(), "message": message });
+        Self { name: "refused", more }
+    }
+
+    pub(super) fn why(name: &'static str, message: &str) -> Self {
+        Self { name, more: json!({ "message": message }) }
+    }
+
+    /// The same of a dry run.
+    pub(super) fn would_be(mut self) -> Self {
+        self.name = match self.name {
+            "stored" => "would_be_stored",
+            "refused" => "would_be_refused",
+            other => other,
+        };
+        self
+    }
+}
+
+/// What a receipt says of those that were refused.
+pub(super) fn refused(receipt: &Receipt) -> BTreeMap<u64, Outcome> {
+    let outcome = |refusal: &NamedRefusal| {
+        let more = json!({
+            "reason": refusal.reason.code(),
+            "message": refusal.message,
+            "existing_version": refusal.existing_version,
+        });
+        (refusal.number, Outcome { name: "refused", more })
+    };
+    receipt.named.iter().map(outcome).collect()
+}
+
+pub(super) fn tell(outcomes: &mut Outcomes, said: BTreeMap<u64, Outcome>) {
+    for (number, outcome) in said {
+        let (_, of) = outcomes.get_mut(&number).expect("what is sent was chosen");
+        *of = Some(outcome);
+    }
+}
+
+/// The answer.
+pub(super) fn shown(outcomes: &Outcomes, next: Option<&str>, untold: u64) -> Json {
+    let count = |names: &[&str]| {
+        let all = outcomes.values().filter_map(|(_, outcome)| outcome.as_ref());
+        all.filter(|outcome| names.contains(&outcome.name)).count()
+    };
+    let results: Vec<Json> = outcomes
+        .values()
+        .map(|(id, outcome)| {
+            let outcome = outcome.as_ref().expect("each has its outcome");
+            let mut result = outcome.more.clone();
+            result["id"] = json!(id);
+            result["outcome"] = json!(outcome.name);
+            result
+        })
+        .collect();
+    let mut answer = json!({
+        "stored": count(&["stored", "would_be_stored"]),
+        "refused": count(&["refused", "would_be_refused"]),
+        "already": count(&["resubmitted", "taken_otherwise"]),
+        "unknown": count(&["unknown", "under_way"]),
+        "results": results,
+        "next": next,
+    });
+    if untold > 0 {
+        answer["untold"] = untold.into();
+    }
+    answer
+}
