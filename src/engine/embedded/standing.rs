@@ -83,7 +83,8 @@ impl Standing {
     /// For rows that do not stand in order.
     pub(super) fn many(&mut self) -> &mut Many {
         if let Self::Few { .. } = self {
-            let mut rows = Vec::with_capacity(2 * FEW);
+            // A power of two: from fourteen, lists of 500 rows grew to 896.
+            let mut rows = Vec::with_capacity(2 * (FEW + 1));
             rows.extend_from_slice(self.rows());
             *self = Self::Many(Box::new(Many { rows, late: Vec::new() }));
         }
