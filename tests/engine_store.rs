@@ -468,7 +468,9 @@ fn the_memory_that_is_counted_is_that_of_the_rows() {
     let per_row = state.memory_bytes / state.memory_rows;
     assert!((108..=130).contains(&per_row), "{per_row} bytes a row");
     bed.engine.flush().unwrap();
-    assert!(bed.engine.state().memory_bytes < 10_000, "{:?}", bed.engine.state());
+    let state = bed.engine.state();
+    assert_eq!((state.memory_rows, state.series), (0, 100), "series stay for what comes next");
+    assert!(state.memory_bytes < 100 * 250, "{state:?}");
 }
 
 /// Writers that are faster than the disk wait; what they wrote is all there.

@@ -51,7 +51,7 @@ use super::file_out::{FileOut, Finished, Target};
 use super::flush::FILE_ROWS_MAX;
 use super::io_error;
 use super::magnetic::{Magnetic, MagneticFile};
-use super::names::StoreNames;
+use super::names::SeriesNames;
 use super::parquet_read::{Batches, Part};
 use super::parquet_write::{GROUP_ROWS, Pick};
 use super::store::{SeriesId, Stamp, TableStore};
@@ -310,13 +310,13 @@ impl<'t> Out<'t> {
         let stamp = Stamp { time_ns: row.time_ns(), version: row.version() };
         let values = row.chunk.columns.iter().map(|column| column.value(row.row));
         let row = store.append_values(series, stamp, *layout, values);
-        self.picks.push(Pick { source: 0, series, row });
+        self.picks.push(Pick { source: 0, series: series.0, row });
         Ok(())
     }
 
     fn write_group(&mut self) -> Result<(), EngineError> {
         let sources = [&self.store];
-        self.file.write_group(&sources, &StoreNames::of(&sources), &self.picks)?;
+        self.file.write_group(&sources, &SeriesNames::of(&self.store), &self.picks)?;
         self.store = TableStore::default();
         self.picks.clear();
         self.series = None;

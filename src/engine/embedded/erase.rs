@@ -34,7 +34,7 @@ use super::file_out::{FileOut, Finished, Target};
 use super::flusher::{Inner, lock};
 use super::io_error;
 use super::magnetic::MagneticFile;
-use super::names::StoreNames;
+use super::names::SeriesNames;
 use super::parquet_read::Part;
 use super::parquet_write::{GROUP_ROWS, Pick};
 use super::store::{SeriesId, Stamp, TableStore};
@@ -166,7 +166,7 @@ impl Inner {
             if !batches.next(TimeRange::ALL, &mut batch)? {
                 break;
             }
-            for (at, key) in (0..).map(SeriesId).zip(batch.keys()) {
+            for (at, key) in (0..).map(SeriesId).zip(batch.keys().iter()) {
                 let dimensions: Vec<_> = key.dimensions().collect();
                 for &id in batch.rows_of(at) {
                     let row = batch.row(id);
@@ -175,7 +175,7 @@ impl Inner {
                         continue;
                     }
                     if picks.len() == GROUP_ROWS || group.bytes() >= GROUP_BYTES {
-                        out.write_group(&[&group], &StoreNames::of(&[&group]), &picks)?;
+                        out.write_group(&[&group], &SeriesNames::of(&group), &picks)?;
                         (group, picks) = (TableStore::default(), Vec::new());
                     }
                     let series = group.series(&key.wanted(), || i64::MIN);
@@ -183,12 +183,12 @@ impl Inner {
                     let stamp = Stamp { time_ns: row.time_ns(), version: row.version() };
                     let values = row.chunk.columns.iter().map(|column| column.value(row.row));
                     let row = group.append_values(series, stamp, layout, values);
-                    picks.push(Pick { source: 0, series, row });
+                    picks.push(Pick { source: 0, series: series.0, row });
                 }
             }
         }
         if !picks.is_empty() {
-            out.write_group(&[&group], &StoreNames::of(&[&group]), &picks)?;
+            out.write_group(&[&group], &SeriesNames::of(&group), &picks)?;
         }
         Ok((out.finish()?, gone))
     }

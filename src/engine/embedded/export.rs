@@ -10,7 +10,7 @@ use crate::engine::Row;
 use crate::record::{TableId, varint};
 
 use super::columns::ColumnSet;
-use super::names::StoreNames;
+use super::names::SeriesNames;
 use super::parquet_write::{GROUP_ROWS, GroupWriter, Pick};
 use super::series::{FamilyKey, SeriesKey};
 use super::store::{Stamp, TableStore};
@@ -78,7 +78,7 @@ impl<W: Write + Send> ParquetExport<W> {
         let series = self.store.series(&key.wanted(), || i64::MIN);
         let stamp = Stamp { time_ns: row.time_ns, version: row.version };
         let row = self.store.append(series, stamp, row.kind, row.attributes);
-        self.picks.push(Pick { source: 0, series, row });
+        self.picks.push(Pick { source: 0, series: series.0, row });
         if self.picks.len() < GROUP_ROWS { Ok(()) } else { self.write_group() }
     }
 
@@ -96,7 +96,7 @@ impl<W: Write + Send> ParquetExport<W> {
 
     fn write_group(&mut self) -> Result<(), ExportError> {
         let sources = [&self.store];
-        self.writer.write(&sources, &StoreNames::of(&sources), &self.picks)?;
+        self.writer.write(&sources, &SeriesNames::of(&self.store), &self.picks)?;
         self.store = TableStore::default();
         self.picks.clear();
         Ok(())

@@ -11,7 +11,7 @@ use super::disk::{Disk, DiskFile};
 use super::index::{FileIndex, IndexBuilder, IndexEntry};
 use super::io_error;
 use super::manifest::FileMeta;
-use super::names::StoreNames;
+use super::names::SeriesNames;
 use super::parquet_write::{GroupWriter, Pick};
 use super::partition::day_of;
 use super::store::{TableStore, index};
@@ -54,7 +54,7 @@ impl<'t> FileOut<'t> {
     pub(super) fn write_group(
         &mut self,
         sources: &[&TableStore],
-        names: &StoreNames<'_>,
+        names: &SeriesNames,
         picks: &[Pick],
     ) -> Result<(), EngineError> {
         assert!(!picks.is_empty(), "a row group has rows");
@@ -67,18 +67,18 @@ impl<'t> FileOut<'t> {
         let times = written.map_err(|error| io_error("write", path, error))?;
         self.writer = Some(writer);
         let mut row = 0;
-        for run in picks.chunk_by(|a, b| (a.source, a.series) == (b.source, b.series)) {
-            let key = &sources[run[0].source as usize].keys()[run[0].series.0 as usize];
+        for run in picks.chunk_by(|a, b| a.series == b.series) {
+            let source = sources[run[0].source as usize];
             let end = row + run.len();
             let entry = IndexEntry {
-                hash: key.hash,
+                hash: names.hash(run[0].series as usize),
                 time_ns_min: times[row],
                 time_ns_max: times[end - 1],
                 group: self.groups,
                 row: index(row),
                 rows: index(run.len()),
             };
-            self.index.push(entry, key);
+            self.index.push(entry, || source.key_of(run[0].row));
             row = end;
         }
         self.groups += 1;

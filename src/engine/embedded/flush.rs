@@ -5,9 +5,9 @@
 //! written. Where a row's key stands in an older file too, that file is written anew without it, in
 //! the same commit, so that a reader finds one row a key.
 //!
-//! Memory: beside the frozen stores, the numbers of their series' names, some 100 bytes a series, a row
-//! group in the making, the index of the new files and, while an old file is written anew, that file
-//! decoded.
+//! Memory: beside the frozen stores, the order of their series and the numbers of their names, some 120
+//! bytes a series, which stay until the next flush, a row group in the making, the index of the new
+//! files and, while an old file is written anew, that file decoded.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use super::file_out::{FileOut, Finished, Target};
 use super::io_error;
 use super::magnetic::{Magnetic, MagneticFile};
 use super::manifest::Manifest;
-use super::order::Ordered;
+use super::order::{Ordered, Orders};
 use super::parquet_read::Part;
 use super::parquet_write::{GROUP_ROWS, Pick};
 use super::partition::day_of;
@@ -41,6 +41,8 @@ pub(super) struct Flush<'f> {
     pub(super) catalog: &'f Catalog,
     /// The manifest as it stands; this flush's when it succeeds.
     pub(super) manifest: &'f mut Manifest,
+    /// How the flush before ordered series; how this one did when it succeeds.
+    pub(super) orders: &'f mut Orders,
 }
 
 impl Flush<'_> {
@@ -69,6 +71,7 @@ impl Flush<'_> {
     ) -> Result<(), EngineError> {
         let tables: BTreeSet<TableId> =
             frozen.iter().flat_map(|frozen| frozen.tables.keys().copied()).collect();
+        self.orders.retain(|id| tables.contains(&id));
         for id in tables {
             // A table that was deleted since: its rows are of no more use to anybody.
             let Some(table) = self.catalog.get(id) else { continue };
@@ -80,7 +83,8 @@ impl Flush<'_> {
             if sources.is_empty() {
                 continue;
             }
-            let ordered = Ordered::new(sources);
+            let order = self.orders.of(id, &sources);
+            let ordered = Ordered::by(sources, order);
             self.write_table(&table, &ordered, changes)?;
             self.rewrite_table(&table, &ordered.sources, changes)?;
         }
@@ -158,7 +162,9 @@ impl Flush<'_> {
         let meta = &file.meta;
         let target = self.magnetic.target(table, meta.day, meta.number, meta.generation + 1)?;
         let ordered = Ordered::new(vec![&store]);
-        let keep = |pick: &Pick| !gone.contains(&(pick.series, store.row(pick.row).time_ns()));
+        let keep = |pick: &Pick| {
+            !gone.contains(&(store.series_of(pick.row), store.row(pick.row).time_ns()))
+        };
         match self.write_file(&target, &ordered, TimeRange::ALL, keep)? {
             Some(finished) => {
                 let expected = meta.rows - gone.len() as u64;
@@ -201,20 +207,20 @@ fn write_rows(
     ordered.sources.iter().for_each(|source| columns.see_store(source));
     let mut out = FileOut::new(target, columns, disk);
     let mut picks = Vec::new();
-    for series in ordered.series() {
+    ordered.each_series(|series| {
         ordered.rows_of(series, range, &mut |pick| {
             if keep(&pick) {
                 picks.push(pick);
             }
             if picks.len() == GROUP_ROWS {
-                out.write_group(&ordered.sources, &ordered.names, &picks)?;
+                out.write_group(&ordered.sources, ordered.names(), &picks)?;
                 picks.clear();
             }
             Ok(())
-        })?;
-    }
+        })
+    })?;
     if !picks.is_empty() {
-        out.write_group(&ordered.sources, &ordered.names, &picks)?;
+        out.write_group(&ordered.sources, ordered.names(), &picks)?;
     }
     out.finish()
 }

@@ -27,10 +27,11 @@ use super::flush::Flush;
 use super::magnetic::Magnetic;
 use super::manifest::Manifest;
 use super::options::Options;
+use super::order::Orders;
 use super::recover;
 use super::runs::Runs;
 use super::tidy::{Committing, Counts};
-use super::write::{Frozen, Held, ShardState};
+use super::write::{Frozen, Held, Remembered, ShardState};
 
 /// How often the flush thread looks at the age of the stores, and how long it rests after a failure.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -42,7 +43,10 @@ const GATHER_STEPS: usize = 20;
 /// How long [`Inner::flush`] waits for a shard to end its frame and the disk to take the files.
 const FLUSH_STEPS_MAX: usize = 240;
 
-/// The part of all memory, one in so many, that knowledge of flushed series may take.
+/// The part of all memory, one in so many, that series without rows may take.
+const SERIES_PART: usize = 2;
+
+/// The same for what is known of series that are not kept.
 const HISTORY_PART: usize = 8;
 
 /// What the shards and the flush thread share.
@@ -53,6 +57,8 @@ pub(super) struct Inner {
     pub(super) magnetic: Magnetic,
     /// As the last commit left it; locked by whoever commits, from looking at the files on.
     pub(super) manifest: Mutex<Manifest>,
+    /// Locked after the manifest, by the flush thread alone.
+    orders: Mutex<Orders>,
     /// Locked, before the manifest, by whoever tidies.
     pub(super) tidying: Mutex<()>,
     pub(super) counts: Counts,
@@ -163,6 +169,7 @@ impl Inner {
             tidy_wake: Condvar::new(),
             room: Condvar::new(),
             manifest: Mutex::new(manifest),
+            orders: Mutex::default(),
             tidying: Mutex::new(()),
             counts: Counts::default(),
             options,
@@ -272,10 +279,13 @@ impl Inner {
 
     /// Freezes what the shard has; it is between frames.
     fn freeze(&self, state: &mut ShardState) {
-        let history_max =
-            self.options.memory_bytes_max.as_usize() / HISTORY_PART / self.shards.len();
+        let of_shard = self.options.memory_bytes_max.as_usize() / self.shards.len();
+        let bounds = Remembered {
+            series_bytes_max: of_shard / SERIES_PART,
+            history_bytes_max: of_shard / HISTORY_PART,
+        };
         let before = state.held();
-        let has_frozen = state.freeze(history_max);
+        let has_frozen = state.freeze(bounds);
         self.account_active(before, state.held());
         if has_frozen {
             let bytes = state.frozen.last().expect("just frozen").bytes;
@@ -372,6 +382,8 @@ impl Inner {
             state.memory_rows += shard.active_rows();
             state.memory_rows += shard.frozen.iter().map(|frozen| frozen.rows).sum::<u64>();
             let frozen = shard.frozen.iter().flat_map(|frozen| frozen.tables.values());
+            // Whoever was passed a directory counts its series.
+            let frozen = frozen.filter(|store| !store.directory().is_passed_on());
             let stores = shard.active.values().chain(frozen);
             state.series += stores.map(|store| store.keys().len() as u64).sum::<u64>();
         }
@@ -408,7 +420,8 @@ impl Inner {
         }
         let (magnetic, catalog) = (&self.magnetic, &*self.catalog);
         let _guard = Committing(self);
-        let mut flush = Flush { magnetic, catalog, manifest: &mut manifest };
+        let orders = &mut lock(&self.orders);
+        let mut flush = Flush { magnetic, catalog, manifest: &mut manifest, orders };
         let bytes = match flush.run(&frozen, &marks) {
             Ok(bytes) => bytes,
             Err(CommitError::Before(error)) => return Err(error),

@@ -55,12 +55,14 @@ impl IndexBuilder {
         Self { entries: Vec::new(), keys: Some(Vec::new()), key_bytes: 0, key_bytes_max }
     }
 
-    /// Adds rows of the series `key`, whose hash `entry` has.
-    pub(super) fn push(&mut self, entry: IndexEntry, key: &Arc<SeriesKey>) {
-        assert_eq!(entry.hash, key.hash, "an entry is of its series");
+    /// Adds rows of the series `key`, whose hash `entry` has. The key is looked at only where keys are
+    /// kept: each look waits for memory.
+    pub(super) fn push<'k>(&mut self, entry: IndexEntry, key: impl FnOnce() -> &'k Arc<SeriesKey>) {
         assert!(entry.rows > 0, "an entry has rows");
         self.entries.push(entry);
         let Some(keys) = &mut self.keys else { return };
+        let key = key();
+        assert_eq!(entry.hash, key.hash, "an entry is of its series");
         self.key_bytes += key.bytes() + size_of::<Arc<SeriesKey>>();
         if self.key_bytes <= self.key_bytes_max {
             keys.push(Arc::clone(key));
@@ -169,7 +171,7 @@ mod tests {
         let mut builder = IndexBuilder::new(key_bytes_max);
         for group in 0..2 {
             for (at, key) in (0..).zip(&keys) {
-                builder.push(entry(key, group, at * 10), key);
+                builder.push(entry(key, group, at * 10), || key);
             }
         }
         (builder.finish(&ColumnSet::default()), keys)

@@ -325,13 +325,13 @@ fn index_group(store: &TableStore, group: usize, index: &mut IndexBuilder) {
                 let (time_ns_min, time_ns_max) = (time_ns, time_ns);
                 let next = IndexEntry { hash, time_ns_min, time_ns_max, group, row, rows: 1 };
                 if let Some((series, done)) = entry.replace((series, next)) {
-                    index.push(done, &store.keys()[series as usize]);
+                    index.push(done, || &store.keys()[series as usize]);
                 }
             }
         }
     }
     if let Some((series, done)) = entry {
-        index.push(done, &store.keys()[series as usize]);
+        index.push(done, || &store.keys()[series as usize]);
     }
 }
 

@@ -3,7 +3,8 @@
 //! | file | what it holds |
 //! |---|---|
 //! | [`options`] | the settings |
-//! | [`column`] [`chunks`] [`layout`] [`series`] [`store`] | rows of one table: columns, layouts, keys, index |
+//! | [`column`] [`chunks`] [`layout`] [`series`] [`standing`] [`store`] | rows of one table: columns, layouts, keys, index |
+//! | [`directory`] [`keys`] | the series that a store knows, and passes on to the store after it |
 //! | [`names`] | names of many series as numbers, and so their order |
 //! | [`write`] | what becomes of one record; freezing |
 //! | [`flusher`] | the thread `engine-flush`, marks and bounds |
@@ -32,6 +33,9 @@ mod column;
 mod chunks;
 mod layout;
 mod series;
+mod keys;
+mod directory;
+mod standing;
 mod names;
 mod store;
 mod write;

@@ -28,19 +28,21 @@ use hashbrown::{HashMap, HashTable};
 use crate::record::varint;
 
 use super::series::{FamilyKey, SeriesKey};
-use super::store::{SeriesId, TableStore, index};
+use super::store::{TableStore, index};
 
 /// Bits of a sort word for the numbers of a series; the others are its place.
 const KEY_BITS: u32 = u128::BITS - u32::BITS;
 
-/// Names of some series.
+/// Names of some series, each at a place: that of its key among those that were given, or, after
+/// [`SeriesNames::in_order`], that which it has in the order of series.
 #[derive(Debug)]
-pub(super) struct SeriesNames<'k> {
-    measures: NameColumn<'k>,
+pub(super) struct SeriesNames {
+    measures: NameColumn,
     /// The dimensions of any of the series, sorted by name.
-    dimensions: Vec<(&'k str, NameColumn<'k>)>,
+    dimensions: Vec<(Box<str>, NameColumn)>,
     families: Vec<FamilyNames>,
     series: Vec<SeriesPlace>,
+    hashes: Vec<u64>,
     /// Of one series after the other, the number of the value of each of its dimensions.
     values: Vec<u32>,
 }
@@ -70,25 +72,21 @@ pub(super) struct Sorted {
     pub(super) is_again: bool,
 }
 
-/// Names of all series of some stores.
-#[derive(Debug)]
-pub(super) struct StoreNames<'s> {
-    series: SeriesNames<'s>,
-    /// For each store, the place of its first series among all.
-    begins: Vec<usize>,
-}
-
 /// The different texts of a column.
 #[derive(Debug, Default)]
-pub(super) struct NameColumn<'k> {
-    texts: Vec<&'k str>,
+pub(super) struct NameColumn {
+    /// One behind the other, in their order.
+    texts: String,
+    /// Where each ends; it begins where the one before ends.
+    ends: Vec<usize>,
 }
 
 /// A column whose texts are being numbered, in the order of their coming.
 #[derive(Debug, Default)]
 struct Collector<'k> {
     texts: Vec<&'k [u8]>,
-    by_text: HashTable<u32>,
+    /// Hashes and numbers. With the hash, since a table that grows would wait for each text again.
+    by_text: HashTable<(u64, u32)>,
     hasher: RandomState,
 }
 
@@ -97,18 +95,18 @@ impl<'k> Collector<'k> {
         use std::hash::BuildHasher;
         let hash = self.hasher.hash_one(text);
         let texts = &self.texts;
-        if let Some(&at) = self.by_text.find(hash, |&at| texts[at as usize] == text) {
+        let is_it = |&(known, at): &(u64, u32)| known == hash && texts[at as usize] == text;
+        if let Some(&(_, at)) = self.by_text.find(hash, is_it) {
             return at;
         }
         let at = index(self.texts.len());
         self.texts.push(text);
-        let (texts, hasher) = (&self.texts, &self.hasher);
-        self.by_text.insert_unique(hash, at, |&at| hasher.hash_one(texts[at as usize]));
+        self.by_text.insert_unique(hash, (hash, at), |&(hash, _)| hash);
         at
     }
 
     /// The texts in their order, and for each number that was given the place there.
-    fn sorted(self) -> (NameColumn<'k>, Vec<u32>) {
+    fn sorted(self) -> (NameColumn, Vec<u32>) {
         let texts = &self.texts;
         // What all begin with says nothing; the next bytes as one word nearly always decide.
         let common = common_prefix(texts);
@@ -118,13 +116,16 @@ impl<'k> Collector<'k> {
             a.0.cmp(&b.0).then_with(|| texts[a.1 as usize].cmp(texts[b.1 as usize]))
         });
         let mut places = vec![0; texts.len()];
-        let mut sorted = Vec::with_capacity(texts.len());
+        let bytes = texts.iter().map(|text| text.len()).sum();
+        let (mut sorted, mut ends) =
+            (String::with_capacity(bytes), Vec::with_capacity(texts.len()));
         for (place, &(_, at)) in (0..).zip(&order) {
             places[at as usize] = place;
             let text = std::str::from_utf8(texts[at as usize]);
-            sorted.push(text.expect("a payload's reader checked that names are text"));
+            sorted.push_str(text.expect("a payload's reader checked that names are text"));
+            ends.push(sorted.len());
         }
-        (NameColumn { texts: sorted }, places)
+        (NameColumn { texts: sorted, ends }, places)
     }
 }
 
@@ -145,19 +146,27 @@ fn word_of(text: &[u8]) -> u64 {
     u64::from_le_bytes(bytes).swap_bytes()
 }
 
-impl<'k> NameColumn<'k> {
+impl NameColumn {
     /// The text of a number.
-    pub(super) fn text(&self, number: u32) -> &'k str {
-        self.texts[number as usize]
+    pub(super) fn text(&self, number: u32) -> &str {
+        let number = number as usize;
+        let begin = number.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.texts[begin..self.ends[number]]
+    }
+
+    /// How long the text of a number is; costs no look at the text.
+    pub(super) fn text_bytes(&self, number: u32) -> usize {
+        let number = number as usize;
+        self.ends[number] - number.checked_sub(1).map_or(0, |before| self.ends[before])
     }
 
     pub(super) const fn len(&self) -> usize {
-        self.texts.len()
+        self.ends.len()
     }
 
     /// Bits that tell its numbers apart.
     fn bits(&self) -> u32 {
-        bits_for(self.texts.len())
+        bits_for(self.ends.len())
     }
 }
 
@@ -166,9 +175,9 @@ fn bits_for(count: usize) -> u32 {
     usize::BITS - count.saturating_sub(1).leading_zeros()
 }
 
-impl<'k> SeriesNames<'k> {
+impl SeriesNames {
     /// Cost: a look-up a dimension of each key, and a sort of the different texts.
-    pub(super) fn new(keys: impl Iterator<Item = &'k Arc<SeriesKey>> + Clone) -> Self {
+    pub(super) fn new<'k>(keys: impl Iterator<Item = &'k Arc<SeriesKey>> + Clone) -> Self {
         let mut families = Families::default();
         let series_families: Vec<u32> =
             keys.clone().map(|key| families.place(&key.family)).collect();
@@ -189,8 +198,10 @@ impl<'k> SeriesNames<'k> {
             .collect();
         let mut values = Vec::new();
         let mut series = Vec::with_capacity(series_families.len());
+        let mut hashes = Vec::with_capacity(series_families.len());
         for (key, family) in keys.zip(series_families) {
             series.push(SeriesPlace { family, begin: values.len() });
+            hashes.push(key.hash);
             let mut rest = key.values();
             for &dimension in &of_families[family as usize].dimensions {
                 let text = varint::take_bytes(&mut rest).expect("a value a dimension");
@@ -211,16 +222,41 @@ impl<'k> SeriesNames<'k> {
                 *value = places[dimension as usize][*value as usize];
             }
         }
-        let dimensions = names.into_iter().zip(columns).collect();
-        Self { measures, dimensions, families: of_families, series, values }
+        let dimensions = names.into_iter().map(Box::from).zip(columns).collect();
+        Self { measures, dimensions, families: of_families, series, hashes, values }
     }
 
-    pub(super) const fn measures(&self) -> &NameColumn<'k> {
+    /// Those of a store's series.
+    pub(super) fn of(store: &TableStore) -> Self {
+        Self::new(store.keys().iter())
+    }
+
+    /// The same series at the places that they have in this order: whoever goes through them then goes
+    /// through memory from its begin to its end.
+    pub(super) fn in_order(self, order: &[Sorted]) -> Self {
+        assert_eq!(order.len(), self.series.len(), "every series has its place");
+        let mut values = Vec::with_capacity(self.values.len());
+        let mut series = Vec::with_capacity(order.len());
+        for sorted in order {
+            let family = self.series[sorted.place].family;
+            series.push(SeriesPlace { family, begin: values.len() });
+            values.extend_from_slice(self.numbers(sorted.place).1);
+        }
+        let hashes = order.iter().map(|sorted| self.hashes[sorted.place]).collect();
+        Self { series, hashes, values, ..self }
+    }
+
+    /// A series' hash.
+    pub(super) fn hash(&self, series: usize) -> u64 {
+        self.hashes[series]
+    }
+
+    pub(super) const fn measures(&self) -> &NameColumn {
         &self.measures
     }
 
     /// Names and values of the dimensions of any of the series, sorted by name.
-    pub(super) fn dimensions(&self) -> &[(&'k str, NameColumn<'k>)] {
+    pub(super) fn dimensions(&self) -> &[(Box<str>, NameColumn)] {
         &self.dimensions
     }
 
@@ -270,35 +306,6 @@ impl<'k> SeriesNames<'k> {
             of_word[0].is_again = false;
         }
         sorted
-    }
-}
-
-impl<'s> StoreNames<'s> {
-    pub(super) fn of(sources: &[&'s TableStore]) -> Self {
-        let mut begins = Vec::with_capacity(sources.len());
-        let mut count = 0;
-        for source in sources {
-            begins.push(count);
-            count += source.keys().len();
-        }
-        let keys: Vec<_> = sources.iter().map(|source| source.keys()).collect();
-        Self { series: SeriesNames::new(keys.iter().copied().flatten()), begins }
-    }
-
-    pub(super) const fn series(&self) -> &SeriesNames<'s> {
-        &self.series
-    }
-
-    /// The place among all of a store's series.
-    pub(super) fn place(&self, source: u32, series: SeriesId) -> usize {
-        self.begins[source as usize] + series.0 as usize
-    }
-
-    /// The store that has a place, and the series there.
-    pub(super) fn series_at(&self, place: usize) -> (u32, SeriesId) {
-        // Of stores without series the last counts, whose places begin where those of the next do.
-        let source = self.begins.partition_point(|&begin| begin <= place) - 1;
-        (index(source), SeriesId(index(place - self.begins[source])))
     }
 }
 
@@ -359,7 +366,7 @@ struct Packing {
 }
 
 impl Packing {
-    fn of(names: &SeriesNames<'_>) -> Self {
+    fn of(names: &SeriesNames) -> Self {
         let families = &names.families;
         let is_uniform = families.windows(2).all(|two| two[0].dimensions == two[1].dimensions);
         let name_bits = if is_uniform { 0 } else { bits_for(names.dimensions.len() + 1) };
@@ -381,7 +388,7 @@ impl Packing {
     }
 
     /// The numbers of a series that fit, and its place.
-    fn word(&self, names: &SeriesNames<'_>, series: usize) -> u128 {
+    fn word(&self, names: &SeriesNames, series: usize) -> u128 {
         let mut word = u128::from(names.measure(series));
         let mut values = names.values(series);
         for &bits in &self.value_bits {
@@ -455,7 +462,7 @@ mod tests {
             assert_eq!(names.measures().text(names.measure(at)), key.family.family().measure_name);
             let text = |(dimension, value): (u32, u32)| {
                 let (name, column) = &names.dimensions()[dimension as usize];
-                (*name, column.text(value))
+                (&**name, column.text(value))
             };
             assert!(names.values(at).map(text).eq(key.dimensions()));
         }

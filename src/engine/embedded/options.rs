@@ -23,12 +23,13 @@ pub struct Options {
     /// Most memory that records may take before they are written to files. 1 MiB to 16 TiB. Too
     /// little: many small files, and writers that wait for the disk. Too much: the system runs out of
     /// memory and kills the process; a restart then replays as much from the log. Beside it, a flush
-    /// takes about 100 MiB and 100 bytes a series, and a scan as much for its window; a late record that
+    /// takes about 100 MiB and 120 bytes a series, which stay until the next, and a scan as much for its window; a late record that
     /// belongs into a file takes that file's rows while it is written anew, up to four million; one frame
     /// of the log may exceed it.
     pub memory_bytes_max: Bytes,
     /// Memory at which records are written to files; what series take besides is not counted until
-    /// all takes three quarters of `memory_bytes_max`. 64 KiB up to these. Too little: many small
+    /// all takes three quarters of `memory_bytes_max`. Series stay when their records are written, up to
+    /// half of `memory_bytes_max`. 64 KiB up to these quarters. Too little: many small
     /// files. Too near to the most: writers wait.
     pub flush_bytes: Bytes,
     /// Longest time that a record waits in memory for its file. 100 ms to 24 h. Short: many small

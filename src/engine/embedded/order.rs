@@ -1,14 +1,16 @@
 //! The order in which rows of stores go to files: by day, in a day by stretches of time, in a stretch
 //! by series and time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use crate::engine::{EngineError, TimeRange};
+use crate::record::TableId;
 
-use super::names::{Sorted, StoreNames};
+use super::names::{SeriesNames, Sorted};
 use super::parquet_write::Pick;
 use super::partition::{day_begin, day_end, day_of};
-use super::store::{SeriesId, TableStore};
+use super::store::{SeriesId, TableStore, index};
 
 /// Of how many rows one is looked at to cut a day into files of about equal size.
 const SAMPLE_EVERY: usize = 64;
@@ -21,45 +23,170 @@ const ROWS_OF_SERIES_MIN: usize = 8;
 /// takes memory for all of its rows.
 const LARGEST_FILE: usize = 4;
 
+/// Fewest series of a table whose order is kept until the next flush.
+const KEPT_SERIES_MIN: usize = 1 << 10;
+
+/// Series whose rows are found together, so that the waits for memory overlap.
+const WARMED_SERIES: usize = 64;
+
 /// Stores of one table, oldest first, and their series in order.
 pub(super) struct Ordered<'s> {
     pub(super) sources: Vec<&'s TableStore>,
-    pub(super) names: StoreNames<'s>,
-    /// Where each series is, series in order, sources ascending.
+    order: Arc<SeriesOrder>,
+    /// For each directory, the stores that have it.
+    of_directories: Vec<Vec<u32>>,
+}
+
+/// The series of some directories in order.
+#[derive(Debug)]
+pub(super) struct SeriesOrder {
+    /// Number and series of each directory.
+    directories: Vec<(u64, usize)>,
+    /// By place.
+    names: SeriesNames,
+    /// Where each series is, series in order, directories ascending.
     places: Vec<Place>,
 }
 
-/// A series of one of the stores.
+/// A series of one of the directories.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
-    source: u32,
+    directory: u32,
     series: SeriesId,
+    /// Its place in the order.
+    at: u32,
     /// Whether the place before is of the same series.
     is_again: bool,
 }
 
-impl<'s> Ordered<'s> {
-    pub(super) fn new(sources: Vec<&'s TableStore>) -> Self {
-        let names = StoreNames::of(&sources);
-        let place = |sorted: Sorted| {
-            let (source, series) = names.series_at(sorted.place);
-            Place { source, series, is_again: sorted.is_again }
+impl SeriesOrder {
+    /// Of the series that `sources` know.
+    fn of(sources: &[&TableStore]) -> Self {
+        let last = last_of_directories(sources);
+        let keys: Vec<_> = last.iter().map(|source| source.keys()).collect();
+        let names = SeriesNames::new(keys.iter().flat_map(|keys| keys.iter()));
+        let mut begins = Vec::with_capacity(last.len());
+        let mut count = 0;
+        for keys in &keys {
+            begins.push(count);
+            count += keys.len();
+        }
+        let sorted = names.sorted();
+        let place = |(at, sorted): (u32, &Sorted)| {
+            // Of directories without series the last counts, which begin where the next does.
+            let directory = begins.partition_point(|&begin| begin <= sorted.place) - 1;
+            let series = SeriesId(index(sorted.place - begins[directory]));
+            Place { directory: index(directory), series, at, is_again: sorted.is_again }
         };
-        let places: Vec<Place> = names.series().sorted().into_iter().map(place).collect();
+        let places: Vec<Place> = (0..).zip(&sorted).map(place).collect();
         assert!(!places.first().is_some_and(|first| first.is_again), "nothing is before it");
-        Self { sources, names, places }
+        let directories = directories_of(&last);
+        Self { directories, names: names.in_order(&sorted), places }
+    }
+}
+
+/// Of the stores with one directory the last, which knows all series of the others.
+fn last_of_directories<'s>(sources: &[&'s TableStore]) -> Vec<&'s TableStore> {
+    let mut last: Vec<&TableStore> = Vec::new();
+    for &source in sources {
+        let number = source.directory().number();
+        match last.iter_mut().find(|known| known.directory().number() == number) {
+            Some(known) => *known = source,
+            None => last.push(source),
+        }
+    }
+    last
+}
+
+fn directories_of(last: &[&TableStore]) -> Vec<(u64, usize)> {
+    last.iter().map(|store| (store.directory().number(), store.keys().len())).collect()
+}
+
+/// The order of each large table's series as the last flush left it. A fleet whose series are all known
+/// is put in order once, and not at each flush.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    of_tables: HashMap<TableId, Arc<SeriesOrder>>,
+}
+
+impl Orders {
+    /// The order of the series that `sources`, stores of `table`, know.
+    pub(super) fn of(&mut self, table: TableId, sources: &[&TableStore]) -> Arc<SeriesOrder> {
+        if let Some(known) = self.of_tables.get(&table)
+            && known.directories == directories_of(&last_of_directories(sources))
+        {
+            return Arc::clone(known);
+        }
+        // Before another is made: both would be in memory.
+        self.of_tables.remove(&table);
+        let order = Arc::new(SeriesOrder::of(sources));
+        if order.places.len() >= KEPT_SERIES_MIN {
+            self.of_tables.insert(table, Arc::clone(&order));
+        }
+        order
     }
 
-    /// The series in order, each with its places in the stores.
-    pub(super) fn series(&self) -> impl Iterator<Item = &[Place]> {
-        self.places.chunk_by(|_, next| next.is_again)
+    /// Lets go of the order of tables that are not wanted.
+    pub(super) fn retain(&mut self, is_wanted: impl Fn(TableId) -> bool) {
+        self.of_tables.retain(|&table, _| is_wanted(table));
+    }
+}
+
+impl<'s> Ordered<'s> {
+    pub(super) fn new(sources: Vec<&'s TableStore>) -> Self {
+        let order = Arc::new(SeriesOrder::of(&sources));
+        Self::by(sources, order)
+    }
+
+    /// With an order of their series that was made before.
+    pub(super) fn by(sources: Vec<&'s TableStore>, order: Arc<SeriesOrder>) -> Self {
+        let mut of_directories = vec![Vec::new(); order.directories.len()];
+        for (at, source) in (0..).zip(&sources) {
+            let number = source.directory().number();
+            let place = order.directories.iter().position(|known| known.0 == number);
+            let place = place.expect("the order is of all directories");
+            assert!(source.keys().len() <= order.directories[place].1, "and of all series");
+            of_directories[place].push(at);
+        }
+        Self { sources, order, of_directories }
+    }
+
+    /// The names of the series.
+    pub(super) fn names(&self) -> &SeriesNames {
+        &self.order.names
+    }
+
+    /// Shows the series in order, each with its places in the directories.
+    pub(super) fn each_series(
+        &self,
+        mut each: impl FnMut(&[Place]) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let mut warm = 0;
+        for (begin, places) in chunks_of(&self.order.places) {
+            if begin >= warm {
+                warm = begin + WARMED_SERIES;
+                self.warm(&self.order.places[begin..warm.min(self.order.places.len())]);
+            }
+            each(places)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at some series: one after the other, with their rows, each would be waited for.
+    fn warm(&self, places: &[Place]) {
+        let rows = |place: &Place| {
+            let of_directory = self.of_directories[place.directory as usize].iter();
+            of_directory.map(|&at| self.sources[at as usize].row_count(place.series)).sum::<usize>()
+        };
+        std::hint::black_box(places.iter().map(rows).sum::<usize>());
     }
 
     /// The stretches of time that go to a file each, of about `rows_max` rows, and their days: of more
     /// where there would be fewer than [`ROWS_OF_SERIES_MIN`] of a series.
     pub(super) fn stretches(&self, rows_max: usize) -> Vec<(i32, TimeRange)> {
         let days = self.days();
-        let rows_of_series = self.places.len() * ROWS_OF_SERIES_MIN;
+        let used: usize = self.sources.iter().map(|source| source.used()).sum();
+        let rows_of_series = used * ROWS_OF_SERIES_MIN;
         let rows_max = rows_max.max(rows_of_series.min(rows_max * LARGEST_FILE));
         let mut stretches = Vec::new();
         for (&day, &rows) in &days {
@@ -94,18 +221,9 @@ impl<'s> Ordered<'s> {
 
     fn count_days(&self) -> BTreeMap<i32, usize> {
         let mut days = BTreeMap::new();
-        for place in &self.places {
-            let source = self.sources[place.source as usize];
-            let mut rest = source.rows_of(place.series);
-            while let Some(&first) = rest.first() {
-                let day = day_of(source.row(first).time_ns());
-                let end = day_end(day);
-                // The last day has no end inside 64 bits, so that its rows are all that are left.
-                let rows =
-                    rest.partition_point(|&row| end == i64::MAX || source.row(row).time_ns() < end);
-                assert!(rows > 0, "a row is before the end of its day");
-                *days.entry(day).or_insert(0) += rows;
-                rest = &rest[rows..];
+        for source in &self.sources {
+            for series in (0..index(source.keys().len())).map(SeriesId) {
+                count_days_of(source, series, &mut days);
             }
         }
         days
@@ -137,18 +255,24 @@ impl<'s> Ordered<'s> {
         range: TimeRange,
         each: &mut dyn FnMut(Pick) -> Result<(), EngineError>,
     ) -> Result<(), EngineError> {
-        if let [Place { source: at, series, .. }] = *places {
+        let first = places[0].at;
+        if let [Place { directory, series, .. }] = *places
+            && let [at] = *self.of_directories[directory as usize]
+        {
             let source = self.sources[at as usize];
             for &row in source.rows_between(series, range.from_ns, range.to_ns) {
-                each(Pick { source: at, series, row })?;
+                each(Pick { source: at, series: first, row })?;
             }
             return Ok(());
         }
         let mut rows = Vec::new();
-        for &Place { source: at, series, .. } in places {
-            let source = self.sources[at as usize];
-            for &row in source.rows_between(series, range.from_ns, range.to_ns) {
-                rows.push((source.row(row).time_ns(), Pick { source: at, series, row }));
+        for &Place { directory, series, .. } in places {
+            for &at in &self.of_directories[directory as usize] {
+                let source = self.sources[at as usize];
+                for &row in source.rows_between(series, range.from_ns, range.to_ns) {
+                    let pick = Pick { source: at, series: first, row };
+                    rows.push((source.row(row).time_ns(), pick));
+                }
             }
         }
         rows.sort_unstable_by_key(|(time_ns, pick)| (*time_ns, pick.source));
@@ -159,15 +283,37 @@ impl<'s> Ordered<'s> {
     }
 }
 
+/// Places of one series each, and which of all the first is.
+fn chunks_of(places: &[Place]) -> impl Iterator<Item = (usize, &[Place])> {
+    let mut begin = 0;
+    places.chunk_by(|_, next| next.is_again).map(move |places| {
+        begin += places.len();
+        (begin - places.len(), places)
+    })
+}
+
+/// Counts the rows of a series by their days.
+fn count_days_of(source: &TableStore, series: SeriesId, days: &mut BTreeMap<i32, usize>) {
+    let mut rest = source.rows_of(series);
+    while let Some(&first) = rest.first() {
+        let day = day_of(source.row(first).time_ns());
+        let end = day_end(day);
+        // The last day has no end inside 64 bits, so that its rows are all that are left.
+        let rows = rest.partition_point(|&row| end == i64::MAX || source.row(row).time_ns() < end);
+        assert!(rows > 0, "a row is before the end of its day");
+        *days.entry(day).or_insert(0) += rows;
+        rest = &rest[rows..];
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::partition::DAY_NS;
     use super::super::series::{FamilyKey, SeriesKey};
     use super::super::store::Stamp;
     use super::*;
-    use crate::record::{MeasureKind, TableId, Value};
+    use crate::record::{MeasureKind, Value};
     use std::collections::BTreeSet;
-    use std::sync::Arc;
 
     fn store(times: impl Iterator<Item = i64>) -> TableStore {
         let mut store = TableStore::default();
@@ -211,7 +357,7 @@ mod tests {
                         found += 1;
                         Ok(())
                     };
-                    ordered.rows_of(ordered.series().next().unwrap(), slice, each).unwrap();
+                    ordered.each_series(|places| ordered.rows_of(places, slice, each)).unwrap();
                 }
                 assert_eq!(found, rows);
             }
@@ -237,7 +383,7 @@ mod tests {
                 found.push((day, store.row(pick.row).time_ns()));
                 Ok(())
             };
-            ordered.rows_of(ordered.series().next().unwrap(), range, each).unwrap();
+            ordered.each_series(|places| ordered.rows_of(places, range, each)).unwrap();
         }
         assert_eq!(found, times.map(|time_ns| (day_of(time_ns), time_ns)));
     }
@@ -252,7 +398,7 @@ mod tests {
             found.push((time_ns, pick.source));
             Ok(())
         };
-        ordered.rows_of(ordered.series().next().unwrap(), TimeRange::ALL, each).unwrap();
+        ordered.each_series(|places| ordered.rows_of(places, TimeRange::ALL, each)).unwrap();
         assert_eq!(found, [(1, 0), (2, 1), (3, 0), (4, 1)]);
     }
 }

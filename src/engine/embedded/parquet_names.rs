@@ -54,13 +54,40 @@ const RUN_MIN: usize = 8;
 /// A name that is none.
 const NONE: u32 = u32::MAX;
 
+/// What the columns of names of one row group need and the next one's need again: taken from the
+/// allocator each time, it would be memory that the system has to clear.
+#[derive(Default)]
+pub(super) struct Spare {
+    /// By column: for each number a place that is [`NONE`].
+    places: Vec<Vec<u32>>,
+    zstd: Option<zstd::bulk::Compressor<'static>>,
+}
+
+impl Spare {
+    fn places(&mut self, column: usize, count: usize) -> Vec<u32> {
+        let mut places = self.places.get_mut(column).map(std::mem::take).unwrap_or_default();
+        debug_assert!(places.iter().all(|place| *place == NONE), "given back as it was");
+        places.resize(count, NONE);
+        places
+    }
+
+    fn give_back(&mut self, column: usize, places: Vec<u32>) {
+        if self.places.len() <= column {
+            self.places.resize_with(column + 1, Vec::new);
+        }
+        self.places[column] = places;
+    }
+}
+
 /// A column of names of a row group in the making.
 #[derive(Debug)]
 pub(super) struct NameRuns<'n> {
     /// `None` where no series has it.
-    names: Option<&'n NameColumn<'n>>,
+    names: Option<&'n NameColumn>,
     /// For each number of `names`, its place in the dictionary, or [`NONE`].
     places: Vec<u32>,
+    /// Which of the file's columns of names it is.
+    column: usize,
     /// Numbers of `names`.
     dictionary: Vec<u32>,
     /// Place in the dictionary, or [`NONE`], and how many rows.
@@ -69,9 +96,18 @@ pub(super) struct NameRuns<'n> {
 }
 
 impl<'n> NameRuns<'n> {
-    pub(super) fn new(names: Option<&'n NameColumn<'n>>) -> Self {
-        let places = vec![NONE; names.map_or(0, NameColumn::len)];
-        Self { names, places, dictionary: Vec::new(), runs: Vec::new(), rows: 0 }
+    /// The file's column of names `column`, without rows.
+    pub(super) fn new(names: Option<&'n NameColumn>, column: usize, spare: &mut Spare) -> Self {
+        let places = spare.places(column, names.map_or(0, NameColumn::len));
+        Self { names, places, column, dictionary: Vec::new(), runs: Vec::new(), rows: 0 }
+    }
+
+    /// Gives back what the next row group's column needs.
+    fn end(mut self, spare: &mut Spare) {
+        for &number in &self.dictionary {
+            self.places[number as usize] = NONE;
+        }
+        spare.give_back(self.column, self.places);
     }
 
     /// Gives the rows from `first` on, `rows` of them, the name of this number; those before it that
@@ -108,9 +144,14 @@ impl<'n> NameRuns<'n> {
         self.dictionary.iter().map(move |&at| names.expect("it has names").text(at))
     }
 
+    fn text_bytes(&self, number: u32) -> usize {
+        self.names.expect("it has names").text_bytes(number)
+    }
+
     /// Whether it can be written here.
     pub(super) fn has_dictionary(&self) -> bool {
-        let bytes: usize = self.texts().map(|text| text.len() + size_of::<u32>()).sum();
+        let bytes: usize =
+            self.dictionary.iter().map(|&at| self.text_bytes(at) + size_of::<u32>()).sum();
         !self.dictionary.is_empty() && bytes <= DICTIONARY_BYTES_MAX
     }
 
@@ -129,24 +170,29 @@ impl<'n> NameRuns<'n> {
         self,
         column: ColumnDescPtr,
         group: &mut SerializedRowGroupWriter<'_, W>,
+        spare: &mut Spare,
     ) -> Result<(), ParquetError> {
-        assert!(self.has_dictionary(), "other columns are the Arrow writer's");
+        assert!(!self.dictionary.is_empty(), "other columns are the Arrow writer's");
+        let zstd = match spare.zstd.take() {
+            Some(zstd) => zstd,
+            None => zstd::bulk::Compressor::new(ZSTD_LEVEL)?,
+        };
         let mut out = TrackedWrite::new(Vec::new());
-        let mut pages = Pages::new(&mut out)?;
+        let mut pages = Pages::new(&mut out, zstd);
         pages.put_dictionary(self.texts(), self.dictionary.len())?;
         let mut runs = Runs { runs: &self.runs, taken: 0 };
         let mut left = self.rows;
         while left > 0 {
             let rows = left.min(BLOCK_ROWS);
             left -= rows;
-            let texts = |place: u32| {
-                let names = self.names.expect("it has names");
-                names.text(self.dictionary[place as usize]).len()
-            };
+            let texts = |place: u32| self.text_bytes(self.dictionary[place as usize]);
             pages.put_page(&mut runs, rows, column.max_def_level() > 0, texts)?;
         }
-        let close = pages.close(self.statistics(), column, self.rows)?;
-        group.append_column(&Bytes::from(out.into_inner()?), close)
+        let (close, zstd) = pages.close(self.statistics(), column, self.rows)?;
+        spare.zstd = Some(zstd);
+        group.append_column(&Bytes::from(out.into_inner()?), close)?;
+        self.end(spare);
+        Ok(())
     }
 
     /// The least and the greatest name, and how many rows have none.
@@ -199,10 +245,10 @@ struct Pages<'p> {
 }
 
 impl<'p> Pages<'p> {
-    fn new(out: &'p mut TrackedWrite<Vec<u8>>) -> Result<Self, ParquetError> {
-        Ok(Self {
+    fn new(out: &'p mut TrackedWrite<Vec<u8>>, zstd: zstd::bulk::Compressor<'static>) -> Self {
+        Self {
             writer: SerializedPageWriter::new(out),
-            zstd: zstd::bulk::Compressor::new(ZSTD_LEVEL)?,
+            zstd,
             offsets: OffsetIndexBuilder::new(),
             bits: 0,
             dictionary_at: 0,
@@ -210,7 +256,7 @@ impl<'p> Pages<'p> {
             compressed_bytes: 0,
             bytes: 0,
             text_bytes: 0,
-        })
+        }
     }
 
     fn put_dictionary<'t>(
@@ -288,13 +334,13 @@ impl<'p> Pages<'p> {
         Ok(put)
     }
 
-    /// What the row group is told of the column.
+    /// What the row group is told of the column, and what compressed it.
     fn close(
         self,
         statistics: Statistics,
         column: ColumnDescPtr,
         rows: usize,
-    ) -> Result<ColumnCloseResult, ParquetError> {
+    ) -> Result<(ColumnCloseResult, zstd::bulk::Compressor<'static>), ParquetError> {
         let encodings = [Encoding::PLAIN, Encoding::RLE, Encoding::RLE_DICTIONARY];
         let data_at = self.data_at.expect("a row group has rows");
         let metadata = ColumnChunkMetaData::builder(column)
@@ -308,14 +354,15 @@ impl<'p> Pages<'p> {
             .set_statistics(statistics)
             .set_unencoded_byte_array_data_bytes(Some(signed(self.text_bytes)))
             .build()?;
-        Ok(ColumnCloseResult {
+        let close = ColumnCloseResult {
             bytes_written: self.compressed_bytes as u64,
             rows_written: rows as u64,
             metadata,
             bloom_filter: None,
             column_index: None,
             offset_index: Some(self.offsets.build()),
-        })
+        };
+        Ok((close, self.zstd))
     }
 }
 

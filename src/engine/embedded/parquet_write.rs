@@ -29,10 +29,10 @@ use crate::record::{MeasureKind, Value, ValueType};
 
 use super::column::{Chunk, Column, RowId};
 use super::columns::{COLUMNS_KEY, ColumnSet, ColumnSpec, Role};
-use super::names::StoreNames;
-use super::parquet_names::{NameRuns, compression};
+use super::names::SeriesNames;
+use super::parquet_names::{NameRuns, Spare, compression};
 use super::points::BLOCK_ROWS;
-use super::store::{SeriesId, TableStore, index};
+use super::store::{TableStore, index};
 
 /// Rows of a row group: what a reader skips or decodes as one piece.
 pub(super) const GROUP_ROWS: usize = 1 << 17;
@@ -41,7 +41,8 @@ pub(super) const GROUP_ROWS: usize = 1 << 17;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pick {
     pub(super) source: u32,
-    pub(super) series: SeriesId,
+    /// The place of its series among the names.
+    pub(super) series: u32,
     pub(super) row: RowId,
 }
 
@@ -97,18 +98,24 @@ impl<'s> Rows<'s> {
         Self { chunks, places }
     }
 
-    /// A column that every row has.
-    fn fixed(&self, of: impl Fn(&'s Chunk) -> &'s [i64]) -> Vec<i64> {
+    /// A column that every row has, in the memory of `values`.
+    fn fixed(&self, mut values: Vec<i64>, of: impl Fn(&'s Chunk) -> &'s [i64]) -> Vec<i64> {
         let slices: Vec<&[i64]> = self.chunks.iter().map(|chunk| of(chunk.chunk)).collect();
-        self.places.iter().map(|at| slices[at.chunk as usize][at.row as usize]).collect()
+        let value = |at: &Place| slices[at.chunk as usize][at.row as usize];
+        values.clear();
+        values.extend(self.places.iter().map(value));
+        values
     }
 
-    /// The values of the file's column `at`, and which rows have one, unless all do.
+    /// The values of the file's column `at`, in the memory of `values`, and which rows have one, unless
+    /// all do.
     fn gather<T: Default + Copy + 's>(
         &self,
         at: usize,
+        mut values: Vec<T>,
         of: impl Fn(&'s Column) -> &'s [T],
     ) -> (Vec<T>, Option<Vec<bool>>) {
+        values.clear();
         let slice = |chunk: &GroupChunk<'s>| match chunk.columns[at] {
             NONE => None,
             column => Some(of(&chunk.chunk.columns[column as usize])),
@@ -117,13 +124,15 @@ impl<'s> Rows<'s> {
         if slices.iter().all(Option::is_some) {
             let slices: Vec<&[T]> = slices.into_iter().flatten().collect();
             let value = |place: &Place| slices[place.chunk as usize][place.row as usize];
-            return (self.places.iter().map(value).collect(), None);
+            values.extend(self.places.iter().map(value));
+            return (values, None);
         }
         let value = |place: &Place| {
             slices[place.chunk as usize].map_or_else(T::default, |slice| slice[place.row as usize])
         };
         let has = |place: &Place| slices[place.chunk as usize].is_some();
-        (self.places.iter().map(value).collect(), Some(self.places.iter().map(has).collect()))
+        values.extend(self.places.iter().map(value));
+        (values, Some(self.places.iter().map(has).collect()))
     }
 
     fn text(&self, place: Place, at: usize) -> Option<&'s str> {
@@ -150,6 +159,9 @@ pub(super) struct GroupWriter<W: Write + Send> {
     dimensions: Vec<Box<str>>,
     /// Kind, name and type of the value columns, in their order.
     values: Vec<(MeasureKind, Box<str>, ValueType)>,
+    spare: Spare,
+    /// Memory of a column of integers that was written.
+    integers: Vec<i64>,
 }
 
 impl<W: Write + Send> fmt::Debug for GroupWriter<W> {
@@ -190,7 +202,8 @@ impl<W: Write + Send> GroupWriter<W> {
                 }
             }
         }
-        Ok(Self { writer, factory, schema, groups: 0, specs, dimensions, values })
+        let (spare, integers) = (Spare::default(), Vec::new());
+        Ok(Self { writer, factory, schema, groups: 0, specs, dimensions, values, spare, integers })
     }
 
     /// Writes a row group: the rows of `sources` that `picks` names, in that order; `names` has the
@@ -198,15 +211,16 @@ impl<W: Write + Send> GroupWriter<W> {
     pub(super) fn write(
         &mut self,
         sources: &[&TableStore],
-        names: &StoreNames<'_>,
+        names: &SeriesNames,
         picks: &[Pick],
     ) -> Result<Vec<i64>, ParquetError> {
         assert!(!picks.is_empty(), "a row group has rows");
-        let mut of_names = self.names(names, picks).into_iter();
+        let mut spare = std::mem::take(&mut self.spare);
+        let mut of_names = self.names(names, picks, &mut spare).into_iter();
         let mappings: Vec<Vec<Box<[u32]>>> =
             sources.iter().map(|source| self.map(source)).collect();
         let rows = Rows::new(sources, &mappings, picks);
-        let times = rows.fixed(|chunk| &chunk.times);
+        let times = rows.fixed(Vec::new(), |chunk| &chunk.times);
         let columns = self.writer.schema_descr().columns().to_vec();
         let writers = self.factory.create_column_writers(self.groups)?;
         assert_eq!(writers.len(), self.specs.len(), "every column is a leaf");
@@ -215,26 +229,35 @@ impl<W: Write + Send> GroupWriter<W> {
         for ((at, spec), writer) in self.specs.iter().enumerate().zip(writers) {
             let array: ArrayRef = match &spec.role {
                 Role::Time => {
-                    let times = TimestampNanosecondArray::from(times.clone());
+                    let mut copy = std::mem::take(&mut self.integers);
+                    copy.clone_from(&times);
+                    let times = TimestampNanosecondArray::from(copy);
                     Arc::new(times.with_timezone("UTC"))
                 }
-                Role::Version => Arc::new(Int64Array::from(rows.fixed(|chunk| &chunk.versions))),
+                Role::Version => {
+                    let spare = std::mem::take(&mut self.integers);
+                    Arc::new(Int64Array::from(rows.fixed(spare, |chunk| &chunk.versions)))
+                }
                 Role::MeasureName | Role::Dimension { .. } => {
                     let names = of_names.next().expect("one a measure name and dimension");
                     if names.has_dictionary() {
-                        names.write(Arc::clone(&columns[at]), &mut group)?;
+                        names.write(Arc::clone(&columns[at]), &mut group, &mut spare)?;
                         continue;
                     }
                     names.into_array()?
                 }
                 Role::Attribute { .. } | Role::Scalar { .. } => {
                     let (at, (_, _, value_type)) = value_columns.next().expect("one an attribute");
-                    values_of(&rows, at, *value_type)
+                    values_of(&rows, at, *value_type, &mut self.integers)
                 }
             };
             write_column(self.schema.field(at), &array, writer, &mut group)?;
+            if let Some(integers) = integers_again(array) {
+                self.integers = integers;
+            }
         }
         group.close()?;
+        self.spare = spare;
         self.groups += 1;
         assert_eq!(times.len(), picks.len(), "every row is written once");
         Ok(times)
@@ -246,11 +269,15 @@ impl<W: Write + Send> GroupWriter<W> {
     }
 
     /// The measure name's column and one a dimension.
-    fn names<'n>(&self, names: &'n StoreNames<'n>, picks: &[Pick]) -> Vec<NameRuns<'n>> {
-        let of_series = names.series();
-        let known = of_series.dimensions();
-        let place = |name: &str| known.binary_search_by_key(&name, |(known, _)| known).ok();
-        let mut columns = vec![NameRuns::new(Some(of_series.measures()))];
+    fn names<'n>(
+        &self,
+        names: &'n SeriesNames,
+        picks: &[Pick],
+        spare: &mut Spare,
+    ) -> Vec<NameRuns<'n>> {
+        let known = names.dimensions();
+        let place = |name: &str| known.binary_search_by_key(&name, |(known, _)| &**known).ok();
+        let mut columns = vec![NameRuns::new(Some(names.measures()), 0, spare)];
         // For each dimension of the series, its column.
         let mut targets = vec![NONE; known.len()];
         for name in &self.dimensions {
@@ -258,13 +285,14 @@ impl<W: Write + Send> GroupWriter<W> {
             if let Some(place) = place {
                 targets[place] = index(columns.len());
             }
-            columns.push(NameRuns::new(place.map(|place| &known[place].1)));
+            let names = place.map(|place| &known[place].1);
+            columns.push(NameRuns::new(names, columns.len(), spare));
         }
         let mut row = 0;
-        for run in picks.chunk_by(|a, b| (a.source, a.series) == (b.source, b.series)) {
-            let series = names.place(run[0].source, run[0].series);
-            columns[0].push(of_series.measure(series), row, run.len());
-            for (dimension, number) in of_series.values(series) {
+        for run in picks.chunk_by(|a, b| a.series == b.series) {
+            let series = run[0].series as usize;
+            columns[0].push(names.measure(series), row, run.len());
+            for (dimension, number) in names.values(series) {
                 let target = targets[dimension as usize];
                 assert_ne!(target, NONE, "the file has a column for each dimension");
                 columns[target as usize].push(number, row, run.len());
@@ -296,27 +324,27 @@ impl<W: Write + Send> GroupWriter<W> {
     }
 }
 
-/// One column of values.
-fn values_of(rows: &Rows<'_>, at: usize, value_type: ValueType) -> ArrayRef {
+/// One column of values; `spare` is memory for it.
+fn values_of(rows: &Rows<'_>, at: usize, value_type: ValueType, spare: &mut Vec<i64>) -> ArrayRef {
     match value_type {
         ValueType::Double => {
-            let (values, present) = rows.gather(at, |column| match column {
+            let (values, present) = rows.gather(at, Vec::new(), |column| match column {
                 Column::Double(values) => values,
                 other => unreachable!("DOUBLE in {other:?}"),
             });
             Arc::new(Float64Array::new(values.into(), present.map(Into::into)))
         }
         ValueType::Bigint => {
-            let (values, present) = rows.gather(at, integers);
+            let (values, present) = rows.gather(at, std::mem::take(spare), integers);
             Arc::new(Int64Array::new(values.into(), present.map(Into::into)))
         }
         ValueType::Timestamp => {
-            let (values, present) = rows.gather(at, integers);
+            let (values, present) = rows.gather(at, std::mem::take(spare), integers);
             let array = TimestampNanosecondArray::new(values.into(), present.map(Into::into));
             Arc::new(array.with_timezone("UTC"))
         }
         ValueType::Boolean => {
-            let (values, present) = rows.gather(at, |column| match column {
+            let (values, present) = rows.gather(at, Vec::new(), |column| match column {
                 Column::Boolean(values) => values,
                 other => unreachable!("BOOLEAN in {other:?}"),
             });
@@ -327,6 +355,19 @@ fn values_of(rows: &Rows<'_>, at: usize, value_type: ValueType) -> ArrayRef {
             Arc::new(texts.collect::<StringArray>())
         }
     }
+}
+
+/// The memory of a column of integers that was written, for the next: what a row group gives back to the
+/// allocator and takes again would be cleared by the system each time.
+fn integers_again(array: ArrayRef) -> Option<Vec<i64>> {
+    if !matches!(array.data_type(), DataType::Int64 | DataType::Timestamp(..)) {
+        return None;
+    }
+    let data = array.to_data();
+    drop(array);
+    let values = data.buffers().first().cloned();
+    drop(data);
+    values?.into_vec().ok()
 }
 
 fn integers(column: &Column) -> &[i64] {

@@ -138,7 +138,7 @@ fn runs_of(file: &MagneticFile, names: &[&str]) -> Result<Vec<Run>, EngineError>
         if !batches.next(TimeRange::ALL, &mut store)? {
             break;
         }
-        for (at, key) in (0..).map(SeriesId).zip(store.keys()) {
+        for (at, key) in (0..).map(SeriesId).zip(store.keys().iter()) {
             let rows = store.rows_of(at);
             let first = row;
             row += rows.len() as u64;

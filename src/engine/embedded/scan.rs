@@ -17,6 +17,7 @@ use crate::engine::{EngineError, Row, TimeRange};
 use crate::record::request::Attributes;
 
 use super::column::Chunk;
+use super::keys::Keys;
 use super::layout::Shape;
 use super::magnetic::MagneticFile;
 use super::names::rank;
@@ -34,7 +35,7 @@ const WINDOW_BYTES: u64 = 64 << 20;
 /// Rows of one store as they stood at one moment.
 #[derive(Debug)]
 pub(super) struct Source {
-    keys: Vec<Arc<SeriesKey>>,
+    keys: Keys,
     shapes: Vec<Arc<Shape>>,
     chunks: Vec<Arc<Chunk>>,
 }
@@ -43,7 +44,7 @@ impl Source {
     /// Copies what it must, shares the rest.
     pub(super) fn of(store: &TableStore) -> Self {
         Self {
-            keys: store.keys().to_vec(),
+            keys: store.keys().clone(),
             shapes: store.shapes().to_vec(),
             chunks: store.snapshot(),
         }

@@ -172,7 +172,7 @@ impl Search<'_> {
         let mut found: BTreeMap<(i64, &str), (RowRef<'_>, &SeriesKey)> = BTreeMap::new();
         for store in stores.into_iter().rev() {
             let mut wish = Wish::new(self.selection.dimensions);
-            for (at, key) in (0..).map(SeriesId).zip(store.keys()) {
+            for (at, key) in (0..).map(SeriesId).zip(store.keys().iter()) {
                 if !wish.is_met_by(key) {
                     continue;
                 }
@@ -251,7 +251,7 @@ impl Search<'_> {
                 return Ok(());
             }
             let mut wish = Wish::new(self.selection.dimensions);
-            for (series, key) in (0..).map(SeriesId).zip(store.keys()) {
+            for (series, key) in (0..).map(SeriesId).zip(store.keys().iter()) {
                 // Another run may have the same hash.
                 let is_met = wish.is_met_by(key);
                 let tie = key.value(self.selection.tie).unwrap_or("");

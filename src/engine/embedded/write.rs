@@ -7,11 +7,12 @@
 //!
 //! # How a late record knows where to look
 //!
-//! An active store begins empty after each freeze, so that memory stays bounded however many series
-//! come and go. What it must remember of the older layers is one number a series: no row of it there
-//! is later than this. [`History`] keeps it, by hash alone: two series with one hash share the later
-//! number, which costs a look-up and never an error. A series that [`History`] does not know, after a
-//! restart, gets the latest time of its whole table.
+//! What an active store must remember of the older layers is one number a series: no row of it there
+//! is later than this. It begins with the series of the store that was frozen before it, and with their
+//! numbers; [`ShardState::freeze`] tells which it is spared, so that memory stays bounded however many
+//! series come and go. The numbers of those are in [`History`], by hash alone: two series with one hash
+//! share the later number, which costs a look-up and never an error. A series that [`History`] does
+//! not know, after a restart, gets the latest time of its whole table.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,9 +34,12 @@ use super::layout::WireId;
 use super::magnetic::Magnetic;
 use super::points::Block;
 use super::series::Wanted;
-use super::store::{RowRef, SeriesId, Stamp, TableStore};
+use super::store::{Keep, RowRef, SeriesId, Stamp, TableStore};
 
 pub(super) type Tables = HashMap<TableId, TableStore, RandomState>;
+
+/// Freezes through which the series of a table without rows are kept.
+const IDLE_FREEZES_MAX: u32 = 2;
 
 /// Bytes that one series of a history takes, with the map's spare room.
 const HISTORY_ENTRY_BYTES: usize = 24;
@@ -50,6 +54,15 @@ pub(super) struct Frozen {
     pub(super) rows: u64,
 }
 
+/// What a shard may remember of what was frozen.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Remembered {
+    /// Most bytes of series that are kept without rows.
+    pub(super) series_bytes_max: usize,
+    /// Most bytes of histories.
+    pub(super) history_bytes_max: usize,
+}
+
 /// Memory that a shard holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Held {
@@ -61,7 +74,7 @@ pub(super) struct Held {
 /// Up to which time older layers may have rows of a series.
 #[derive(Debug)]
 struct History {
-    /// Hash and latest time of each series that was frozen since start.
+    /// Hash and latest time of each series that was frozen since start and is not kept.
     last: HashTable<(u64, i64)>,
     /// Whether a series that is not in `last` has no older rows at all.
     is_complete: bool,
@@ -199,31 +212,50 @@ impl ShardState {
         result
     }
 
-    /// Freezes the active stores, which hold whole frames only; `history_bytes_max` bounds what is
-    /// remembered of them. Returns whether there was anything to freeze.
-    pub(super) fn freeze(&mut self, history_bytes_max: usize) -> bool {
+    /// Freezes the active stores that have rows; they hold whole frames only. Series are kept, of one
+    /// table after the other as far as `bounds` goes, but where most have no rows; a table without rows
+    /// keeps its series for [`IDLE_FREEZES_MAX`] freezes. Returns whether there was anything to freeze.
+    pub(super) fn freeze(&mut self, bounds: Remembered) -> bool {
         assert!(!self.is_mid_frame, "a store is frozen between frames");
         self.is_freeze_wanted = false;
         self.first_write = None;
         let rows = self.active_rows();
-        let mut tables = std::mem::take(&mut self.active);
-        let bytes = std::mem::take(&mut self.active_bytes);
-        self.series_bytes = 0;
         if rows == 0 {
             return false;
         }
-        for (table, store) in &mut tables {
+        let mut tables = Tables::default();
+        let mut series_bytes_left = bounds.series_bytes_max;
+        for (table, mut store) in std::mem::take(&mut self.active) {
             store.seal();
-            let history = self.history.get_mut(table).expect("made when the store was");
-            for (hash, time_ns) in store.last_times() {
-                history.note(hash, time_ns);
+            let history = self.history.get_mut(&table).expect("made when the store was");
+            let has_frozen = self.frozen.iter().any(|frozen| {
+                let number = |store: &TableStore| store.directory().number();
+                frozen.tables.get(&table).is_some_and(|frozen| number(frozen) == number(&store))
+            });
+            let is_dropped = store.is_empty() && store.idle_freezes() >= IDLE_FREEZES_MAX;
+            let fits = store.series_bytes() <= series_bytes_left;
+            // A frozen store that waits finds its series through this one's directory: a store without
+            // rows, which is not frozen itself, must not be dropped then.
+            let is_needed = store.is_empty() && has_frozen;
+            let is_kept = is_needed || fits && !is_dropped;
+            let keep = if is_kept { Keep::Series } else { Keep::Nothing };
+            let next = store.followed_by(keep, |hash, time_ns| history.note(hash, time_ns));
+            series_bytes_left = series_bytes_left.saturating_sub(next.series_bytes());
+            if is_kept {
+                self.active.insert(table, next);
+            }
+            if !store.is_empty() {
+                tables.insert(table, store);
             }
         }
+        self.active_bytes = self.active.values().map(TableStore::bytes).sum();
+        self.series_bytes = self.active.values().map(TableStore::series_bytes).sum();
         self.history_bytes = self.history.values().map(History::bytes).sum();
-        if self.history_bytes > history_bytes_max {
+        if self.history_bytes > bounds.history_bytes_max {
             self.history.values_mut().for_each(History::forget);
             self.history_bytes = 0;
         }
+        let bytes = tables.values().map(TableStore::bytes).sum();
         let lsn = self.committed;
         assert!(self.frozen.last().is_none_or(|last| last.lsn <= lsn), "frames are in order");
         self.frozen.push(Arc::new(Frozen { lsn, tables, bytes, rows }));
@@ -334,7 +366,7 @@ impl<'l> Layers<'l> {
         let may_be_older = here.is_none() && view.time_ns <= self.store.time_ns_older(series);
         let kind = view.layout.kind;
         let candidate = Candidate { version: view.version, kind, attributes: &incoming };
-        let older = if may_be_older { self.find_older(view, &candidate)? } else { None };
+        let older = if may_be_older { self.find_older(series, view, &candidate)? } else { None };
         let plan = match (here, &older) {
             (Some(row), _) => plan(self.store.row(row), &candidate),
             (None, Some(Older::Frozen(store, row))) => plan(store.row(*row), &candidate),
@@ -367,15 +399,20 @@ impl<'l> Layers<'l> {
 
     fn find_older(
         &self,
+        series: SeriesId,
         view: &RecordView<'_>,
         incoming: &Candidate<'_, '_>,
     ) -> Result<Option<Older<'l>>, EngineError> {
         let wanted = Wanted::of(view);
+        // A series has one place in all stores of a directory, and the last of them has the map.
+        let mut known = (self.store.directory().number(), Some(series));
         for frozen in self.frozen.iter().rev() {
             let Some(store) = frozen.tables.get(&self.table.id) else { continue };
-            let row =
-                store.find_series(&wanted).and_then(|series| store.find_row(series, view.time_ns));
-            if let Some(row) = row {
+            let number = store.directory().number();
+            if number != known.0 {
+                known = (number, store.find_series(&wanted));
+            }
+            if let Some(row) = known.1.and_then(|series| store.find_row(series, view.time_ns)) {
                 return Ok(Some(Older::Frozen(store, row)));
             }
         }

