@@ -91,11 +91,11 @@ impl KeepingBack {
         Self
     }
 
-    /// Who was to be woken.
-    fn end(self) -> Option<Waker> {
+    /// Who was to be woken so far.
+    fn word() -> Option<Waker> {
         match KEPT_BACK.replace(Keeping::Nothing) {
             Keeping::Word(word) => word,
-            Keeping::Nothing => unreachable!("it is ended once, and here"),
+            Keeping::Nothing => None,
         }
     }
 }
@@ -111,9 +111,9 @@ pub fn poll_frame(
     cx: &mut Context<'_>,
     body: &mut Incoming,
 ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-    let keeping = KeepingBack::begin();
+    let _keeping = KeepingBack::begin();
     let polled = Pin::new(&mut *body).poll_frame(cx);
-    let word = keeping.end();
+    let word = KeepingBack::word();
     if let Some(connection) = word.filter(|_| !body.is_end_stream()) {
         connection.wake();
     }
@@ -133,6 +133,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+    use crate::base::thread::Thread;
 
     #[derive(Debug, Default)]
     struct Count(AtomicUsize);
@@ -150,13 +151,13 @@ mod tests {
         let mut deaf = Deaf::default();
         let waker = deaf.waker(&task).clone();
         assert!(waker.will_wake(deaf.waker(&task)), "the same at the next poll");
-        let keeping = KeepingBack::begin();
+        let _keeping = KeepingBack::begin();
         waker.wake_by_ref();
         assert_eq!(count.0.load(Ordering::Relaxed), 0);
         let elsewhere = waker.clone();
-        std::thread::spawn(move || elsewhere.wake()).join().unwrap();
+        Thread::spawn("elsewhere", move || elsewhere.wake()).unwrap().join().unwrap();
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
-        assert!(keeping.end().is_some_and(|word| word.will_wake(&task)));
+        assert!(KeepingBack::word().is_some_and(|word| word.will_wake(&task)));
         waker.wake();
         assert_eq!(count.0.load(Ordering::Relaxed), 2, "nothing is kept back behind it");
     }
@@ -183,20 +184,20 @@ mod tests {
     /// How often the task of a connection is polled that gets `pieces` one after the other, has read the
     /// whole body, and answered.
     async fn polls_for(pieces: &[&str]) -> usize {
-        let (mut client, server) = tokio::io::duplex(4096);
+        let (mut client, socket) = tokio::io::duplex(4096);
         let polls = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&polls);
         let serving = tokio::spawn(async move {
             let mut builder = http1::Builder::new();
-            let served = builder.half_close(true);
-            let mut served = pin!(served.serve_connection(TokioIo::new(server), service_fn(read)));
+            builder.half_close(true);
+            let mut served = pin!(builder.serve_connection(TokioIo::new(socket), service_fn(read)));
             let mut deaf = Deaf::default();
-            let mut served = pin!(deaf.poll(served.as_mut()));
-            let counted = poll_fn(|cx| {
+            let mut polled = pin!(deaf.poll(served.as_mut()));
+            poll_fn(|cx| {
                 counter.fetch_add(1, Ordering::Relaxed);
-                served.as_mut().poll(cx)
-            });
-            counted.await
+                polled.as_mut().poll(cx)
+            })
+            .await
         });
         for piece in pieces {
             // The runtime has one thread: the connection has its turns, until it waits.
