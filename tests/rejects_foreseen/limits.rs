@@ -1,9 +1,9 @@
-//! What a table has no room for or would forget is foreseen, also of several records together.
+//! What a table has no room for, cannot hold or would forget is foreseen, also of several records together.
 
 use serde_json::{Value as Json, json};
 
 use super::common::gateway::{Gateway, Place};
-use super::{JSON, TIME_NS, asked, lines, post, verdict};
+use super::{JSON, TIME_NS, asked, lines, post, server, verdict};
 
 /// The open rejections, oldest first.
 fn open(server: &Gateway) -> Vec<String> {
@@ -99,5 +99,31 @@ fn what_its_table_would_forget_at_once_stays_open() {
     let now = jiff::Timestamp::now().as_nanosecond();
     let found = told(&server, &ids[..1], &json!({"measure.t": 2.5, "time": now.to_string()}));
     assert_eq!(found, [said("stored", "null")]);
+    server.stop();
+}
+
+/// PostgreSQL has no text with U+0000, be its table and column there or not.
+#[test]
+fn a_text_that_postgresql_cannot_store_is_refused_wherever_it_goes() {
+    let database = server::Server::new();
+    let address = database.address();
+    let place = Place::new(&format!(
+        "[engine]\nkind = \"postgres\"\n[engine.postgres]\nhost = \"{}\"\nport = {}\n",
+        address.ip(),
+        address.port()
+    ));
+    let server = place.start();
+    let texts = format!("fresh,site=a t=abc {TIME_NS}\nthere,site=a t=abc {TIME_NS}\n");
+    lines(&server, &format!("there,site=a u=1 {TIME_NS}\n{texts}"), "applied");
+    let ids = open(&server);
+    assert_eq!(ids.len(), 2);
+    let refused = said("refused", "\"invalid_value\"");
+    // Its table is missing, then one of its columns, then nothing.
+    for measure in ["measure.t:VARCHAR", "measure.s:VARCHAR"] {
+        let found = told(&server, &ids, &json!({measure: "a\u{0}b"}));
+        assert_eq!(found, vec![refused.clone(); 2], "{measure}");
+    }
+    let found = told(&server, &ids, &json!({"measure.t:VARCHAR": "ab"}));
+    assert_eq!(found[0], said("stored", "null"), "{found:?}");
     server.stop();
 }
