@@ -12,9 +12,10 @@
 //!
 //! `stored` are the rejections whose records are in the engine since frame `lsn`; `refused` those that the engine
 //! refused once more, and why, unless the last mark of the rejection says the same of the same correction: who sends
-//! what stays refused every hour adds nothing to what each reader of the block reads. `again` says that whatever the engine refused of frame `lsn` itself is there under
-//! its first number already. A crash between the write and the mark leaves the rejection open; sending it again
-//! then is harmless, since the same record with the same version changes nothing.
+//! what stays refused every hour adds nothing to what each reader of the block reads. `again` says that whatever the
+//! engine refused of frame `lsn` itself is there under its first number already. A crash between the write and the
+//! mark leaves the rejection open; sending it again then is harmless, since the same record with the same version
+//! changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -189,7 +190,7 @@ fn all_of(refused: &BTreeMap<Id, WhyAgain>) -> Vec<(Id, &WhyAgain)> {
 }
 
 impl Archive {
-    /// Marks what became of rejections that were sent again in a frame.
+    /// Marks what became of rejections that were sent again in a frame; of refusals only what is new.
     ///
     /// # Errors
     ///
