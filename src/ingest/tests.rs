@@ -1,5 +1,6 @@
 //! What the way in takes, refuses and leaves behind.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::*;
@@ -292,3 +293,5 @@ fn no_request_uses_a_table_of_the_request_before() {
     assert_eq!((receipt.accepted, reasons(&receipt)), (1, vec![]), "its columns are new too");
     assert_eq!(house.parts.catalog.resolve("d", "m").unwrap().id.0, 2);
 }
+
+mod trial;
