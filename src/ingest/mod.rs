@@ -317,10 +317,35 @@ impl Ingest {
     where
         D: Fn(&mut dyn RecordSink) + Send,
     {
+        self.accept_heard(ask, ask.protocol.hearing(), decode).await
+    }
+
+    /// The same for rejections that are sent again: all that the engine refuses is told, also what its table
+    /// reports elsewhere, since what is not refused is closed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::accept`].
+    pub async fn accept_again<D>(&self, ask: &Ask<'_>, decode: D) -> Result<Receipt, IngestError>
+    where
+        D: Fn(&mut dyn RecordSink) + Send,
+    {
+        self.accept_heard(ask, Hearing::Everything, decode).await
+    }
+
+    async fn accept_heard<D>(
+        &self,
+        ask: &Ask<'_>,
+        hearing: Hearing,
+        decode: D,
+    ) -> Result<Receipt, IngestError>
+    where
+        D: Fn(&mut dyn RecordSink) + Send,
+    {
         let shared = &self.shared;
         let durability = ask.durability.unwrap_or(shared.durability);
         let started = shared.parts.clock.monotonic();
-        let encode = || shared.encode_counted(ask, durability, started, decode);
+        let encode = || shared.encode_counted(ask, (durability, hearing), started, decode);
         let (mut receipt, waiting) = in_place(ask.body_bytes, encode)?;
         if let Some(waiting) = waiting {
             shared.wait(waiting, &mut receipt).await?;
@@ -390,14 +415,14 @@ impl Shared {
     fn encode_counted<D>(
         &self,
         ask: &Ask<'_>,
-        durability: Durability,
+        waits: (Durability, Hearing),
         started: Duration,
         decode: D,
     ) -> Result<(Receipt, Option<Waiting>), IngestError>
     where
         D: Fn(&mut dyn RecordSink),
     {
-        let encoded = self.encode(ask, durability, decode);
+        let encoded = self.encode(ask, waits, decode);
         let took = self.parts.clock.monotonic().saturating_sub(started);
         let receipt = encoded.as_ref().ok().map(|(receipt, _)| receipt);
         let receipt = receipt.filter(|_| !ask.protocol.has_own_records());
@@ -409,7 +434,7 @@ impl Shared {
     fn encode<D>(
         &self,
         ask: &Ask<'_>,
-        durability: Durability,
+        (durability, hearing): (Durability, Hearing),
         decode: D,
     ) -> Result<(Receipt, Option<Waiting>), IngestError>
     where
@@ -457,7 +482,7 @@ impl Shared {
             return Ok((receipt, None));
         }
         workspace.builder.finish(&mut workspace.payload);
-        let appended = self.append(&workspace.payload, durability, ask.protocol);
+        let appended = self.append(&workspace.payload, durability, hearing);
         self.give_back(workspace);
         Ok((receipt, Some(appended.map_err(|error| self.refusal(&error))?)))
     }
@@ -467,9 +492,9 @@ impl Shared {
         &self,
         payload: &[u8],
         durability: Durability,
-        protocol: Protocol,
+        hearing: Hearing,
     ) -> Result<Waiting, WalError> {
-        let named_max = protocol.named_max();
+        let named_max = hearing.named_max();
         let (sender, committed) = oneshot::channel();
         let done = Box::new(move |result| drop(sender.send(result)));
         if durability != Durability::Applied {
@@ -478,7 +503,6 @@ impl Shared {
         }
         let (sender, applied) = oneshot::channel();
         let then = Box::new(move |verdicts| drop(sender.send(verdicts)));
-        let hearing = protocol.hearing();
         let register = |lsn| self.parts.marks.when_heard(lsn, hearing, then);
         self.parts.wal.append_numbered(payload, durability.of_log(), register, done)?;
         Ok(Waiting { committed, named_max, applied: Some(applied) })

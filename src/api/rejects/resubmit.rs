@@ -203,7 +203,7 @@ impl Work<'_> {
                 }
             };
             let sent: BTreeSet<u64> = foreseen.keys().copied().collect();
-            match app.ingest.accept(&ask, show).await {
+            match app.ingest.accept_again(&ask, show).await {
                 Ok(receipt) => self.taken(app, (&chosen, &sent), &receipt, &mut said).await,
                 Err(error) => unheard(&sent, &error, &mut said),
             }
