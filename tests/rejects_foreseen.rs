@@ -14,16 +14,20 @@ mod server;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
 use common::gateway::{Gateway, Place};
 use common::random::Random;
-use common::tell;
+use common::{tell, wait_for};
 
 const TIME_NS: i64 = 1_793_491_200_000_000_001;
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 const SETTINGS: &str = "[ingest]\nversion = \"_version\"\n[shards]\ncount = 2\n";
+
+/// How soon a mark must stand once the engine is back, on a busy machine too.
+const MARKED_MAX: Duration = Duration::from_mins(1);
 
 /// Rejections of a round.
 const CELLS: usize = 150;
@@ -386,6 +390,46 @@ fn what_the_way_in_would_refuse_is_foreseen() {
         let real = asked(&server, &id, set, false)["results"][0].clone();
         assert_eq!((verdict(&dry), &*verdict(&dry).1), (verdict(&real), reason), "{dry} {real}");
     }
+    server.stop();
+}
+
+/// What is in the log is marked once the engine has it, and nobody else sends it meanwhile, though whoever asked
+/// has given up.
+#[test]
+fn what_is_under_way_is_held_and_marked_though_nobody_waits_for_it() {
+    let mut database = server::Server::new();
+    let address = database.address();
+    let place = Place::new(&format!(
+        "{SETTINGS}[server]\nrequest_timeout = \"2s\"\n[engine]\nkind = \"postgres\"\n\
+         [engine.postgres]\nhost = \"{}\"\nport = {}\n",
+        address.ip(),
+        address.port()
+    ));
+    let server = place.start();
+    lines(&server, &line("a", "t=abc", 5, TIME_NS), "applied");
+    let found = server.client().get("/api/v1/rejects").unwrap().json();
+    let id = found["rejections"][0]["id"].as_str().expect("a number").to_owned();
+    database.stop();
+    let send = |value: f64| {
+        let body = json!({"ids": [id], "set": {"measure.t": value}}).to_string();
+        let headers = [JSON];
+        server.client().post("/api/v1/rejects/resubmit", &headers, body.as_bytes()).unwrap()
+    };
+    let late = send(2.5);
+    assert!(late.status == 503 && late.text().contains("not answered within"), "{}", late.text());
+    let appended = server.metric("tidegate_wal_appended_lsn");
+    let other = send(3.5);
+    assert_eq!(other.json()["results"][0]["outcome"], "under_way", "{}", other.text());
+    assert_eq!(server.metric("tidegate_wal_appended_lsn").to_bits(), appended.to_bits());
+    database.start();
+    let shown = wait_for("the mark", MARKED_MAX, || {
+        let one = server.client().get(&format!("/api/v1/rejects/{id}")).ok()?.json();
+        (one["state"] == "resubmitted").then_some(one)
+    });
+    assert!(shown.to_string().contains("--set measure.t=2.5"), "{shown}");
+    assert_eq!(send(2.5).json()["results"][0]["outcome"], "resubmitted");
+    assert_eq!(send(3.5).json()["results"][0]["outcome"], "taken_otherwise");
+    assert_eq!(database.sql("SELECT t FROM iot.cells"), "2.5");
     server.stop();
 }
 
