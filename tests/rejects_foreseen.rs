@@ -394,7 +394,7 @@ fn what_the_way_in_would_refuse_is_foreseen() {
 }
 
 /// What is in the log is marked once the engine has it, and nobody else sends it meanwhile, though whoever asked
-/// has given up.
+/// has given up; what is not in the log by then is not sent.
 #[test]
 fn what_is_under_way_is_held_and_marked_though_nobody_waits_for_it() {
     let mut database = server::Server::new();
@@ -406,30 +406,39 @@ fn what_is_under_way_is_held_and_marked_though_nobody_waits_for_it() {
         address.port()
     ));
     let server = place.start();
-    lines(&server, &line("a", "t=abc", 5, TIME_NS), "applied");
-    let found = server.client().get("/api/v1/rejects").unwrap().json();
-    let id = found["rejections"][0]["id"].as_str().expect("a number").to_owned();
+    // One more than are sent together.
+    let all: Vec<_> = (0..=100).map(|at| line(&format!("s{at}"), "t=abc", 5, TIME_NS)).collect();
+    lines(&server, &all.concat(), "applied");
+    let found = server.client().get("/api/v1/rejects?order=oldest&limit=1000").unwrap().json();
+    let found = found["rejections"].as_array().unwrap();
+    let ids: Vec<_> = found.iter().map(|one| one["id"].as_str().expect("a number")).collect();
+    assert_eq!(ids.len(), 101);
     database.stop();
-    let send = |value: f64| {
-        let body = json!({"ids": [id], "set": {"measure.t": value}}).to_string();
-        let headers = [JSON];
-        server.client().post("/api/v1/rejects/resubmit", &headers, body.as_bytes()).unwrap()
+    let send = |ids: &[&str], value: f64| {
+        let body = json!({"ids": ids, "set": {"measure.t": value}}).to_string();
+        server.client().post("/api/v1/rejects/resubmit", &[JSON], body.as_bytes()).unwrap()
     };
-    let late = send(2.5);
+    let outcome = |id: &str, value: f64| {
+        let reply = send(&[id], value);
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        reply.json()["results"][0]["outcome"].as_str().expect("an outcome").to_owned()
+    };
+    let late = send(&ids, 2.5);
     assert!(late.status == 503 && late.text().contains("not answered within"), "{}", late.text());
     let appended = server.metric("tidegate_wal_appended_lsn");
-    let other = send(3.5);
-    assert_eq!(other.json()["results"][0]["outcome"], "under_way", "{}", other.text());
+    for id in [ids[0], ids[100]] {
+        assert_eq!(outcome(id, 3.5), "under_way");
+    }
     assert_eq!(server.metric("tidegate_wal_appended_lsn").to_bits(), appended.to_bits());
     database.start();
-    let shown = wait_for("the mark", MARKED_MAX, || {
-        let one = server.client().get(&format!("/api/v1/rejects/{id}")).ok()?.json();
-        (one["state"] == "resubmitted").then_some(one)
+    let taken = wait_for("the mark", MARKED_MAX, || {
+        let told = outcome(ids[0], 3.5);
+        (told != "under_way").then_some(told)
     });
-    assert!(shown.to_string().contains("--set measure.t=2.5"), "{shown}");
-    assert_eq!(send(2.5).json()["results"][0]["outcome"], "resubmitted");
-    assert_eq!(send(3.5).json()["results"][0]["outcome"], "taken_otherwise");
-    assert_eq!(database.sql("SELECT t FROM iot.cells"), "2.5");
+    assert_eq!((&*taken, &*outcome(ids[0], 2.5)), ("taken_otherwise", "resubmitted"));
+    assert_eq!(database.sql("SELECT count(*) || ' ' || min(t) FROM iot.cells"), "100 2.5");
+    assert_eq!(outcome(ids[100], 3.5), "stored");
+    assert_eq!(database.sql("SELECT count(*) || ' ' || max(t) FROM iot.cells"), "101 3.5");
     server.stop();
 }
 

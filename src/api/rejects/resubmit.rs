@@ -120,6 +120,8 @@ struct Work<'w> {
     given: Given,
     correction: Correction,
     is_dry: bool,
+    /// Closed once nobody waits for the answer.
+    asker: &'w oneshot::Sender<()>,
 }
 
 /// Answers a request. Who stops waiting for the answer ends nothing that is under way: what is in the log gets its
@@ -130,25 +132,33 @@ struct Work<'w> {
 /// [`Fault`] 400 for a request that is not understood, or sets too much in too many; 503 while the sink is away;
 /// 500 where our work ends early. Nothing was sent then, except at 500, where it is unknown.
 pub async fn answer(app: Arc<App>, caller: Arc<Caller>, body: Body) -> Result<Reply, Fault> {
-    // Dropped with this future, which tells the task.
+    let request: Request = serde_json::from_slice(&body.bytes).map_err(|error| {
+        let right = "send {\"ids\":[..]} or {\"filter\":{..}}, with set, line, dry_run as needed";
+        Fault::invalid(format!("{RESUBMIT}: {error}; {right}"))
+    })?;
+    // The other end is dropped with this future, which tells the task.
     let (asker, _waits) = oneshot::channel::<()>();
-    let task = tokio::spawn(async move { run(&app, &caller, (&body, &asker)).await });
+    if request.dry_run {
+        // Nobody misses anything of it.
+        return run(&app, &caller, (request, &asker)).await;
+    }
+    let task = tokio::spawn(async move {
+        // What the request was read from counts for the memory that it takes itself.
+        let _memory = body.admission;
+        run(&app, &caller, (request, &asker)).await
+    });
     task.await.unwrap_or_else(|ended| {
         let message = format!("the resubmission ended early: {ended}; look at what stands");
         Err(Fault::new(Kind::Internal, message))
     })
 }
 
-/// Does what a body asks, as long as the asker waits.
+/// Does what is asked, as long as the asker waits.
 async fn run(
     app: &App,
     caller: &Caller,
-    (body, asker): (&Body, &oneshot::Sender<()>),
+    (request, asker): (Request, &oneshot::Sender<()>),
 ) -> Result<Reply, Fault> {
-    let request: Request = serde_json::from_slice(&body.bytes).map_err(|error| {
-        let right = "send {\"ids\":[..]} or {\"filter\":{..}}, with set, line, dry_run as needed";
-        Fault::invalid(format!("{RESUBMIT}: {error}; {right}"))
-    })?;
     if request.again && request.filter.is_some() {
         return Err(Fault::invalid("again is for ids: a filter finds what is open"));
     }
@@ -157,7 +167,7 @@ async fn run(
     let choice = choose(app, caller, (&request, &correction)).await?;
     let Choice { mut outcomes, mut chosen, next, untold, _hold } = choice;
     let given = Given::new(request.line, request.json, (request.format, request.precision))?;
-    let work = Work { caller, set, given, correction, is_dry: request.dry_run };
+    let work = Work { caller, set, given, correction, is_dry: request.dry_run, asker };
     if work.given.has_text() && outcomes.len() > 1 {
         return Err(Fault::invalid("line or json stands for one rejection: name one id"));
     }
@@ -253,6 +263,9 @@ impl Work<'_> {
             let refused = said.into_iter().map(|(number, outcome)| (number, outcome.would_be()));
             let foreseen = foreseen.into_iter().map(|(number, one)| (number, one.told()));
             tell(outcomes, foreseen.chain(refused).collect());
+            return Ok(());
+        }
+        if self.asker.is_closed() {
             return Ok(());
         }
         // What would be refused before the log is not sent: the log would keep it as one rejection more.
