@@ -363,17 +363,18 @@ mod tests {
     #[test]
     fn no_more_than_a_few_ask_the_engine_at_once() {
         let dir = tempfile::tempdir().unwrap();
-        let desk = desk(dir.path());
+        let desk = &desk(dir.path());
         let ((go, gone), (begun, begins)) = (channel::<()>(), channel());
         let gone = Arc::new(Mutex::new(gone));
-        let look = || {
+        let look = move || {
             let (gone, begun) = (Arc::clone(&gone), begun.clone());
             desk.look(move || {
                 begun.send(()).unwrap();
                 gone.lock().unwrap().recv().unwrap();
             })
         };
-        run(async {
+        // It owns `go`: where it fails, whoever waits for that ends as well.
+        run(async move {
             let mut all: Vec<_> = (0..LOOKS_MAX + 2).map(|_| Box::pin(look())).collect();
             for one in &mut all {
                 assert!(waits(one.as_mut()).await);
