@@ -87,6 +87,9 @@ const SET_BYTES_MAX: usize = 64 << 20;
 const UNMARKED: &str = "it is not marked, and stays open as it was; sent again as it is it changes nothing, but with \
                         version=next look first at what stands";
 
+/// What is told beside it where it was refused once more.
+const UNMARKED_REFUSAL: &str = "; this refusal is listed as a rejection of its own";
+
 /// How many rejections, and about how many bytes of them, are dealt with together.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
@@ -353,7 +356,10 @@ impl Work<'_> {
             };
             let outcome = match &marked {
                 Ok(()) => outcome,
-                Err(fault) => outcome.and(&format!("{UNMARKED}: {}", fault.message)),
+                Err(fault) => {
+                    let own = if stored.contains(number) { "" } else { UNMARKED_REFUSAL };
+                    outcome.and(&format!("{UNMARKED}{own}: {}", fault.message))
+                }
             };
             said.insert(*number, outcome);
         }
