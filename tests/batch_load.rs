@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use common::azurite::Azurite;
 use common::gateway::{Gateway, Place};
 use common::{tell, wait_for};
 
@@ -172,43 +173,12 @@ fn awswrangler_loads_what_it_has_put_into_s3() {
     run("wrangler.py", &place.start(), &s3.url);
 }
 
-/// Azurite, Microsoft's emulator of Azure Blob Storage. Killed when dropped.
-struct Azurite(Child);
-
-impl Drop for Azurite {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
 #[test]
 fn boto3_loads_from_azure_and_the_report_is_there_too() {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/.tools");
-    let program = tools.join("azurite/node_modules/azurite/dist/src/blob/main.js");
-    assert!(program.exists(), "there is no {}: tests/run.sh installs it", program.display());
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-    let address = free.expect("there is a free port");
-    let place = Place::new("");
-    let child = Command::new(tools.join("node"))
-        .arg(program)
-        .args(["--silent", "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry"])
-        .args(["--blobHost", "127.0.0.1", "--blobPort", &address.port().to_string()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("node, which tests/run.sh installs");
-    let _azurite = Azurite(child);
-    wait_for("Azurite to answer", S3_START_MAX, || TcpStream::connect(address).ok());
-    let url = format!("http://{address}/devstoreaccount1");
-    configure(&place, &url);
-    let key =
-        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
-    fs::write(place.file("secret"), key).expect("a file can be written");
-    let settings = fs::read_to_string(place.file("config.toml")).expect("it was written");
-    let settings = settings.replace("s3://", "az://").replace("\"test\"", "\"devstoreaccount1\"");
-    place.configure(&settings);
-    run("in_azure.py", &place.start(), &format!("azure+{url}"));
+    let (place, azurite) = (Place::new(""), Azurite::start());
+    let store = azurite.settings(&place);
+    place.configure(&format!("[batch_load]\nurl = \"az://\"\nretry_for = \"100ms\"\n{store}"));
+    run("in_azure.py", &place.start(), &format!("azure+{}", azurite.url));
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //! what was refused, writes are taken, and `/health` names it. Days that are not kept any more are let go of.
 //!
 //! The S3 server is moto's, which `tests/run.sh` installs. It keeps its objects in memory and forgets them
-//! with its end, so what it must have afterwards is what was refused since.
+//! with its end, so what it must have afterwards is what was refused since. A sink in Azure Blob Storage, which
+//! is Azurite's, keeps reports and marks in the same way.
 
 #[path = "common/mod.rs"]
 mod common;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
+use common::azurite::Azurite;
 use common::client::Client;
 use common::gateway::{Gateway, Place};
 use common::{tell, wait_for};
@@ -238,5 +240,58 @@ fn a_sink_in_s3_that_goes_away_and_comes_back_loses_no_report() {
     let listed = place.run("rejects", &["ls", "--format", "json", "--limit", "1000"]);
     let lines = String::from_utf8_lossy(&listed.stdout).lines().count();
     assert_eq!(lines, found.len(), "{}", String::from_utf8_lossy(&listed.stderr));
+    server.stop();
+}
+
+/// Azure's own client makes the container, and counts what is in it.
+const CONTAINER: &str = r#"
+import sys
+from azure.storage.blob import BlobServiceClient
+container = BlobServiceClient(sys.argv[1], credential={
+    "account_name": "devstoreaccount1", "account_key": open(sys.argv[2]).read(),
+}).get_container_client("refused")
+if sys.argv[3] == "make":
+    container.create_container()
+for blob in container.list_blobs():
+    print(blob.name)
+"#;
+
+#[test]
+fn a_sink_in_azure_keeps_reports_and_marks_across_a_crash() {
+    let (place, azurite) = (Place::new(""), Azurite::start());
+    let store = azurite.settings(&place);
+    let container = |what: &str| {
+        let mut command = Command::new(python());
+        command.args(["-c", CONTAINER, &azurite.url]).arg(place.file("secret")).arg(what);
+        let done = command.output().expect("python, which tests/run.sh installs");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).expect("names are texts")
+    };
+    assert_eq!(container("make"), "");
+    place.configure(&format!("[rejects]\nurl = \"az://refused/eu/reports\"\n{store}"));
+    let server = place.start();
+    refuse(&server, 0..20);
+    wait_for("the reports", RELEASE_MAX, || (listed(&server).len() == 20).then_some(()));
+    let open = |server: &Gateway| -> Vec<String> {
+        let page: Json = server.client().get("/api/v1/rejects").expect("it is answered").json();
+        let all = page["rejections"].as_array().expect("a list");
+        all.iter().map(|one| one["id"].as_str().expect("a number").to_owned()).collect()
+    };
+    let first = open(&server).pop().expect("there are twenty");
+    let url = format!("http://{}", server.address);
+    let line = "weather,site=mended t=1 1793491200000000001";
+    let done = place.run("rejects", &["resubmit", &first, "--line", line, "--url", &url]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(open(&server).len(), 19, "it is marked");
+
+    server.kill();
+    let server = place.start();
+    assert_eq!(listed(&server), expected(0..20));
+    assert!(!open(&server).contains(&first) && open(&server).len() == 19, "and stays so");
+    let names = container("list");
+    let of = |part: &str| names.lines().filter(|name| name.starts_with(part)).count();
+    assert!(of("eu/reports/lines/") > 0 && of("eu/reports/resubmitted/") > 0, "{names}");
+    assert_eq!(of("eu/reports/"), names.lines().count(), "{names}");
+    tell(format!("sink in Azure: {} blobs of 20 rejections", names.lines().count()));
     server.stop();
 }

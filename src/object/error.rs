@@ -33,6 +33,11 @@ pub enum Trouble {
 /// What is done when the settings' own secret is read, which no client knows of.
 pub(super) const READ_SECRET: &str = "read the secret in";
 
+/// What a store in a directory stands in was there when it was opened.
+#[derive(Debug, thiserror::Error)]
+#[error("its folder is gone: put it back, or mount it again")]
+struct Gone;
+
 /// Place and key, of which one may be unknown.
 fn whole(place: &str, key: &str) -> String {
     let separator = if place.is_empty() || key.is_empty() { "" } else { "/" };
@@ -69,6 +74,9 @@ impl ObjectError {
 
     /// Why a store is away.
     fn absence(&self) -> String {
+        if self.source.is::<Gone>() {
+            return self.source.to_string();
+        }
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&*self.source);
         while let Some(cause) = next {
             if cause.is::<tokio::time::error::Elapsed>() {
@@ -118,6 +126,11 @@ impl ObjectError {
     pub(super) fn no_bucket(bucket: &str) -> Self {
         let source = std::io::Error::other("there is no such bucket");
         Self { trouble: Trouble::NotFound, ..Self::new("open", "", bucket, source) }
+    }
+
+    /// The directory of a store is not there any more.
+    pub(super) fn gone(what: &'static str, place: &str, key: &str) -> Self {
+        Self::new(what, place, key, Gone)
     }
 
     /// The object is not the one that was listed.

@@ -32,6 +32,12 @@ impl Folder {
         Ok(Self { root: dir.canonicalize()? })
     }
 
+    /// Whether the directory is there. One that was moved away, or whose disk is, has not become empty, and
+    /// nobody who would write to it means to make another.
+    pub(super) fn is_there(&self) -> bool {
+        self.root.is_dir()
+    }
+
     /// Whether what the key names, or would name, is within the directory.
     pub(super) fn holds(&self, key: &str) -> bool {
         let mut path = self.root.join(key);

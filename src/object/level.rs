@@ -137,4 +137,25 @@ mod tests {
         store.remove_empty("a/c", "a");
         assert_eq!(store.levels(&["a".to_owned()]).unwrap()[0].folders, ["c"]);
     }
+
+    #[test]
+    fn a_folder_that_is_gone_is_no_empty_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("sink");
+        let store = Store::in_directory(&root).unwrap();
+        store.put("a/b", b"abc".to_vec()).unwrap();
+        std::fs::rename(&root, dir.path().join("elsewhere")).unwrap();
+        let errors = [
+            store.levels(&["a".to_owned()]).unwrap_err(),
+            store.put("a/c", b"abc".to_vec()).unwrap_err(),
+            store.get("a/b").unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.trouble(), crate::object::Trouble::Away);
+            assert!(error.plain().contains("its folder is gone"), "{}", error.plain());
+        }
+        assert!(!root.exists(), "no other is made");
+        std::fs::rename(dir.path().join("elsewhere"), &root).unwrap();
+        assert_eq!(store.get("a/b").unwrap(), b"abc"[..]);
+    }
 }

@@ -24,6 +24,9 @@ const MARK: &str = "=odd-key=";
 const KEY: Element = Element { open: "<Key>", close: "</Key>" };
 const NAME: Element = Element { open: "<Name>", close: "</Name>" };
 
+/// What a name of Azure's stands behind if it is a folder's.
+const FOLDER: &str = "<BlobPrefix>";
+
 /// What stands before and behind each key of a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Element {
@@ -49,7 +52,9 @@ pub(super) fn readable(listing: Bytes, element: Element) -> Bytes {
     let (mut at, mut copied) = (0, 0);
     while let Some(begin) = text[at..].find(open).map(|found| at + found + open.len()) {
         let Some(end) = text[begin..].find(close).map(|found| begin + found) else { break };
-        if let Some(key) = unescaped(&text[begin..end]).filter(|key| is_odd(key)) {
+        // A folder's name ends with `/`, and is no key.
+        let is_key = !text[..begin - open.len()].trim_ascii_end().ends_with(FOLDER);
+        if let Some(key) = unescaped(&text[begin..end]).filter(|key| is_key && is_odd(key)) {
             changed.push_str(&text[copied..begin]);
             changed.push_str(&marked(&key));
             copied = end;
@@ -282,6 +287,11 @@ mod tests {
             assert_eq!(plain(shown), key);
             assert_eq!(is_odd(key), text != xml, "{key}");
         }
+        let folder = "<BlobPrefix><Name>a/</Name></BlobPrefix>";
+        let blobs = format!("<Blob><Name>a/</Name></Blob>{folder}<Blob><Name>b</Name></Blob>");
+        let read = readable(blobs.into(), NAME);
+        let expected = format!("<Blob><Name>{}</Name></Blob>{folder}", marked("a/"));
+        assert!(read.starts_with(expected.as_bytes()), "a folder is no key: {read:?}");
         for text in ["<Key>a//b", "<Key>&none;//</Key>", "<Key><![CDATA[a//b]]></Key>", "\u{0}"] {
             assert_eq!(readable(text.into(), KEY), text, "what is not understood is left alone");
         }

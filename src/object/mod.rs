@@ -364,6 +364,7 @@ impl Store {
         let path = Key::parse(key)
             .map_err(|source| ObjectError::of(what, &self.place, key, source.into()))?;
         match &self.folder {
+            Some(folder) if !folder.is_there() => Err(ObjectError::gone(what, &self.place, key)),
             Some(folder) if !folder.holds(path.as_ref()) => {
                 Err(ObjectError::outside(what, &self.place, key))
             }

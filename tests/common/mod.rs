@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "each test uses its own part")]
 
+pub(crate) mod azurite;
 pub(crate) mod client;
 pub(crate) mod count;
 pub(crate) mod gateway;
