@@ -111,6 +111,48 @@ fn a_crash_before_the_mark_leaves_it_open_and_sending_it_again_is_harmless() {
     server.stop();
 }
 
+/// Goal: where no mark can be made, whoever sends is told so, of what was refused too. Method: a folder has the name
+/// that the next mark would have.
+#[test]
+fn what_cannot_be_marked_is_told_so_and_stays_open() {
+    let place = Place::new("");
+    let server = place.start();
+    let id = conflict(&server, "a");
+    let send = |version: u64| {
+        let set = json!({"version": version, "measure.t": 7.5});
+        resubmit(&server, &json!({"ids": [id], "set": set}))["results"][0].clone()
+    };
+    assert_eq!(send(1)["outcome"], "refused");
+    let first = place.files("rejects/resubmitted", ".json").remove(0);
+    let name = first.file_stem().and_then(|name| name.to_str()).expect("a number");
+    let lsn: u64 = name.parse().expect("a number");
+    let width = name.len();
+    for at in 1..=2 {
+        let next = first.with_file_name(format!("{:0width$}.json", lsn + at));
+        std::fs::create_dir_all(next.join("in the way")).unwrap();
+    }
+    for (version, outcome) in [(1, "refused"), (2, "stored")] {
+        let told = send(version);
+        assert_eq!(told["outcome"], outcome, "{told}");
+        let message = told["message"].as_str().expect("a message");
+        for part in ["not marked", "changes nothing", "version=next"] {
+            assert!(message.contains(part), "{part:?}: {message}");
+        }
+        // The refusal of the other frame is one of its own, as it says.
+        assert_eq!(message.contains("listed as a rejection of its own"), outcome == "refused");
+        assert!(ids(&listed(&server, "")).contains(&id), "it stays open");
+    }
+    assert_eq!(listed(&server, "").len(), 2);
+    let before = values(&server, "weather");
+    assert_eq!(
+        (&send(2)["outcome"], &send(2)["outcome"]),
+        (&json!("stored"), &json!("resubmitted"))
+    );
+    assert_eq!(values(&server, "weather"), before);
+    assert!(!ids(&listed(&server, "")).contains(&id), "it is marked by now");
+    server.stop();
+}
+
 /// The frames are executed again by others, who report them under other names.
 #[test]
 fn another_number_of_shards_after_a_crash_shows_each_rejection_once() {

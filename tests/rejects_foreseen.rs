@@ -16,16 +16,20 @@ mod server;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 
 use common::gateway::{Gateway, Place};
 use common::random::Random;
-use common::tell;
+use common::{tell, wait_for};
 
 const TIME_NS: i64 = 1_793_491_200_000_000_001;
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 const SETTINGS: &str = "[ingest]\nversion = \"_version\"\n[shards]\ncount = 2\n";
+
+/// How soon a mark must stand once the engine is back, on a busy machine too.
+const MARKED_MAX: Duration = Duration::from_mins(1);
 
 /// Rejections of a round.
 const CELLS: usize = 150;
@@ -388,6 +392,55 @@ fn what_the_way_in_would_refuse_is_foreseen() {
         let real = asked(&server, &id, set, false)["results"][0].clone();
         assert_eq!((verdict(&dry), &*verdict(&dry).1), (verdict(&real), reason), "{dry} {real}");
     }
+    server.stop();
+}
+
+/// What is in the log is marked once the engine has it, and nobody else sends it meanwhile, though whoever asked
+/// has given up; what is not in the log by then is not sent.
+#[test]
+fn what_is_under_way_is_held_and_marked_though_nobody_waits_for_it() {
+    let mut database = server::Server::new();
+    let address = database.address();
+    let place = Place::new(&format!(
+        "{SETTINGS}[server]\nrequest_timeout = \"2s\"\n[engine]\nkind = \"postgres\"\n\
+         [engine.postgres]\nhost = \"{}\"\nport = {}\n",
+        address.ip(),
+        address.port()
+    ));
+    let server = place.start();
+    // One more than are sent together.
+    let all: Vec<_> = (0..=100).map(|at| line(&format!("s{at}"), "t=abc", 5, TIME_NS)).collect();
+    lines(&server, &all.concat(), "applied");
+    let found = server.client().get("/api/v1/rejects?order=oldest&limit=1000").unwrap().json();
+    let found = found["rejections"].as_array().unwrap();
+    let ids: Vec<_> = found.iter().map(|one| one["id"].as_str().expect("a number")).collect();
+    assert_eq!(ids.len(), 101);
+    database.stop();
+    let send = |ids: &[&str], value: f64| {
+        let body = json!({"ids": ids, "set": {"measure.t": value}}).to_string();
+        server.client().post("/api/v1/rejects/resubmit", &[JSON], body.as_bytes()).unwrap()
+    };
+    let outcome = |id: &str, value: f64| {
+        let reply = send(&[id], value);
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        reply.json()["results"][0]["outcome"].as_str().expect("an outcome").to_owned()
+    };
+    let late = send(&ids, 2.5);
+    assert!(late.status == 503 && late.text().contains("not answered within"), "{}", late.text());
+    let appended = server.metric("tidegate_wal_appended_lsn");
+    for id in [ids[0], ids[100]] {
+        assert_eq!(outcome(id, 3.5), "under_way");
+    }
+    assert_eq!(server.metric("tidegate_wal_appended_lsn").to_bits(), appended.to_bits());
+    database.start();
+    let taken = wait_for("the mark", MARKED_MAX, || {
+        let told = outcome(ids[0], 3.5);
+        (told != "under_way").then_some(told)
+    });
+    assert_eq!((&*taken, &*outcome(ids[0], 2.5)), ("taken_otherwise", "resubmitted"));
+    assert_eq!(database.sql("SELECT count(*) || ' ' || min(t) FROM iot.cells"), "100 2.5");
+    assert_eq!(outcome(ids[100], 3.5), "stored");
+    assert_eq!(database.sql("SELECT count(*) || ' ' || max(t) FROM iot.cells"), "101 3.5");
     server.stop();
 }
 

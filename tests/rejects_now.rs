@@ -449,3 +449,116 @@ fn a_request_that_is_refused_as_a_whole_is_told_so_and_nothing_of_it_is_kept() {
     assert!(told.contains("accept_partial=false") && told.contains("ValidationException"));
     server.stop();
 }
+
+/// What Timestream reports and does not answer, whoever sends a rejection again is told all the same: else it
+/// would be closed, and its record nowhere.
+#[test]
+fn what_the_engine_refuses_of_the_magnetic_store_is_told_and_stays_open() {
+    let place = Place::new(SETTINGS);
+    let server = place.start();
+    let location = json!({"S3Configuration": {"BucketName": "reports", "ObjectKeyPrefix": "late"}});
+    for (operation, body) in [
+        ("CreateDatabase", json!({"DatabaseName": "iot"})),
+        (
+            "CreateTable",
+            json!({"DatabaseName": "iot", "TableName": "magnetic",
+                "RetentionProperties": {
+                    "MemoryStoreRetentionPeriodInHours": 6, "MagneticStoreRetentionPeriodInDays": 10},
+                "MagneticStoreWriteProperties": {
+                    "EnableMagneticStoreWrites": true, "MagneticStoreRejectedDataLocation": location}}),
+        ),
+    ] {
+        let target = format!("Timestream_20181101.{operation}");
+        let reply = post(&server, "/", &[("X-Amz-Target", &target)], &body.to_string());
+        assert_eq!(reply.status, 200, "{operation}: {}", reply.text());
+    }
+    let time_ns = (jiff::Timestamp::now().as_second() - 36_000) * 1_000_000_000;
+    let line = |fields: &str| format!("magnetic,site=a {fields},_version=5i {time_ns}");
+    assert_eq!(apply(&server, &line("t=1")).status, 204);
+    assert_eq!(apply(&server, &line("t=abc")).status, 400);
+    let id = id_in(&server, "magnetic");
+    let request = json!({"ids": [id], "set": {"measure.t": 2.5, "version": 5}});
+    let mut dry = request.clone();
+    dry["dry_run"] = json!(true);
+    assert_eq!(outcome(&resubmit(&server, &dry)), "would_be_refused");
+    let answer = resubmit(&server, &request);
+    let told = &answer["results"][0];
+    assert_eq!(
+        (outcome(&answer), &told["reason"]),
+        ("refused", &json!("version_conflict")),
+        "{answer}"
+    );
+    assert_eq!(told["existing_version"], 5, "{answer}");
+    assert_eq!(
+        (&one(&server, &id)["state"], stored(&server, "magnetic").len()),
+        (&json!("open"), 1)
+    );
+    let higher = json!({"ids": [id], "set": {"measure.t": 2.5, "version": "next"}});
+    assert_eq!(outcome(&resubmit(&server, &higher)), "stored");
+    assert_eq!(stored(&server, "magnetic"), ["{\"t\": DOUBLE 2.5} version 6"]);
+    server.stop();
+}
+
+/// What was done before something failed is told, and what was not done is told beside it.
+#[test]
+fn what_fails_later_hides_nothing_of_what_was_done_before() {
+    let small = "[server]\nbody_bytes_max = \"1 MiB\"\ninflated_bytes_max = \"1 MiB\"\n\
+                 [ingest]\nversion = \"_version\"\nmemory_bytes_max = \"1 MiB\"\nadmit_wait = \"0ms\"\n";
+    let place = Place::new(small);
+    let server = place.start();
+    // With what is set in each, the fourth needs more memory than there is.
+    let long = "x".repeat(800 << 10);
+    for (site, text) in [("a", ""), ("b", ""), ("c", ""), ("d", &*long), ("e", "")] {
+        let line = format!("later,site={site} text=\"{text}\",t=abc {TIME_NS}");
+        assert_eq!(apply(&server, &line).status, 400);
+    }
+    let set = json!({"measure.t": 1.5, "measure.more:VARCHAR": "y".repeat(300 << 10)});
+    let answer = resubmit(&server, &json!({"filter": {"table": "later"}, "set": set}));
+    let outcomes: Vec<&str> = answer["results"]
+        .as_array()
+        .expect("results")
+        .iter()
+        .map(|one| one["outcome"].as_str().expect("an outcome"))
+        .collect();
+    assert_eq!(outcomes, ["stored", "stored", "stored", "unknown", "unknown"]);
+    assert_eq!((&answer["stored"], &answer["unknown"]), (&json!(3), &json!(2)));
+    for result in &answer["results"].as_array().expect("results")[3..] {
+        let message = result["message"].as_str().expect("a message");
+        assert!(message.contains("not sent") && message.contains("memory"), "{message}");
+    }
+    assert_eq!(listed(&server, "state=resubmitted").len(), 3);
+    // What is left is sent by itself: with less to set there is room.
+    let set = json!({"measure.t": 1.5});
+    let answer = resubmit(&server, &json!({"filter": {"table": "later"}, "set": set}));
+    assert_eq!((&answer["stored"], &answer["unknown"]), (&json!(2), &json!(0)));
+    server.stop();
+}
+
+#[test]
+fn a_long_value_is_not_set_in_more_than_fit_into_memory() {
+    let place = Place::new(SETTINGS);
+    let server = place.start();
+    let lines: Vec<String> =
+        (0..400).map(|at| format!("wide,site=s{at} t=abc {TIME_NS}")).collect();
+    assert_eq!(apply(&server, &lines.join("\n")).status, 400);
+    let send = |bytes: usize, is_dry: bool| {
+        let set = json!({"measure.t": 1.5, "measure.more:VARCHAR": "y".repeat(bytes)});
+        let filter = json!({"table": "wide", "limit": 1000});
+        let request = json!({"filter": filter, "set": set, "dry_run": is_dry}).to_string();
+        post(&server, "/api/v1/rejects/resubmit", &[JSON], &request)
+    };
+    for is_dry in [true, false] {
+        let reply = send(200 << 10, is_dry);
+        assert_eq!(reply.status, 400, "{} bytes", reply.body.len());
+        for part in ["400 rejections", "name fewer", "nothing was sent"] {
+            assert!(reply.text().contains(part), "{part:?}: {}", reply.text());
+        }
+    }
+    assert_eq!(listed(&server, "limit=1000").len(), 400);
+    for (is_dry, outcome) in [(true, "would_be_stored"), (false, "stored")] {
+        let answer = send(20 << 10, is_dry).json();
+        assert_eq!(answer["stored"], 400, "{outcome}");
+        assert_eq!(answer["results"][399]["outcome"], outcome);
+    }
+    server.stop();
+}

@@ -189,7 +189,8 @@ impl Service {
             }
             Work::Resubmit => {
                 let body = self.read(head, body).await?;
-                let answer = pin!(rejects::resubmit::answer(&self.app, &call.caller, &body));
+                let (app, caller) = (Arc::clone(&self.app), Arc::clone(&call.caller));
+                let answer = pin!(rejects::resubmit::answer(app, caller, body));
                 self.in_time(phase, answer).await
             }
             Work::Answered(reply) => {

@@ -34,7 +34,8 @@ impl Ingest {
     {
         let durability = ask.durability.unwrap_or(self.shared.durability);
         let started = self.shared.parts.clock.monotonic();
-        let (receipt, waiting) = self.shared.encode_counted(ask, durability, started, decode)?;
+        let waits = (durability, ask.protocol.hearing());
+        let (receipt, waiting) = self.shared.encode_counted(ask, waits, started, decode)?;
         let shared = Arc::clone(&self.shared);
         Ok(Pending { shared, receipt, waiting, protocol: ask.protocol, started })
     }

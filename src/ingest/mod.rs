@@ -9,6 +9,7 @@
 //! of the log.
 
 mod admission;
+mod again;
 mod blocking;
 mod durability;
 mod encoder;
@@ -130,22 +131,6 @@ pub struct Ask<'a> {
     pub durability: Option<Durability>,
     /// What becomes of it when something was refused.
     pub partial: Partial,
-}
-
-impl<'a> Ask<'a> {
-    /// That of rejections that are sent again, the first of this database: what is refused of them before the
-    /// log is told and not kept once more, and the engine's answer is waited for.
-    pub const fn of_rejections(database: &'a str, received_ns: i64, body_bytes: usize) -> Self {
-        Self {
-            protocol: Protocol::Json,
-            database,
-            reading: None,
-            received_ns,
-            body_bytes,
-            durability: Some(Durability::Applied),
-            partial: Partial::Accept,
-        }
-    }
 }
 
 /// Why a request as a whole was not taken.
@@ -315,10 +300,22 @@ impl Ingest {
     where
         D: Fn(&mut dyn RecordSink) + Send,
     {
+        self.accept_heard(ask, ask.protocol.hearing(), decode).await
+    }
+
+    async fn accept_heard<D>(
+        &self,
+        ask: &Ask<'_>,
+        hearing: Hearing,
+        decode: D,
+    ) -> Result<Receipt, IngestError>
+    where
+        D: Fn(&mut dyn RecordSink) + Send,
+    {
         let shared = &self.shared;
         let durability = ask.durability.unwrap_or(shared.durability);
         let started = shared.parts.clock.monotonic();
-        let encode = || shared.encode_counted(ask, durability, started, decode);
+        let encode = || shared.encode_counted(ask, (durability, hearing), started, decode);
         let (mut receipt, waiting) = in_place(ask.body_bytes, encode)?;
         if let Some(waiting) = waiting {
             shared.wait(waiting, &mut receipt).await?;
@@ -336,24 +333,6 @@ impl Ingest {
     pub fn count_sent(&self, protocol: Protocol, records: u64) {
         assert!(protocol.has_own_records(), "all others are counted as they are accepted");
         self.shared.tally.of(protocol).sent(records);
-    }
-}
-
-impl Ingest {
-    /// Finds out, record by record, what would be refused of a request before it came into the log; writes
-    /// nothing and makes no table. What the engine would say is not known here. Counts in no metric.
-    pub fn trial<'e>(&'e self, ask: &'e Ask<'e>) -> Trial<'e> {
-        Trial::new(&self.shared.parts.catalog, &self.shared.options, ask)
-    }
-
-    /// Waits until what is in the log now is executed, so that the engine can be asked what stands; not for
-    /// ever: whether it is.
-    pub async fn settled(&self, longest: Duration) -> bool {
-        let appended = self.appended();
-        let (sender, executed) = oneshot::channel();
-        let then = Box::new(move |verdicts| drop(sender.send(verdicts)));
-        self.shared.parts.marks.when_applied(appended, then);
-        matches!(tokio::time::timeout(longest, executed).await, Ok(Ok(_verdicts)))
     }
 }
 
@@ -385,14 +364,14 @@ impl Shared {
     fn encode_counted<D>(
         &self,
         ask: &Ask<'_>,
-        durability: Durability,
+        waits: (Durability, Hearing),
         started: Duration,
         decode: D,
     ) -> Result<(Receipt, Option<Waiting>), IngestError>
     where
         D: Fn(&mut dyn RecordSink),
     {
-        let encoded = self.encode(ask, durability, decode);
+        let encoded = self.encode(ask, waits, decode);
         let took = self.parts.clock.monotonic().saturating_sub(started);
         let receipt = encoded.as_ref().ok().map(|(receipt, _)| receipt);
         let receipt = receipt.filter(|_| !ask.protocol.has_own_records());
@@ -404,7 +383,7 @@ impl Shared {
     fn encode<D>(
         &self,
         ask: &Ask<'_>,
-        durability: Durability,
+        (durability, hearing): (Durability, Hearing),
         decode: D,
     ) -> Result<(Receipt, Option<Waiting>), IngestError>
     where
@@ -452,7 +431,7 @@ impl Shared {
             return Ok((receipt, None));
         }
         workspace.builder.finish(&mut workspace.payload);
-        let appended = self.append(&workspace.payload, durability, ask.protocol);
+        let appended = self.append(&workspace.payload, durability, hearing);
         self.give_back(workspace);
         Ok((receipt, Some(appended.map_err(|error| self.refusal(&error))?)))
     }
@@ -462,9 +441,9 @@ impl Shared {
         &self,
         payload: &[u8],
         durability: Durability,
-        protocol: Protocol,
+        hearing: Hearing,
     ) -> Result<Waiting, WalError> {
-        let named_max = protocol.named_max();
+        let named_max = hearing.named_max();
         let (sender, committed) = oneshot::channel();
         let done = Box::new(move |result| drop(sender.send(result)));
         if durability != Durability::Applied {
@@ -473,7 +452,6 @@ impl Shared {
         }
         let (sender, applied) = oneshot::channel();
         let then = Box::new(move |verdicts| drop(sender.send(verdicts)));
-        let hearing = protocol.hearing();
         let register = |lsn| self.parts.marks.when_heard(lsn, hearing, then);
         self.parts.wal.append_numbered(payload, durability.of_log(), register, done)?;
         Ok(Waiting { committed, named_max, applied: Some(applied) })

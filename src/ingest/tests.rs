@@ -1,7 +1,10 @@
 //! What the way in takes, refuses and leaves behind.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::path::Path;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 
 use super::*;
 use crate::base::clock::ManualClock;
@@ -295,3 +298,40 @@ fn no_request_uses_a_table_of_the_request_before() {
 }
 
 mod trial;
+
+/// Begins a future, and says whether there is something that it waits for.
+async fn begin<T>(mut future: Pin<&mut impl Future<Output = T>>) -> bool {
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await
+}
+
+/// Goal: who waits until the log is settled takes the place of nobody, and leaves nobody behind. Nothing
+/// executes frames here until the test says so.
+#[test]
+fn who_waits_until_all_is_executed_takes_nobodys_place() {
+    const SHORT: Duration = Duration::from_millis(20);
+    let house = House::new(Options::default());
+    let settled = || house.ingest.settled(SHORT);
+    house.accept(Partial::Accept, "m,site=a v=1 1").unwrap();
+    run(async {
+        assert!(!settled().await);
+        let (mut first, second) = (pin!(settled()), pin!(settled()));
+        assert!(begin(first.as_mut()).await);
+        assert_eq!((second.await, first.await), (false, false));
+    });
+    let ask = Ask::of_rejections("d", NOW_NS, 20);
+    let options = line::Options::new("d", NOW_NS);
+    let decode = |sink: &mut dyn RecordSink| line::decode(b"m,site=b v=2 1", &options, sink);
+    run(async {
+        let mut written = pin!(house.ingest.accept(&ask, decode));
+        assert!(begin(written.as_mut()).await, "nothing has executed it");
+        assert!(!settled().await);
+        while house.parts.wal.marks().durable < Lsn(2) {
+            tokio::task::yield_now().await;
+        }
+        let fed = |lsn| crate::shard::marks::Fed { lsn: Lsn(lsn), parts: 1, received_ns: NOW_NS };
+        house.parts.marks.fed(&[fed(1), fed(2)]);
+        house.parts.marks.executed([Lsn(1), Lsn(2)]);
+        assert_eq!(written.await.expect("it is executed").accepted, 1);
+        assert!(settled().await);
+    });
+}

@@ -144,7 +144,8 @@ mod tests {
         let root = dir.path().join("sink");
         let store = Store::in_directory(&root).unwrap();
         store.put("a/b", b"abc".to_vec()).unwrap();
-        std::fs::rename(&root, dir.path().join("elsewhere")).unwrap();
+        let elsewhere = dir.path().join("elsewhere");
+        crate::base::fs::publish(&root, &elsewhere).unwrap();
         let errors = [
             store.levels(&["a".to_owned()]).unwrap_err(),
             store.put("a/c", b"abc".to_vec()).unwrap_err(),
@@ -155,7 +156,7 @@ mod tests {
             assert!(error.plain().contains("its folder is gone"), "{}", error.plain());
         }
         assert!(!root.exists(), "no other is made");
-        std::fs::rename(dir.path().join("elsewhere"), &root).unwrap();
+        crate::base::fs::publish(&elsewhere, &root).unwrap();
         assert_eq!(store.get("a/b").unwrap(), b"abc"[..]);
     }
 }

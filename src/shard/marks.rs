@@ -158,9 +158,10 @@ impl Marks {
             drop(inner);
             then(Verdicts::default());
         } else if !inner.is_abandoned {
-            let before =
-                inner.waiting.insert(lsn, Waiting { then, hearing, verdicts: Verdicts::default() });
-            assert!(before.is_none(), "a frame is one request, and that waits once");
+            // Before anything is changed: whoever waits goes on waiting.
+            let waits = inner.waiting.contains_key(&lsn);
+            assert!(!waits, "a frame is one request, and that waits once");
+            inner.waiting.insert(lsn, Waiting { then, hearing, verdicts: Verdicts::default() });
         }
     }
 

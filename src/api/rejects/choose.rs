@@ -1,8 +1,8 @@
 //! Which rejections a request sends, and that no two requests send one at the same time.
 //!
 //! Two corrections of one rejection that came together would both be taken, and the last one would stand without
-//! anybody having said so. So who sends a rejection holds its number until its mark is made; whoever comes
-//! meanwhile is told, and finds it marked afterwards.
+//! anybody having said so. So who sends a rejection holds its number until its mark is made, also when nobody waits
+//! for the answer any more; whoever comes meanwhile is told, and finds it marked afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -128,6 +128,13 @@ impl Set {
         Ok(())
     }
 
+    /// Bytes of what is set in each record.
+    pub(super) fn bytes(&self) -> usize {
+        let measures = self.measures.iter().map(|measure| measure.name.len() + measure.value.len());
+        let dimensions = self.dimensions.iter().map(|(name, value)| name.len() + value.len());
+        measures.chain(dimensions).sum()
+    }
+
     /// Whether the version is to be the one above what stands.
     pub(super) fn wants_next(&self) -> bool {
         self.version == Some(Version::Next)

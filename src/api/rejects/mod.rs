@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::choose::Sending;
 use super::App;
@@ -36,6 +36,7 @@ use crate::record::Reason;
 use crate::reject::Archive;
 use crate::reject::archive::{Page, Rejected};
 use crate::reject::entry::Id;
+use crate::reject::mark::{Ended, Resubmitted};
 use crate::reject::select::{self, LIMIT_MAX, Order, Query, State};
 
 /// The path of the list.
@@ -47,6 +48,9 @@ pub const RESUBMIT: &str = "/api/v1/rejects/resubmit";
 /// Most requests that read the sink at once: each holds a thread and a page.
 pub const READERS_MAX: usize = 4;
 
+/// Most that ask the engine at once what stands: each holds a thread, and may hold a session with a database.
+const LOOKS_MAX: usize = 2;
+
 /// When to come back while the sink is away or others read it.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -55,6 +59,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 pub struct Desk {
     archive: Archive,
     readers: Arc<Semaphore>,
+    looks: Arc<Semaphore>,
     sending: Sending,
 }
 
@@ -70,8 +75,8 @@ pub enum Asked {
 impl Desk {
     /// Of the sink that `archive` reads.
     pub fn new(archive: Archive) -> Self {
-        let readers = Arc::new(Semaphore::new(READERS_MAX));
-        Self { archive, readers, sending: Sending::default() }
+        let [readers, looks] = [READERS_MAX, LOOKS_MAX].map(|max| Arc::new(Semaphore::new(max)));
+        Self { archive, readers, looks, sending: Sending::default() }
     }
 
     /// Runs `read` on a thread that may wait for the sink.
@@ -84,15 +89,23 @@ impl Desk {
             Fault::new(kind, "too many requests look into the reject sink; try again later")
         })?;
         let archive = self.archive.clone();
-        let task = tokio::task::spawn_blocking(move || {
-            let read = read(&archive);
-            drop(permit);
-            read
-        });
-        match task.await {
-            Ok(read) => read.map_err(|error| away(&error)),
-            Err(ended) => Err(Fault::new(Kind::Internal, format!("the look ended early: {ended}"))),
-        }
+        apart(permit, move || read(&archive)).await?.map_err(|error| away(&error))
+    }
+
+    /// Marks what was sent, whoever reads meanwhile: it is done already, so it is not turned away but waits.
+    async fn mark(&self, resubmitted: Resubmitted, ended: Ended) -> Result<(), Fault> {
+        let permit = free(&self.readers).await;
+        let archive = self.archive.clone();
+        let mark = move || archive.mark(&resubmitted, &ended);
+        apart(permit, mark).await?.map_err(|error| away(&error))
+    }
+
+    /// Runs `look`, which asks the engine, when not too many others do.
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        apart(free(&self.looks).await, look).await
     }
 
     /// A page of what `caller` may read.
@@ -109,6 +122,26 @@ impl Desk {
         let scope = caller.read.clone();
         self.ask(move |archive| archive.find(&ids, &|database| scope.covers(database))).await
     }
+}
+
+/// A permit, once there is one.
+async fn free(permits: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    Arc::clone(permits).acquire_owned().await.expect("nobody closes it")
+}
+
+/// Runs `work` on a thread that may wait. The permit is given back when it has ended, also where nobody waits
+/// for it any more.
+async fn apart<T: Send + 'static>(
+    permit: OwnedSemaphorePermit,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Fault> {
+    let task = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(permit);
+        done
+    });
+    let early = |ended| Fault::new(Kind::Internal, format!("the look ended early: {ended}"));
+    task.await.map_err(early)
 }
 
 fn away(error: &ObjectError) -> Fault {
@@ -280,7 +313,86 @@ fn paged(mut query: Query, part: &dyn Fn(&str) -> Option<String>) -> Result<Quer
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::future::poll_fn;
+    use std::path::Path;
+    use std::pin::{Pin, pin};
+    use std::sync::Mutex;
+    use std::sync::mpsc::channel;
+    use std::task::Poll;
+
     use super::*;
+    use crate::object::Store;
+    use crate::reject::entry::Moment;
+
+    fn desk(dir: &Path) -> Desk {
+        Desk::new(Archive::new(Arc::new(Store::in_directory(dir).unwrap())))
+    }
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(future)
+    }
+
+    /// Whether a future waits.
+    async fn waits<T>(mut future: Pin<&mut impl Future<Output = T>>) -> bool {
+        poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await
+    }
+
+    #[test]
+    fn a_mark_waits_for_those_who_read_and_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let desk = desk(dir.path());
+        let (lsn, at, by) = (Lsn(7), Moment(0), "test".to_owned());
+        let resubmitted = Resubmitted { lsn, at, by, correction: None };
+        let stored = BTreeSet::from([Id { lsn: Lsn(1), place: 0 }]);
+        let ended = Ended { stored, refused: BTreeMap::new(), again: false };
+        run(async {
+            let count = u32::try_from(READERS_MAX).unwrap();
+            let readers = Arc::clone(&desk.readers).acquire_many_owned(count).await.unwrap();
+            let mut mark = pin!(desk.mark(resubmitted, ended));
+            assert!(waits(mark.as_mut()).await);
+            assert_eq!(desk.ask(|_archive| Ok(())).await.unwrap_err().status(), 503);
+            drop(readers);
+            mark.await.unwrap();
+        });
+        let store = Store::in_directory(dir.path()).unwrap();
+        assert_eq!(store.list("resubmitted").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn no_more_than_a_few_ask_the_engine_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let desk = &desk(dir.path());
+        let ((go, gone), (begun, begins)) = (channel::<()>(), channel());
+        let gone = Arc::new(Mutex::new(gone));
+        let look = move || {
+            let (gone, begun) = (Arc::clone(&gone), begun.clone());
+            desk.look(move || {
+                begun.send(()).unwrap();
+                gone.lock().unwrap().recv().unwrap();
+            })
+        };
+        // It owns `go`: where it fails, whoever waits for that ends as well.
+        run(async move {
+            let mut all: Vec<_> = (0..LOOKS_MAX + 2).map(|_| Box::pin(look())).collect();
+            for one in &mut all {
+                assert!(waits(one.as_mut()).await);
+            }
+            for _ in 0..LOOKS_MAX {
+                begins.recv().unwrap();
+            }
+            let more = begins.recv_timeout(Duration::from_millis(100));
+            assert!(more.is_err() && desk.looks.available_permits() == 0);
+            for _ in &all {
+                go.send(()).unwrap();
+            }
+            for one in all {
+                one.await.unwrap();
+            }
+            assert_eq!(desk.looks.available_permits(), LOOKS_MAX);
+        });
+    }
 
     #[test]
     fn a_path_ends_in_a_number_or_is_none_of_ours() {

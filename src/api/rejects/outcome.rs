@@ -32,6 +32,13 @@ impl Outcome {
         Self { name, more: json!({ "message": message }) }
     }
 
+    /// The same, and beside what it says `more` for people.
+    pub(super) fn and(mut self, more: &str) -> Self {
+        let said = self.more["message"].as_str().map(|message| format!("{message}; {more}"));
+        self.more["message"] = said.unwrap_or_else(|| more.to_owned()).into();
+        self
+    }
+
     /// The same of a dry run.
     pub(super) fn would_be(mut self) -> Self {
         self.name = match self.name {
@@ -60,6 +67,14 @@ pub(super) fn tell(outcomes: &mut Outcomes, said: BTreeMap<u64, Outcome>) {
     for (number, outcome) in said {
         let (_, of) = outcomes.get_mut(&number).expect("what is sent was chosen");
         *of = Some(outcome);
+    }
+}
+
+/// Tells those that have no outcome, since nothing of theirs was sent.
+pub(super) fn tell_unsent(outcomes: &mut Outcomes, why: &str) {
+    let message = format!("not sent: {why}");
+    for (_, outcome) in outcomes.values_mut().filter(|(_, outcome)| outcome.is_none()) {
+        *outcome = Some(Outcome::why("unknown", &message));
     }
 }
 

@@ -88,6 +88,11 @@ impl Given {
         self.text.is_some()
     }
 
+    /// About how many bytes [`Self::text`] and what is left to be set take.
+    pub(super) fn bytes(&self, one: &Rejected, set: &Set) -> usize {
+        one.bytes() + self.text.as_ref().map_or(0, String::len) + set.bytes()
+    }
+
     /// What is sent for a rejection, with room for what `set` sets.
     ///
     /// # Errors
