@@ -8,6 +8,8 @@
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "rejects_foreseen/limits.rs"]
+mod limits;
 #[path = "postgres/server.rs"]
 #[expect(dead_code, reason = "other tests encrypt it, crash it and read its log")]
 mod server;

@@ -10,11 +10,11 @@ use hashbrown::HashTable;
 use super::rules::{Rules, broken};
 use super::{Ask, Durability, NamedRefusal, Options, Protocol, Receipt, is_system, quoted};
 use crate::base::class::Class;
-use crate::engine::catalog::{Catalog, CatalogError, ClaimError, Table, TableSettings};
+use crate::engine::catalog::{Catalog, CatalogError, Table, TableSettings};
 use crate::record::codec::{FamilyId, LayoutId, PAYLOAD_BYTES_MAX, PayloadBuilder};
 use crate::record::validate::Broken;
 use crate::record::window::Store;
-use crate::record::{MeasureKind, Reason, Record, RecordSink, Refusal, TableId, ValueType};
+use crate::record::{MeasureKind, Reason, Record, RecordSink, Refusal, ValueType};
 use crate::reject::entry::document;
 
 /// Most bytes that are kept of what stands around the refused texts of one request.
@@ -87,7 +87,7 @@ struct Found {
 /// What became of the records of a request.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    accepted: u64,
+    pub(super) accepted: u64,
     magnetic: u64,
     refused: u64,
     named: Vec<NamedRefusal>,
@@ -296,14 +296,14 @@ impl<'e> Encoder<'e> {
 }
 
 /// The settings of a table that a first write makes.
-fn new_table(options: &Options, ask: &Ask<'_>) -> TableSettings {
+pub(super) fn new_table(options: &Options, ask: &Ask<'_>) -> TableSettings {
     let created_ns = ask.received_ns;
     let updated_ns = created_ns;
     TableSettings { profile: options.profile, created_ns, updated_ns, ..TableSettings::default() }
 }
 
 /// The columns that the record needs. The one value of a scalar needs none: its columns are typed.
-fn columns<'r>(record: &Record<'r>) -> Vec<(&'r str, ValueType)> {
+pub(super) fn columns<'r>(record: &Record<'r>) -> Vec<(&'r str, ValueType)> {
     match record.kind {
         MeasureKind::Scalar => Vec::new(),
         MeasureKind::Multi => {
@@ -312,96 +312,8 @@ fn columns<'r>(record: &Record<'r>) -> Vec<(&'r str, ValueType)> {
     }
 }
 
-/// Finds out what would be refused of a request before the log, and leaves no trace: no table, no column.
-#[derive(Debug)]
-pub struct Trial<'e> {
-    catalog: &'e Catalog,
-    options: &'e Options,
-    ask: &'e Ask<'e>,
-    /// Columns that records of this trial would make: two of them may contradict each other.
-    claimed: BTreeMap<(String, String, String), ValueType>,
-    outcome: Outcome,
-}
-
-impl<'e> Trial<'e> {
-    pub(super) fn new(catalog: &'e Catalog, options: &'e Options, ask: &'e Ask<'e>) -> Self {
-        Self { catalog, options, ask, claimed: BTreeMap::new(), outcome: Outcome::default() }
-    }
-
-    pub(super) fn finish(self) -> Outcome {
-        self.outcome
-    }
-
-    /// Whether the way in would take the record behind those that were checked before it. Tells its table;
-    /// `None` where that would have to be made.
-    ///
-    /// # Errors
-    ///
-    /// The first broken rule.
-    pub fn check(&mut self, record: &Record<'_>) -> Result<Option<TableId>, Broken> {
-        let time_ns = record.time_ns.unwrap_or(self.ask.received_ns);
-        Rules::plain(record, time_ns)?;
-        check_not_system(record, self.ask)?;
-        let table = self.catalog.resolve(record.database, record.table);
-        let settings = match &table {
-            Some(table) => table.settings(),
-            None if self.options.create_tables => Arc::new(new_table(self.options, self.ask)),
-            None => return Err(not_found(record)),
-        };
-        let rules = Rules::new(settings, self.ask.received_ns);
-        rules.all(record, time_ns)?;
-        let columns = columns(record);
-        if let Some(table) = &table {
-            table.fits(&columns).map_err(|error| broken(&error.into()))?;
-            if rules.is_strict() {
-                let dimensions = record.dimensions.iter().map(|dimension| dimension.name);
-                let fits = table
-                    .check_twofold(columns.iter().map(|(name, _)| *name))
-                    .and_then(|()| table.fits_names(dimensions, record.measure_name));
-                fits.map_err(|error| broken(&error.into()))?;
-            }
-        }
-        self.claim(table.as_deref(), record, &columns)?;
-        Ok(table.map(|table| table.id))
-    }
-
-    /// Remembers the columns that the record would make.
-    fn claim(
-        &mut self,
-        table: Option<&Table>,
-        record: &Record<'_>,
-        columns: &[(&str, ValueType)],
-    ) -> Result<(), Broken> {
-        let is_new = |name: &str| table.is_none_or(|table| !table.has_column(name));
-        for (name, found) in columns.iter().filter(|(name, _)| is_new(name)) {
-            let key = (record.database.to_owned(), record.table.to_owned(), (*name).to_owned());
-            let existing = *self.claimed.entry(key).or_insert(*found);
-            if existing != *found {
-                let claim = ClaimError::Type { attribute: (*name).into(), found: *found, existing };
-                return Err(broken(&claim.into()));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl RecordSink for Trial<'_> {
-    fn record(&mut self, record: &Record<'_>) {
-        match self.check(record) {
-            Ok(_table) => self.outcome.accepted += 1,
-            Err((reason, message)) => {
-                self.refuse(Refusal { origin: record.origin, column: 0, reason, message });
-            }
-        }
-    }
-
-    fn refuse(&mut self, refusal: Refusal<'_>) {
-        self.outcome.refuse(&refusal, self.ask.protocol.named_max());
-    }
-}
-
 /// Keeps records out of the gateway's own database.
-fn check_not_system(record: &Record<'_>, ask: &Ask<'_>) -> Result<(), Broken> {
+pub(super) fn check_not_system(record: &Record<'_>, ask: &Ask<'_>) -> Result<(), Broken> {
     if ask.protocol == Protocol::DataZone || !is_system(record.database) {
         return Ok(());
     }
@@ -411,7 +323,7 @@ fn check_not_system(record: &Record<'_>, ask: &Ask<'_>) -> Result<(), Broken> {
     Err((Reason::Forbidden, message))
 }
 
-fn not_found(record: &Record<'_>) -> Broken {
+pub(super) fn not_found(record: &Record<'_>) -> Broken {
     let message = format!("table not found: {:?} in {:?}", record.table, record.database);
     (Reason::TableNotFound, message)
 }
@@ -443,7 +355,7 @@ impl Outcome {
     }
 
     /// Counts a refusal, and names it while there is room for names.
-    fn refuse(&mut self, refusal: &Refusal<'_>, named_max: usize) {
+    pub(super) fn refuse(&mut self, refusal: &Refusal<'_>, named_max: usize) {
         self.refused += 1;
         *self.reasons.entry(refusal.reason).or_default() += 1;
         if self.named.len() < named_max {

@@ -17,6 +17,7 @@ mod options;
 mod receipt;
 mod rules;
 mod tally;
+mod trial;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,12 +39,12 @@ pub use admission::Admission;
 use admission::Memory;
 pub use blocking::Pending;
 pub use durability::{Durability, DurabilityError};
-pub use encoder::Trial;
 use encoder::{Encoder, Known, Outcome};
-pub use options::Options;
+pub use options::{Options, VERSION_FIRST};
 pub use receipt::{NamedRefusal, Receipt, quoted};
 pub use rules::Rules;
 use tally::{Follow, Tally};
+pub use trial::Trial;
 
 /// Which API a request came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -491,7 +492,7 @@ impl Shared {
     /// The versions for records that were sent without one: the first, and whether they count up.
     fn versions(&self, ask: &Ask<'_>) -> (i64, i64) {
         if self.options.version != "arrival" {
-            return (1, 0);
+            return (VERSION_FIRST, 0);
         }
         // A record takes at least one byte of the body, so the next request starts behind every
         // version that this one can give out, even when the clock stands still or goes back.

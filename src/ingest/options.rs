@@ -3,6 +3,9 @@
 use crate::base::units::{Bytes, Span};
 use crate::engine::catalog::Profile;
 
+/// The version of a record that names none, where the settings give it none by its arrival.
+pub const VERSION_FIRST: i64 = 1;
+
 /// Settings of the section `ingest`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -1,5 +1,6 @@
 //! What the way in takes, refuses and leaves behind.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::path::Path;
 use std::pin::{Pin, pin};
@@ -332,3 +333,4 @@ fn who_waits_until_all_is_executed_takes_nobodys_place() {
         assert!(settled().await);
     });
 }
+mod trial;

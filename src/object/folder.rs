@@ -6,8 +6,11 @@
 //! Whoever may exchange a directory for a link while it is used is stopped by the rights of the file
 //! system, not here.
 
+use std::fs::Metadata;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use super::{Level, Object};
 
@@ -118,9 +121,10 @@ impl Folder {
                 || kind.is_symlink() && self.link(&entry.path()) == Some(Found::File);
             if is_own {
                 // Gone since it was listed, it is of no size, and whoever reads it hears so.
-                let bytes = entry.path().metadata().map_or(0, |file| file.len());
+                let (bytes, tag) =
+                    entry.path().metadata().map(|file| of_file(&file)).unwrap_or_default();
                 let key = if folder.is_empty() { name.into() } else { format!("{folder}/{name}") };
-                level.objects.push(Object { key, bytes, tag: String::new() });
+                level.objects.push(Object { key, bytes, tag });
             }
         }
         level.folders.sort_unstable();
@@ -142,6 +146,13 @@ impl Folder {
 
 fn is_none(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// The size and the tag of a file; the tag as `object_store` makes it, which asks for a part of an object by it.
+fn of_file(file: &Metadata) -> (u64, String) {
+    let since = file.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let (inode, time_us, bytes) = (file.ino(), since.unwrap_or_default().as_micros(), file.len());
+    (bytes, format!("\"{inode:x}-{time_us:x}-{bytes:x}\""))
 }
 
 /// Whether the store is still writing the file: `NAME#NUMBER`.

@@ -3,7 +3,7 @@
 //! Rejections are shown by day of receipt and number, day after day ([`super::walk`]): what lies behind the
 //! day that fills the page is not listed. Frames are looked for in the newest days first, and among all keys
 //! where they are not there. A page is bounded in rejections, bytes and objects read; what is no report, or
-//! cannot be read, is named and passed over. Of objects that never change a reader remembers enough ([`super::seen`])
+//! cannot be read, is named and passed over. Of objects that hardly change a reader remembers enough ([`super::seen`])
 //! that going on from page to page reads each of them about once.
 //! What became of rejections that were sent again, [marks](super::mark) say.
 
@@ -38,7 +38,7 @@ const LISTED_MAX: usize = 1 << 14;
 const RECENT_DAYS: usize = 2;
 
 /// Blocks whose marks are asked for together.
-const BLOCKS_AT_ONCE: usize = 64;
+pub(super) const BLOCKS_AT_ONCE: usize = 64;
 
 /// Marks that are listed at once, for these blocks; else each block's own are.
 const MARKS_LISTED_MAX: usize = 1_000;
@@ -130,7 +130,7 @@ pub struct Page {
 }
 
 /// Objects of one day and block, whose rejections are put in order together.
-type Groups = BTreeMap<Spot, Vec<String>>;
+type Groups = BTreeMap<Spot, Vec<Object>>;
 
 /// A page that is being filled.
 struct Filling<'q> {
@@ -218,16 +218,16 @@ impl Archive {
     /// Fills a page from what was listed; whether it ends in there.
     fn fill_all(&self, filling: &mut Filling<'_>, listed: Listed<'_>) -> Result<bool, ObjectError> {
         let order = filling.query.order;
-        let mut groups: Vec<(Spot, Vec<String>)> = listed.groups.into_iter().collect();
+        let mut groups: Vec<(Spot, Vec<Object>)> = listed.groups.into_iter().collect();
         if order == Order::Newest {
             groups.reverse();
         }
         let last = groups.last().map(|(spot, _)| *spot);
         for some in groups.chunks(BLOCKS_AT_ONCE) {
-            let marked = self.marked(some)?;
-            for (spot, keys) in some {
-                let keys_of_marks = marked.as_ref().map(|marked| marked.of(spot.block));
-                self.fill(filling, *spot, (keys, keys_of_marks))?;
+            let marked = self.marked(some.iter().map(|(spot, _)| spot.block))?;
+            for (spot, objects) in some {
+                let names = self.marks_of(spot.block, marked.as_ref())?;
+                self.fill(filling, *spot, (objects, names))?;
                 if filling.page.next.is_some() {
                     return Ok(true);
                 }
@@ -243,13 +243,18 @@ impl Archive {
         Ok(listed.is_cut)
     }
 
-    /// The marks of these groups in one listing; `None` where they are too many for one, or quickly asked for
+    /// The marks of these blocks in one listing; `None` where they are too many for one, or quickly asked for
     /// one by one.
-    fn marked(&self, groups: &[(Spot, Vec<String>)]) -> Result<Option<Marked>, ObjectError> {
+    pub(super) fn marked(
+        &self,
+        blocks: impl ExactSizeIterator<Item = Block> + Clone,
+    ) -> Result<Option<Marked>, ObjectError> {
+        let count = blocks.len();
         // Groups go by the day first, and a clock may have been set back.
-        let blocks = || groups.iter().map(|(spot, _)| spot.block);
-        let (Some(one), Some(other)) = (blocks().min(), blocks().max()) else { return Ok(None) };
-        if !self.store.is_cloud() || groups.len() < 2 {
+        let (Some(one), Some(other)) = (blocks.clone().min(), blocks.max()) else {
+            return Ok(None);
+        };
+        if !self.store.is_cloud() || count < 2 {
             return Ok(None);
         }
         let (one, other) = (one.to_string(), other.to_string());
@@ -258,6 +263,18 @@ impl Archive {
         let found = self.store.objects(&prefix, MARKS_LISTED_MAX)?;
         let is_all = found.len() <= MARKS_LISTED_MAX;
         Ok(is_all.then(|| Marked(found.into_iter().map(|object| object.key).collect())))
+    }
+
+    /// The names of a block's marks, out of what was listed, or listed now.
+    pub(super) fn marks_of(
+        &self,
+        block: Block,
+        marked: Option<&Marked>,
+    ) -> Result<Vec<String>, ObjectError> {
+        match marked {
+            Some(marked) => Ok(marked.of(block)),
+            None => self.store.list(&format!("{}/{block}", key::RESUBMITTED)),
+        }
     }
 
     /// These rejections, each with its number, whatever became of them; those that there are.
@@ -286,30 +303,30 @@ impl Archive {
     }
 
     /// Reads an object; `None` of what is gone, or is no report.
-    fn sheet(&self, key: &str, page: &mut Page) -> Result<Option<Sheet>, ObjectError> {
-        let bytes = match self.store.get(key) {
+    fn sheet(&self, object: &Object, page: &mut Page) -> Result<Option<Sheet>, ObjectError> {
+        let bytes = match self.store.get(&object.key) {
             // Removed since it was listed: it was too old to be kept.
             Err(error) if error.trouble() == Trouble::NotFound => return Ok(None),
             read => read?,
         };
         match Sheet::parse(&bytes) {
             Ok(sheet) => {
-                self.note(key, &sheet);
+                self.note(object, &sheet);
                 Ok(Some(sheet))
             }
             Err(error) => {
-                page.pass_over(key, &error.to_string());
+                page.pass_over(&object.key, &error.to_string());
                 Ok(None)
             }
         }
     }
 
-    /// Remembers which rejections an object has that never changes: one of a single frame.
-    fn note(&self, key: &str, sheet: &Sheet) {
+    /// Remembers which rejections an object has that hardly changes: one of a single frame.
+    fn note(&self, object: &Object, sheet: &Sheet) {
         let ids = || sheet.entries.iter().map(|entry| entry.id);
-        let is_own = key::read(key).is_some_and(|told| told.first == told.last);
+        let is_own = key::read(&object.key).is_some_and(|told| told.first == told.last);
         if let (true, Some(first), Some(last)) = (is_own, ids().min(), ids().max()) {
-            self.seen.note_range(key, (first, last));
+            self.seen.note_range(object, (first, last));
         }
     }
 
@@ -318,21 +335,16 @@ impl Archive {
         &self,
         filling: &mut Filling<'_>,
         spot: Spot,
-        (keys, marked): (&[String], Option<Vec<String>>),
+        (objects, marked): (&[Object], Vec<String>),
     ) -> Result<(), ObjectError> {
-        let marked = match marked {
-            Some(marked) => marked,
-            None => self.store.list(&format!("{}/{}", key::RESUBMITTED, spot.block))?,
-        };
         let marks = self.marks(marked, &mut filling.page)?;
         let query = filling.query;
         let room = query.limit.saturating_sub(filling.page.rejections.len());
         assert!(room > 0, "a page that is full ends");
         let bytes_max = PAGE_BYTES_MAX.saturating_sub(filling.bytes);
-        let mut kept = Kept { order: query.order, found: BTreeMap::new(), bytes: 0, cut: None };
-        let mut untold = BTreeSet::new();
-        for key in in_order(keys, query.order) {
-            let range = self.seen.range(key).or_else(|| frames_of(key));
+        let mut kept = Kept::new(query.order);
+        for object in in_order(objects, query.order) {
+            let range = self.seen.range(object).or_else(|| frames_of(&object.key));
             let is_wanted = |(first, last)| {
                 query.may_have(spot.day, first, last) && !kept.is_cut_before(first, last)
             };
@@ -340,7 +352,7 @@ impl Archive {
                 continue;
             }
             filling.read += 1;
-            let Some(sheet) = self.sheet(key, &mut filling.page)? else { continue };
+            let Some(sheet) = self.sheet(object, &mut filling.page)? else { continue };
             if !(filling.may_see)(&sheet.database) {
                 continue;
             }
@@ -349,46 +361,26 @@ impl Archive {
                 let table = sheet.table.clone().or_else(|| super::select::table_of(&entry));
                 let database = sheet.database.clone();
                 let one = Rejected { database, table, state, resubmitted, refused_again, entry };
-                if !query.takes(&one, spot.day) {
-                    if one.table.is_none() && query.takes_but_for_table(&one, spot.day) {
-                        untold.insert(one.entry.id);
-                    }
-                    continue;
+                if query.takes(&one, spot.day) {
+                    kept.add(one, (room, bytes_max));
+                } else if one.table.is_none() && query.takes_but_for_table(&one, spot.day) {
+                    kept.untold.insert(one.entry.id);
                 }
-                kept.add(one, (room, bytes_max));
             }
         }
-        // Those behind the page's last one come again with the next page.
-        let is_here = |id: &Id| match (query.order, kept.found.first_key_value(), kept.cut) {
-            (Order::Newest, Some((last, _)), Some(_)) => id > last,
-            (Order::Oldest, _, Some(_)) => {
-                kept.found.last_key_value().is_none_or(|(last, _)| id < last)
-            }
-            _ => true,
-        };
-        filling.page.untold += untold.iter().filter(|id| is_here(id)).count() as u64;
-        let mut found: Vec<Rejected> = kept.found.into_values().collect();
-        if query.order == Order::Newest {
-            found.reverse();
-        }
-        filling.bytes += kept.bytes;
-        filling.page.rejections.extend(found);
-        if kept.cut.is_some() {
-            let last = filling.page.rejections.last().expect("a page has room for one");
-            filling.page.next = Some(Cursor::at(spot.day, last.entry.id));
-        }
+        filling.take(kept, spot);
         Ok(())
     }
 }
 
-/// The keys of a group's objects, by the frames that they begin with.
-fn in_order(keys: &[String], order: Order) -> Vec<&String> {
-    let mut keys: Vec<&String> = keys.iter().collect();
-    keys.sort_by_key(|key| frames_of(key));
+/// A group's objects, by the frames that they begin with.
+fn in_order(objects: &[Object], order: Order) -> Vec<&Object> {
+    let mut objects: Vec<&Object> = objects.iter().collect();
+    objects.sort_by_key(|object| frames_of(&object.key));
     if order == Order::Newest {
-        keys.reverse();
+        objects.reverse();
     }
-    keys
+    objects
 }
 
 /// The first and the last number that a rejection in this object may have.
@@ -398,7 +390,7 @@ fn frames_of(key: &str) -> Option<(Id, Id)> {
 }
 
 /// The keys of marks.
-struct Marked(Vec<String>);
+pub(super) struct Marked(Vec<String>);
 
 impl Marked {
     fn of(&self, block: Block) -> Vec<String> {
@@ -434,7 +426,7 @@ impl<'q> Listed<'q> {
         if object.bytes > OBJECT_BYTES_MAX {
             return page.pass_over(&object.key, "is too large to be read here");
         }
-        self.groups.entry(spot).or_default().push(object.key);
+        self.groups.entry(spot).or_default().push(object);
         self.count += 1;
         // Those that come last are for another page; the first group alone may be larger.
         while self.count > LISTED_MAX && self.groups.len() > 1 {
@@ -456,9 +448,26 @@ struct Kept {
     /// The first that there was no room for. What comes behind it is not kept either, although there may be
     /// room, since the next page begins behind the last that is.
     cut: Option<Id>,
+    /// Texts that were passed over since nobody can tell their table.
+    untold: BTreeSet<Id>,
 }
 
 impl Kept {
+    const fn new(order: Order) -> Self {
+        Self { order, found: BTreeMap::new(), bytes: 0, cut: None, untold: BTreeSet::new() }
+    }
+
+    /// Whether a page has this one, which was passed over: those behind its last come again with the next.
+    fn is_here(&self, id: &Id) -> bool {
+        match (self.order, self.found.first_key_value(), self.cut) {
+            (Order::Newest, Some((last, _)), Some(_)) => id > last,
+            (Order::Oldest, _, Some(_)) => {
+                self.found.last_key_value().is_none_or(|(last, _)| id < last)
+            }
+            _ => true,
+        }
+    }
+
     /// Whether nothing from `first` to `last` has room any more.
     fn is_cut_before(&self, first: Id, last: Id) -> bool {
         self.cut.is_some_and(|cut| match self.order {
@@ -498,6 +507,21 @@ impl Filling<'_> {
         self.page.rejections.len() >= self.query.limit
             || self.bytes >= PAGE_BYTES_MAX
             || self.read >= OBJECTS_READ_MAX
+    }
+
+    /// Adds what was kept of a group to the page, which ends there if there was no room for all.
+    fn take(&mut self, kept: Kept, spot: Spot) {
+        self.page.untold += kept.untold.iter().filter(|id| kept.is_here(id)).count() as u64;
+        let mut found: Vec<Rejected> = kept.found.into_values().collect();
+        if kept.order == Order::Newest {
+            found.reverse();
+        }
+        self.bytes += kept.bytes;
+        self.page.rejections.extend(found);
+        if kept.cut.is_some() {
+            let last = self.page.rejections.last().expect("a page has room for one");
+            self.page.next = Some(Cursor::at(spot.day, last.entry.id));
+        }
     }
 }
 

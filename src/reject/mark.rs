@@ -11,16 +11,18 @@
 //! ```
 //!
 //! `stored` are the rejections whose records are in the engine since frame `lsn`; `refused` those that the engine
-//! refused once more, and why. `again` says that whatever the engine refused of frame `lsn` itself is there under
-//! its first number already. A crash between the write and the mark leaves the rejection open; sending it again
-//! then is harmless, since the same record with the same version changes nothing.
+//! refused once more, and why, unless the last mark of the rejection says the same of the same correction: who sends
+//! what stays refused every hour adds nothing to what each reader of the block reads. `again` says that whatever the
+//! engine refused of frame `lsn` itself is there under its first number already. A crash between the write and the
+//! mark leaves the rejection open; sending it again then is harmless, since the same record with the same version
+//! changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::archive::{Archive, Page};
+use super::archive::{Archive, BLOCKS_AT_ONCE, Page};
 use super::entry::{Id, Moment};
 use super::key::{self, Block};
 use super::select::State;
@@ -103,6 +105,20 @@ impl Mark {
     pub(super) const fn at(&self) -> Moment {
         self.resubmitted.at
     }
+
+    /// Bytes that it holds, about.
+    pub(super) fn bytes(&self) -> usize {
+        let Self { resubmitted, stored, refused, again: _ } = self;
+        let correction = resubmitted.correction.as_ref();
+        let said = correction.map_or(0, |how| how.said.len() + how.hash.len());
+        let ids = (stored.len() + refused.len()) * 2 * size_of::<Id>();
+        let why = |why: &WhyAgain| why.message.len() + 2 * size_of::<WhyAgain>();
+        size_of::<Self>()
+            + resubmitted.by.len()
+            + said
+            + ids
+            + refused.values().map(why).sum::<usize>()
+    }
 }
 
 /// What the marks of a block say of one rejection.
@@ -141,6 +157,16 @@ impl Marks {
         }
     }
 
+    /// Whether the last refusal that is known of a rejection is this one, of an earlier frame.
+    fn tells(&self, id: Id, sent: &Resubmitted, why: &WhyAgain) -> bool {
+        self.refused.get(&id).is_some_and(|mark| {
+            let known = &mark.resubmitted;
+            // The mark of the frame itself is written over, and must say no less.
+            let is_earlier = known.lsn < sent.lsn;
+            is_earlier && known.correction == sent.correction && mark.refused.get(&id) == Some(why)
+        })
+    }
+
     /// Adds a mark; where several tell of one rejection, that of the last frame counts.
     fn add(&mut self, mark: &Arc<Mark>) {
         let lsn = mark.resubmitted.lsn;
@@ -158,8 +184,13 @@ impl Marks {
     }
 }
 
+/// Refusals with their rejections.
+fn all_of(refused: &BTreeMap<Id, WhyAgain>) -> Vec<(Id, &WhyAgain)> {
+    refused.iter().map(|(id, why)| (*id, why)).collect()
+}
+
 impl Archive {
-    /// Marks what became of rejections that were sent again in a frame.
+    /// Marks what became of rejections that were sent again in a frame; of refusals only what is new.
     ///
     /// # Errors
     ///
@@ -176,9 +207,11 @@ impl Archive {
             let mark = marks.entry(Block::of(id.lsn)).or_insert_with(|| empty.clone());
             mark.stored.insert(*id);
         }
-        for (id, why) in &ended.refused {
+        // What cannot be looked up is said once more; a sink that is away says so where the marks are written.
+        let news = self.news(resubmitted, &ended.refused);
+        for (id, why) in news.unwrap_or_else(|_away| all_of(&ended.refused)) {
             let mark = marks.entry(Block::of(id.lsn)).or_insert_with(|| empty.clone());
-            mark.refused.insert(*id, why.clone());
+            mark.refused.insert(id, why.clone());
         }
         if ended.again {
             marks.entry(Block::of(resubmitted.lsn)).or_insert_with(|| empty.clone()).again = true;
@@ -194,6 +227,30 @@ impl Archive {
         let borrowed: Vec<_> =
             objects.iter().map(|(key, json)| (key.as_str(), json.clone())).collect();
         self.store().put_all(&borrowed, |_| {})
+    }
+
+    /// The refusals that no mark tells of yet.
+    fn news<'r>(
+        &self,
+        sent: &Resubmitted,
+        refused: &'r BTreeMap<Id, WhyAgain>,
+    ) -> Result<Vec<(Id, &'r WhyAgain)>, ObjectError> {
+        let mut by_block: BTreeMap<Block, Vec<(Id, &WhyAgain)>> = BTreeMap::new();
+        for (id, why) in all_of(refused) {
+            by_block.entry(Block::of(id.lsn)).or_default().push((id, why));
+        }
+        let by_block: Vec<_> = by_block.into_iter().collect();
+        let mut news = Vec::with_capacity(refused.len());
+        for some in by_block.chunks(BLOCKS_AT_ONCE) {
+            let marked = self.marked(some.iter().map(|(block, _)| *block))?;
+            for (block, refused) in some {
+                let names = self.marks_of(*block, marked.as_ref())?;
+                // One that cannot be read tells nobody anything.
+                let known = self.marks(names, &mut Page::default())?;
+                news.extend(refused.iter().filter(|(id, why)| !known.tells(*id, sent, why)));
+            }
+        }
+        Ok(news)
     }
 
     /// Reads the marks of these names.

@@ -24,15 +24,12 @@ use crate::api::call::Caller;
 use crate::api::write::decode_for;
 use crate::engine::standing::Met;
 use crate::engine::{EngineError, TableEngine};
-use crate::ingest::{Ask, Ingest, Trial};
+use crate::ingest::{Ask, Ingest, Trial, VERSION_FIRST};
 use crate::record::codec::{Payload, PayloadBuilder, RecordView};
 use crate::record::request::Outcome;
 use crate::record::{Reason, Record, RecordSink, Refusal, TableId};
 use crate::reject::archive::Rejected;
 use crate::reject::entry::RecordJson;
-
-/// The version of a record that names none where the settings give it none by its arrival.
-const VERSION_FIRST: i64 = 1;
 
 /// Who is asked, for whom, on a thread that may wait.
 pub(super) struct Asked {
@@ -120,7 +117,12 @@ struct OfOne<'o, 'g> {
 impl RecordSink for OfOne<'_, '_> {
     fn record(&mut self, record: &Record<'_>) {
         let Self { gathering, set, number } = self;
-        match gathering.trial.check(record) {
+        let trial = &mut gathering.trial;
+        let checked = trial.check(record).and_then(|table| {
+            // The engine takes such a record and forgets it, and the mark would close what is its only copy.
+            trial.check_kept(record).map(|()| table)
+        });
+        match checked {
             Ok(table) => gathering.pass(record, table, (*number, set.wants_next())),
             Err(why) => gathering.refuse(*number, why),
         }
@@ -152,6 +154,20 @@ impl Gathering<'_> {
     fn refuse(&mut self, number: u64, why: Why) {
         self.foreseen.entry(number).or_default().refused.get_or_insert(why);
     }
+
+    /// All records of a rejection were shown.
+    fn end(&mut self, number: u64) {
+        let has_records = self.passed.last().is_some_and(|last| last.number == number);
+        if !has_records && !self.foreseen.contains_key(&number) {
+            self.refuse(number, (Reason::NoMeasure, "there is no record in it".to_owned()));
+        }
+        // What is refused is not sent, be it for another record of the same text: none of it claims anything.
+        if self.foreseen.get(&number).is_some_and(|one| one.refused.is_some()) {
+            self.trial.take_back();
+        } else {
+            self.trial.keep();
+        }
+    }
 }
 
 /// What would become of these rejections, whose texts these are.
@@ -177,11 +193,7 @@ pub(super) fn foresee(
         // A text that left its time to the receipt means the first one.
         let from = (&text.plan(rejected), &asked.mapping, rejected.entry.received.0);
         decode_for(from, &text.bytes, &asked.caller, &mut mender);
-        let nothing = || (Reason::NoMeasure, "there is no record in it".to_owned());
-        let has_records = gathering.passed.last().is_some_and(|last| last.number == number);
-        if !has_records && !gathering.foreseen.contains_key(&number) {
-            gathering.refuse(number, nothing());
-        }
+        gathering.end(number);
     }
     let Gathering { builder, passed, mut foreseen, .. } = gathering;
     let mut payload = Vec::new();

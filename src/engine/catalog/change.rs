@@ -11,6 +11,17 @@ use super::table::{Database, Table};
 use super::{Catalog, CatalogError, ClaimError, Resource};
 use crate::record::limits::{DATABASES_MAX, TABLE_NAME_BYTES_MAX, TABLES_MAX};
 
+/// What would be made before a table that is not made either.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Others {
+    /// Tables that there are not.
+    pub tables: usize,
+    /// Databases that there are not.
+    pub databases: usize,
+    /// Whether the table's own database is among them.
+    pub has_database: bool,
+}
+
 /// Changing: each change is one line of the log, and durable on return, which costs a sync. An error
 /// of class `Refused`, and [`CatalogError::Unwritten`], changed nothing. After [`CatalogError::Io`]
 /// whether the change is there after a restart is unknown, until then it is not; from then on every
@@ -40,6 +51,26 @@ impl Catalog {
             None => entry_of_table(state, [database, table], settings).map(Some),
         })?;
         self.resolve(database, table).ok_or_else(|| CatalogError::no_table(table))
+    }
+
+    /// The table that [`Self::create`] would make now, were `others` made before it: databases and tables that
+    /// there are not. It is made nowhere.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Name`], [`CatalogError::Limit`], [`CatalogError::Setting`] as [`Self::create`].
+    pub fn would_create(
+        &self,
+        [database, table]: [&str; 2],
+        settings: &TableSettings,
+        others: Others,
+    ) -> Result<Table, CatalogError> {
+        check_name("database", database)?;
+        check_name("table", table)?;
+        settings.check()?;
+        let state = self.state();
+        check_room_for_table(&state, (database, others))?;
+        Ok(Table::new(state.next_id(), database, table, settings.clone()))
     }
 
     /// Makes a table in a database that there is.
@@ -81,7 +112,7 @@ impl Catalog {
             if state.home(name).is_some() {
                 return Err(CatalogError::Exists { what: "database", name: name.to_owned() });
             }
-            check_room_for_database(state)?;
+            check_room_for_database(state, 0)?;
             let updated_ns = settings.updated_ns.max(settings.created_ns);
             let settings = DatabaseSettings { updated_ns, ..settings.clone() };
             Ok(Some(Entry::CreateDatabase { database: name.into(), settings }))
@@ -328,18 +359,26 @@ fn entry_of_table(
     settings: &TableSettings,
 ) -> Result<Entry, CatalogError> {
     settings.check()?;
-    if state.live() >= TABLES_MAX {
-        return Err(CatalogError::Limit { what: "tables", max: TABLES_MAX });
-    }
-    if state.home(database).is_none() {
-        check_room_for_database(state)?;
-    }
+    check_room_for_table(state, (database, Others::default()))?;
     let (id, settings) = (state.next_id(), settings.clone());
     Ok(Entry::Create { id, database: database.into(), table: table.into(), settings })
 }
 
-fn check_room_for_database(state: &State) -> Result<(), CatalogError> {
-    if state.databases() >= DATABASES_MAX {
+fn check_room_for_table(
+    state: &State,
+    (database, others): (&str, Others),
+) -> Result<(), CatalogError> {
+    if state.live() + others.tables >= TABLES_MAX {
+        return Err(CatalogError::Limit { what: "tables", max: TABLES_MAX });
+    }
+    if state.home(database).is_some() || others.has_database {
+        return Ok(());
+    }
+    check_room_for_database(state, others.databases)
+}
+
+fn check_room_for_database(state: &State, others: usize) -> Result<(), CatalogError> {
+    if state.databases() + others >= DATABASES_MAX {
         return Err(CatalogError::Limit { what: "databases", max: DATABASES_MAX });
     }
     Ok(())

@@ -86,6 +86,7 @@ use crate::record::TableId;
 use log::Log;
 use state::State;
 
+pub use change::Others;
 pub use erasure::{Erasure, Hidden};
 pub use error::{CatalogError, ClaimError};
 pub use log::FILE_NAME;

@@ -56,7 +56,7 @@ pub struct Table {
 }
 
 /// The names of a strict table's dimensions and measures.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Names {
     dimensions: Set<Box<str>>,
     measures: Set<Box<str>>,
@@ -124,10 +124,11 @@ impl Table {
         let entries = attributes.iter().map(|&(name, value_type)| (value_type, name));
         let missing = check_columns(&columns, entries)?;
         let columns_max = self.settings().columns_max;
-        if columns.len() + missing <= columns_max {
+        let room = columns_max.saturating_sub(columns.len());
+        if missing <= room {
             return Ok(());
         }
-        let new = attributes.iter().find(|(name, _)| !columns.contains_key(*name));
+        let new = attributes.iter().filter(|(name, _)| !columns.contains_key(*name)).nth(room);
         let attribute = new.map_or("", |(name, _)| name).to_owned();
         Err(ClaimError::Limit { attribute, columns_max })
     }
@@ -179,17 +180,40 @@ impl Table {
         Ok(())
     }
 
-    /// Whether the names of a strict table's record could be counted now, counting none.
+    /// The table as it would be once a record had claimed these attributes and, in a strict table, these names;
+    /// `None` where it has them all. Found out by the rules of a claim, in their order. What is returned is
+    /// nobody else's, and no log has it. Costs a copy of the table's names where one is new.
     ///
     /// # Errors
     ///
-    /// [`ClaimError`] as [`super::Catalog::claim_names`] finds it.
-    pub fn fits_names<'n>(
+    /// [`ClaimError`]: the record's claims would be refused.
+    pub fn with_claims<'n>(
         &self,
-        dimensions: impl Iterator<Item = &'n str>,
-        measure: &str,
-    ) -> Result<(), ClaimError> {
-        self.new_names(dimensions, measure).map(drop)
+        attributes: &[(&str, ValueType)],
+        counted: Option<(impl Iterator<Item = &'n str>, &str)>,
+    ) -> Result<Option<Self>, ClaimError> {
+        if counted.is_some() {
+            self.check_twofold(attributes.iter().map(|(name, _)| *name))?;
+        }
+        self.fits(attributes)?;
+        let counted = counted.map(|(dimensions, measure)| self.new_names(dimensions, measure));
+        let new = counted.transpose()?.unwrap_or_default();
+        if new.is_empty() && attributes.iter().all(|(name, _)| self.has_column(name)) {
+            return Ok(None);
+        }
+        let columns = self.columns.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let names = self.names.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let table = Self {
+            id: self.id,
+            database: self.database.clone(),
+            name: self.name.clone(),
+            settings: RwLock::new(self.settings()),
+            columns: RwLock::new(columns),
+            names: RwLock::new(names),
+        };
+        table.claim_attributes(attributes)?;
+        table.add_names(new);
+        Ok(Some(table))
     }
 
     /// Which of a record's names the table has not, if it has room for them. Between a dimension and

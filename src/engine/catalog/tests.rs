@@ -207,6 +207,28 @@ fn databases_and_tables_are_limited() {
     assert!(make(&catalog, "d0", "t0").is_ok(), "what exists is found");
 }
 
+/// What a create would say is known before, also behind others that are not made either.
+#[test]
+fn a_table_that_would_be_made_is_judged_as_one_that_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = open(dir.path());
+    make(&catalog, "d", "t").unwrap();
+    let settings = TableSettings::default();
+    let would = |database: &str, others: Others| {
+        catalog.would_create([database, "u"], &settings, others).map(|table| table.name)
+    };
+    let full = Others { tables: TABLES_MAX - 1, ..Others::default() };
+    assert!(matches!(would("d", full), Err(CatalogError::Limit { what: "tables", .. })));
+    assert!(would("d", Others { tables: TABLES_MAX - 2, ..full }).is_ok());
+    let full = Others { databases: DATABASES_MAX - 1, ..Others::default() };
+    assert!(matches!(would("e", full), Err(CatalogError::Limit { what: "databases", .. })));
+    assert!(would("d", full).is_ok(), "its database is there");
+    assert!(would("e", Others { has_database: true, ..full }).is_ok(), "it is among the others");
+    assert!(matches!(would("a\tb", Others::default()), Err(CatalogError::Name { .. })));
+    assert_eq!(catalog.tables().len(), 1);
+    assert!(!catalog.has_database("e"));
+}
+
 /// `/dev/full` takes no byte.
 #[test]
 fn after_a_failed_write_no_table_is_made() {

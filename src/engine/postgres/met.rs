@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 
 use super::error::SqlError;
 use super::names::Role;
-use super::plan::{Key, Plan};
+use super::plan::{Key, Plan, unstorable};
 use super::schema::{self, Relation};
 use super::session::{Purpose, Session};
 use super::shared::Shared;
@@ -32,7 +32,10 @@ struct Rules {
 pub(super) fn met(shared: &Shared, records: &[RecordView<'_>]) -> Result<Vec<Met>, EngineError> {
     let away = |error: SqlError| EngineError::Busy { what: format!("cannot read: {error}") };
     let mut session = shared.connector.connect(Purpose::Work).map_err(away)?;
-    let mut all = vec![Met::Nothing; records.len()];
+    // A table or a column that is missing is made for a record: what no table can have is known before.
+    let refused =
+        records.iter().map(|record| Ok(unstorable(record)?.map_or(Met::Nothing, Met::Refused)));
+    let mut all = refused.collect::<Result<Vec<Met>, EngineError>>()?;
     let mut by_table: HashMap<TableId, Vec<usize>, RandomState> = HashMap::default();
     for (at, record) in records.iter().enumerate() {
         by_table.entry(record.family.table).or_default().push(at);
@@ -97,7 +100,9 @@ fn refusal(
     table: Rules,
 ) -> Result<Option<Box<Rejection>>, EngineError> {
     let records = std::slice::from_ref(record);
-    let Ok(plan) = Plan::of(relation, table.columns_max, records) else { return Ok(None) };
+    let Ok(plan) = Plan::of(relation, table.columns_max, records) else {
+        return Ok(unstorable(record)?);
+    };
     let mut outcomes = [None];
     plan.items(records, table.alive_from_ns, &mut outcomes)?;
     let [outcome] = outcomes;

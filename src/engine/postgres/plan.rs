@@ -192,6 +192,16 @@ impl<'a> Plan<'a> {
     }
 }
 
+/// Why no table can have the record, whatever its columns are, if none can.
+pub(super) fn unstorable(view: &RecordView<'_>) -> Result<Option<Box<Rejection>>, CodecError> {
+    let family = view.family;
+    let mut names = family.names().chain(view.layout.entries().map(|(_, name)| name));
+    if family.measure_name.contains(NUL) || names.any(|name| name.contains(NUL)) {
+        return Ok(Some(Box::new(nul(Reason::InvalidName, "a name"))));
+    }
+    Ok(has_nul(view)?.then(|| Box::new(nul(Reason::InvalidValue, "a value"))))
+}
+
 /// Whether one of the record's texts has a character that PostgreSQL cannot store.
 fn has_nul(view: &RecordView<'_>) -> Result<bool, CodecError> {
     // Most records have no such byte at all, be it in a number.

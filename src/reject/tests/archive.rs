@@ -215,8 +215,17 @@ fn the_last_refusal_of_an_open_one_is_remembered_until_it_is_taken() {
     assert_eq!(find().resubmitted, Some(again));
 }
 
+/// Breaks a file so that a listing shows no other.
+fn break_unseen(file: &std::path::Path) {
+    let before = std::fs::metadata(file).unwrap();
+    let junk = vec![b'x'; usize::try_from(before.len()).unwrap()];
+    std::fs::write(file, junk).unwrap();
+    let opened = std::fs::File::options().write(true).open(file).unwrap();
+    opened.set_modified(before.modified().unwrap()).unwrap();
+}
+
 /// A request with very many that are refused has an object for a thousand of them. Who goes on from page to page reads
-/// none again that lies behind: it is broken here, which would be told.
+/// none again that lies behind: it is broken here, unseen by a listing, which would be told.
 #[test]
 fn whoever_goes_on_does_not_read_again_what_lies_behind() {
     for order in [Order::Newest, Order::Oldest] {
@@ -242,7 +251,7 @@ fn whoever_goes_on_does_not_read_again_what_lies_behind() {
         assert_eq!(first.rejections.len(), 10);
         let is_far = |part: u64| if order == Order::Newest { part >= 4 } else { part == 0 };
         for part in (0..5).filter(|part| is_far(*part)) {
-            std::fs::write(file(part), "broken").unwrap();
+            break_unseen(&file(part));
         }
         let (mut count, mut after) = (10, first.next);
         while let Some(next) = after {
@@ -254,6 +263,65 @@ fn whoever_goes_on_does_not_read_again_what_lies_behind() {
         }
         assert_eq!(count, 50, "{order:?}: none is left out");
     }
+}
+
+/// A turn that the engine undid is executed again: its large report is written again under its key, and has another
+/// rejection by then, of the same length at that.
+#[test]
+fn what_is_written_again_under_its_key_is_found() {
+    let (_dir, _, _, reporter) = sink(|_| unreachable!("the sink is there"));
+    let archive = reporter.archive();
+    let text = "z".repeat(20 << 10).into_bytes();
+    let find = |id: Id| archive.find(&[id].into(), &|_| true).unwrap().remove(&id);
+    for place in [3, 5] {
+        let mut outbox = Outbox::default();
+        let scalar = vec![Attribute { name: "", value: Value::Bigint(1) }];
+        let long =
+            Attribute { name: "v", value: Value::Varchar(std::str::from_utf8(&text).unwrap()) };
+        let attributes = [scalar, vec![long]].concat();
+        let records = vec![reported(MeasureKind::Multi, attributes).at(place)];
+        let content = Content::Records { table: "t", place: Place::Sink, shard: (0, 1), records };
+        reporter.report(&mut outbox, &Report { content, ..lines(7, "d") }).unwrap();
+        reporter.write_out(&mut outbox).unwrap();
+        assert_eq!(find(at(7, place)).map(|one| one.entry.id), Some(at(7, place)));
+        assert_eq!(find(at(7, 8 - place)), None, "it is not there now");
+    }
+}
+
+/// Whoever sends what stays refused every hour adds nothing to what each reader of the block reads.
+#[test]
+fn a_refusal_that_is_known_is_not_marked_once_more() {
+    let (dir, archive, _) = full(20);
+    let id = at(3, 40);
+    let find = || archive.find(&[id].into(), &|_| true).unwrap().remove(&id).unwrap();
+    let count = || {
+        let of_block = dir.path().join("resubmitted").read_dir().unwrap().next().unwrap();
+        of_block.unwrap().path().read_dir().unwrap().count()
+    };
+    let mark = |lsn: u64, (hash, message): (&str, &str), stood| {
+        let correction = Some(Correction { said: "--set t=1".into(), hash: hash.into() });
+        let sent =
+            Resubmitted { lsn: Lsn(lsn), at: Moment(RECEIVED_NS), by: "me".into(), correction };
+        let (reason, message) = (Reason::VersionLower, message.to_owned());
+        let why = WhyAgain { reason, message, existing_version: Some(stood) };
+        archive.mark(&sent, &Ended { refused: [(id, why)].into(), ..Ended::default() }).unwrap();
+        find().refused_again.unwrap().sent.lsn.0
+    };
+    for hour in 0..50 {
+        assert_eq!(mark(900 + hour, ("00", "it is lower"), 7), 900);
+    }
+    assert_eq!(count(), 1);
+    // The mark of a frame that is made again says no less.
+    assert_eq!(mark(900, ("00", "it is lower"), 7), 900);
+    assert_eq!(mark(1_000, ("00", "it is lower"), 8), 1_000, "another version stands");
+    assert_eq!(mark(1_001, ("01", "it is lower"), 8), 1_001, "it was mended in another way");
+    assert_eq!(mark(1_002, ("01", "it is much lower"), 8), 1_002, "another text");
+    assert_eq!(mark(1_003, ("01", "it is lower"), 8), 1_003, "not as the last one");
+    assert_eq!((mark(1_004, ("01", "it is lower"), 8), count()), (1_003, 5));
+    // It is open, and then it is taken: that is always marked.
+    let sent = Resubmitted { lsn: Lsn(1_005), at: Moment(1), by: "me".into(), correction: None };
+    archive.mark(&sent, &ended([id].into(), true)).unwrap();
+    assert_eq!(find().state, State::Resubmitted);
 }
 
 #[test]
