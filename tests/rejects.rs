@@ -253,6 +253,7 @@ fn a_sink_that_is_away_is_told_and_comes_back() {
     assert_eq!(health.status, 200, "a restart would not help: {}", health.text());
     assert!(health.text().contains("rejects: takes no reports"), "{}", health.text());
     std::fs::remove_file(&sink).unwrap();
+    std::fs::create_dir(&sink).unwrap();
     wait_for_rejections(&place, "lines", 1);
     wait_for("the sink to be well", REPORT_MAX, || {
         client.get("/health").ok().filter(|reply| !reply.text().contains(r#""warn""#))

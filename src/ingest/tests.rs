@@ -297,8 +297,6 @@ fn no_request_uses_a_table_of_the_request_before() {
     assert_eq!(house.parts.catalog.resolve("d", "m").unwrap().id.0, 2);
 }
 
-mod trial;
-
 /// Begins a future, and says whether there is something that it waits for.
 async fn begin<T>(mut future: Pin<&mut impl Future<Output = T>>) -> bool {
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await
@@ -335,3 +333,5 @@ fn who_waits_until_all_is_executed_takes_nobodys_place() {
         assert!(settled().await);
     });
 }
+
+mod trial;
