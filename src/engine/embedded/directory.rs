@@ -135,8 +135,8 @@ impl Directory {
         SeriesId(at)
     }
 
-    /// The place of a family, which is added if it is not here.
-    pub(super) fn family(&mut self, bytes: &[u8]) -> usize {
+    /// The place of a family, which is added as `make` has it if it is not here.
+    pub(super) fn family(&mut self, bytes: &[u8], make: impl FnOnce() -> Arc<FamilyKey>) -> usize {
         if self.families.get(self.family_hint).is_some_and(|family| family.bytes() == bytes) {
             return self.family_hint;
         }
@@ -147,7 +147,9 @@ impl Directory {
             at as usize
         } else {
             let at = self.families.len();
-            self.families.push(Arc::new(FamilyKey::new(bytes)));
+            let family = make();
+            assert_eq!(family.bytes(), bytes, "the family that was looked for");
+            self.families.push(family);
             self.bytes += bytes.len() + size_of::<Arc<FamilyKey>>() * 4 + MAP_ENTRY_BYTES;
             let families = &self.families;
             self.families_by_hash
@@ -155,5 +157,22 @@ impl Directory {
             at
         };
         self.family_hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::TableId;
+
+    #[test]
+    fn a_family_that_comes_with_a_key_is_in_memory_once() {
+        let family = Arc::new(FamilyKey::of(TableId(1), "m", std::iter::empty()));
+        let mut directory = Directory::default();
+        for _ in 0..2 {
+            let place = directory.family(family.bytes(), || Arc::clone(&family));
+            assert!(Arc::ptr_eq(&directory.families()[place], &family));
+        }
+        assert_eq!(directory.families().len(), 1);
     }
 }
