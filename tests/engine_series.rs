@@ -5,14 +5,43 @@ mod engine_support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine_support::{Bed, NOW, Owned, Rec};
+use engine_support::{Bed, Key, NOW, Owned, Rec, State, payload};
 use tidegate::base::units::Bytes;
 use tidegate::engine::TableEngine;
+use tidegate::engine::standing::Met;
 use tidegate::record::TableId;
+use tidegate::record::codec::{Payload, RecordView};
 use tidegate::record::request::Outcome;
 
 fn rec(table: TableId, host: u64, time_ns: i64, version: i64) -> Rec {
     Rec::new(table, &format!("h{host}"), time_ns, version).with("a", Owned::Bigint(version))
+}
+
+/// The version that a record would meet, as the engine says before it is written.
+fn met(bed: &Bed, record: &Rec) -> Option<i64> {
+    let bytes = payload(std::slice::from_ref(record), bed.shards);
+    let payload = Payload::open(&bytes).expect("just built");
+    let (mut families, mut layouts) = (Vec::new(), Vec::new());
+    payload.dictionary(&mut families, &mut layouts).expect("just built");
+    let sections = (0..payload.sections()).flat_map(|at| payload.section(at, &families, &layouts));
+    let views: Vec<RecordView<'_>> = sections.map(|view| view.expect("just built")).collect();
+    let met = bed.engine.met(&views).expect("the files can be read");
+    assert_eq!(met.len(), 1, "an answer a record");
+    match &met[0] {
+        Met::Nothing => None,
+        Met::Row(standing) => Some(standing.version),
+        Met::Refused(why) => unreachable!("no record here is refused whatever stands: {why:?}"),
+    }
+}
+
+/// Whether a record of `version` may become `outcome` where `stood` stands.
+fn may_become(outcome: &Outcome, stood: Option<i64>, version: i64) -> bool {
+    match stood {
+        None => matches!(outcome, Outcome::Stored),
+        Some(stood) if stood == version => matches!(outcome, Outcome::Unchanged),
+        Some(stood) if stood < version => matches!(outcome, Outcome::Updated),
+        Some(_) => matches!(outcome, Outcome::Rejected(_)),
+    }
 }
 
 fn all(outcomes: &[Outcome], expected: &Outcome) -> bool {
@@ -72,7 +101,7 @@ fn series_beyond_their_bound_are_let_go_and_their_rows_are_found() {
 /// Goal: a late record finds the row that it repeats or overrides, in whichever store that is. Method:
 /// flushes that fail leave a row of frozen stores; between them random hosts of a few or of all send
 /// random times again, so that series are passed on, let go and made anew; a model tells what
-/// each record must become.
+/// each record meets, and what it must become.
 #[test]
 fn late_records_find_their_rows_in_every_store_that_waits() {
     for seed in 1..=8_u64 {
@@ -94,20 +123,20 @@ fn late_records_find_their_rows_in_every_store_that_waits() {
             for _ in 0..below(60) {
                 let (host, time_ns) = (below(hosts), NOW + below(20).cast_signed());
                 let version = 1 + below(3).cast_signed();
-                let outcome = &bed.write(&[rec(table, host, time_ns, version)])[0];
+                let record = rec(table, host, time_ns, version);
                 let stood = model.get(&(table, host, time_ns)).copied();
-                let expected = match stood {
-                    None => matches!(outcome, Outcome::Stored),
-                    Some(stood) if stood == version => matches!(outcome, Outcome::Unchanged),
-                    Some(stood) if stood < version => matches!(outcome, Outcome::Updated),
-                    Some(_) => matches!(outcome, Outcome::Rejected(_)),
-                };
-                assert!(expected, "seed {seed}, round {round}: {outcome:?} on {stood:?}");
+                assert_eq!(met(&bed, &record), stood, "seed {seed}, round {round}: is foreseen");
+                let outcome = &bed.write(&[record])[0];
+                assert!(
+                    may_become(outcome, stood, version),
+                    "seed {seed}, round {round}: {outcome:?} on {stood:?}"
+                );
                 let stands = model.entry((table, host, time_ns)).or_insert(version);
                 *stands = version.max(*stands);
             }
             assert!(bed.engine.flush().is_err() || bed.engine.state().memory_rows == 0);
         }
+        assert!(bed.engine.state().flushed.failures > 0, "seed {seed}: no flush met the obstacle");
         std::fs::remove_file(&obstacle).unwrap();
         bed.engine.flush().unwrap();
         let versions = |table| {
@@ -119,10 +148,63 @@ fn late_records_find_their_rows_in_every_store_that_waits() {
         };
         for table in tables {
             let rows = bed.rows(table);
+            let in_files = bed.engine.rows(table);
+            assert_eq!(in_files, rows.len() as u64, "seed {seed}: a key has one row in all files");
             let found = rows.iter().map(|((_, dimensions, time_ns), (_, version, _))| {
                 (dimensions[0].1.clone(), *time_ns, *version)
             });
             assert_eq!(found.collect::<BTreeSet<_>>(), versions(table), "{seed}");
         }
     }
+}
+
+/// Goal: an order of series that one flush leaves to the next puts each row where its key is looked for.
+/// Method: many hosts send, all of them again, all and one that sorts before them, all but that one; another
+/// table is flushed between. Rows are compared, and after a crash each key is looked up in the files.
+#[test]
+fn rows_are_found_in_the_files_of_flushes_with_one_order() {
+    let mut bed = Bed::new(1);
+    let (table, other) = (bed.table("t"), bed.table("other"));
+    let fleet: Vec<String> = (0..1_100).map(|host| format!("h{host:04}")).collect();
+    let grown: Vec<String> = std::iter::once("a".to_owned()).chain(fleet.iter().cloned()).collect();
+    let steps = [
+        (table, &fleet),
+        (table, &fleet),
+        (table, &grown),
+        (table, &fleet),
+        (other, &fleet),
+        (table, &grown),
+        (table, &grown),
+    ];
+    let mut written: BTreeMap<TableId, Vec<Rec>> = BTreeMap::new();
+    for (step, (table, hosts)) in (0..).zip(steps) {
+        let value = |at: usize| Owned::Bigint(step * 10_000 + i64::try_from(at).unwrap());
+        let of_host = |(at, host): (usize, &String)| {
+            Rec::new(table, host, NOW + step, 1).with("a", value(at))
+        };
+        let records: Vec<Rec> = hosts.iter().enumerate().map(of_host).collect();
+        assert!(all(&bed.write(&records), &Outcome::Stored));
+        bed.engine.flush().unwrap();
+        written.entry(table).or_default().extend(records);
+    }
+    for is_crashed in [false, true] {
+        if is_crashed {
+            bed.crash(1);
+            assert_eq!(bed.engine.state().memory_rows, 0, "all is in files");
+        }
+        for (&table, records) in &written {
+            let expected: BTreeMap<Key, State> = records.iter().map(row_of).collect();
+            assert_eq!(bed.rows(table), expected);
+            assert_eq!(bed.engine.rows(table), expected.len() as u64);
+            assert!(records.iter().all(|record| met(&bed, record) == Some(1)));
+            assert!(all(&bed.write(records), &Outcome::Unchanged));
+        }
+    }
+}
+
+/// The row that a record alone becomes.
+fn row_of(record: &Rec) -> (Key, State) {
+    let key = (record.measure.clone(), record.dimensions.clone(), record.time_ns);
+    let attributes = record.attributes.iter().cloned().collect();
+    (key, (record.kind(), record.version, attributes))
 }

@@ -3,7 +3,8 @@
 //! A fleet sends what it sent before. A store that is frozen therefore passes its directory on to the
 //! one that follows it: the map goes over, keys and families are shared, and a series has the same
 //! place in both. Directories of which one was passed on to the other have one [`Directory::number`].
-//! Only the last of them has the map; whoever has found a series' place there knows it for all.
+//! Only the last of them has the map; whoever has found a series' place there knows it for all. Where
+//! the last is gone, with its table, the others look through their keys.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -101,12 +102,22 @@ impl Directory {
     /// The place of a series that is here.
     #[inline]
     pub(super) fn find(&self, wanted: &Wanted<'_>) -> Option<SeriesId> {
-        assert!(!self.is_passed_on, "whom it was passed on to has the map");
+        if self.is_passed_on {
+            return self.find_without_map(wanted);
+        }
         self.series_by_hash
             .find(wanted.hash, |at| {
                 at.hash == wanted.hash && self.keys.get(SeriesId(at.series)).is_of(wanted)
             })
             .map(|at| SeriesId(at.series))
+    }
+
+    /// Whom it was passed on to has the map, and is asked; but is gone where its table was deleted
+    /// meanwhile, while a writer that knew the table before still finds this one.
+    #[cold]
+    fn find_without_map(&self, wanted: &Wanted<'_>) -> Option<SeriesId> {
+        assert!(self.series_by_hash.is_empty(), "the map was passed on");
+        self.keys.iter().position(|key| key.is_of(wanted)).map(|at| SeriesId(index(at)))
     }
 
     /// The place of a series with this hash, whichever that is.
@@ -124,8 +135,8 @@ impl Directory {
         SeriesId(at)
     }
 
-    /// The place of a family, which is added if it is not here.
-    pub(super) fn family(&mut self, bytes: &[u8]) -> usize {
+    /// The place of a family, which is added as `make` has it if it is not here.
+    pub(super) fn family(&mut self, bytes: &[u8], make: impl FnOnce() -> Arc<FamilyKey>) -> usize {
         if self.families.get(self.family_hint).is_some_and(|family| family.bytes() == bytes) {
             return self.family_hint;
         }
@@ -136,7 +147,9 @@ impl Directory {
             at as usize
         } else {
             let at = self.families.len();
-            self.families.push(Arc::new(FamilyKey::new(bytes)));
+            let family = make();
+            assert_eq!(family.bytes(), bytes, "the family that was looked for");
+            self.families.push(family);
             self.bytes += bytes.len() + size_of::<Arc<FamilyKey>>() * 4 + MAP_ENTRY_BYTES;
             let families = &self.families;
             self.families_by_hash
@@ -144,5 +157,22 @@ impl Directory {
             at
         };
         self.family_hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::TableId;
+
+    #[test]
+    fn a_family_that_comes_with_a_key_is_in_memory_once() {
+        let family = Arc::new(FamilyKey::of(TableId(1), "m", std::iter::empty()));
+        let mut directory = Directory::default();
+        for _ in 0..2 {
+            let place = directory.family(family.bytes(), || Arc::clone(&family));
+            assert!(Arc::ptr_eq(&directory.families()[place], &family));
+        }
+        assert_eq!(directory.families().len(), 1);
     }
 }

@@ -41,7 +41,7 @@ pub(super) struct Flush<'f> {
     pub(super) catalog: &'f Catalog,
     /// The manifest as it stands; this flush's when it succeeds.
     pub(super) manifest: &'f mut Manifest,
-    /// How the flush before ordered series; how this one did when it succeeds.
+    /// How the flush before ordered series; how this one did as soon as it has, also when it fails.
     pub(super) orders: &'f mut Orders,
 }
 

@@ -419,9 +419,9 @@ impl Inner {
             }
         }
         let (magnetic, catalog) = (&self.magnetic, &*self.catalog);
-        let _guard = Committing(self);
-        let orders = &mut lock(&self.orders);
-        let mut flush = Flush { magnetic, catalog, manifest: &mut manifest, orders };
+        let guard = Committing(self);
+        let mut orders = lock(&self.orders);
+        let mut flush = Flush { magnetic, catalog, manifest: &mut manifest, orders: &mut orders };
         let bytes = match flush.run(&frozen, &marks) {
             Ok(bytes) => bytes,
             Err(CommitError::Before(error)) => return Err(error),
@@ -430,6 +430,8 @@ impl Inner {
                 return Err(error);
             }
         };
+        drop(orders);
+        drop(guard);
         drop(manifest);
         let rows = frozen.iter().map(|frozen| frozen.rows).sum();
         drop(frozen);

@@ -40,10 +40,12 @@ impl Keys {
     #[inline]
     pub(super) fn get(&self, id: SeriesId) -> &Arc<SeriesKey> {
         let at = id.0 as usize;
-        match self.full.get(at / BLOCK_KEYS) {
-            Some(block) => &block[at % BLOCK_KEYS],
-            None => &self.open[at % BLOCK_KEYS],
+        if let Some(block) = self.full.get(at / BLOCK_KEYS) {
+            return &block[at % BLOCK_KEYS];
         }
+        // The rest alone would be a place in the open block, whichever block is meant.
+        assert_eq!(at / BLOCK_KEYS, self.full.len(), "a place behind the last key");
+        &self.open[at % BLOCK_KEYS]
     }
 }
 
@@ -58,6 +60,7 @@ impl Index<usize> for Keys {
 #[cfg(test)]
 mod tests {
     use super::super::series::FamilyKey;
+    use super::super::store;
     use super::*;
     use crate::record::TableId;
 
@@ -81,5 +84,14 @@ mod tests {
             assert!((0..copy.len()).all(|at| copy[at].hash == at as u64));
         }
         assert_eq!(copies[copies.len() - 1].len() as u64, end);
+    }
+
+    #[test]
+    #[should_panic(expected = "a place behind the last key")]
+    fn a_place_behind_the_last_is_no_other_series() {
+        let family = Arc::new(FamilyKey::of(TableId(1), "m", std::iter::empty()));
+        let mut keys = Keys::default();
+        keys.push(Arc::new(SeriesKey::new(1, family, &[])));
+        keys.get(SeriesId(store::index(BLOCK_KEYS)));
     }
 }

@@ -9,7 +9,7 @@ use crate::record::request::Attributes;
 
 use super::flusher::{Inner, lock};
 use super::series::Wanted;
-use super::store::{RowRef, TableStore};
+use super::store::{RowRef, SeriesId};
 use super::write::ShardState;
 
 impl Inner {
@@ -42,11 +42,20 @@ fn in_memory(state: &ShardState, record: &RecordView<'_>) -> Option<Standing> {
     let (id, wanted) = (record.family.table, Wanted::of(record));
     // The newest layer first: a row of an older one does not stand any more.
     let frozen = state.frozen.iter().rev().filter_map(|frozen| frozen.tables.get(&id));
-    let mut stores = state.active.get(&id).into_iter().chain(frozen);
-    stores.find_map(|store: &TableStore| {
-        let row = store.find_row(store.find_series(&wanted)?, record.time_ns)?;
-        Some(standing(store.row(row)))
-    })
+    // A series has one place in all stores of a directory, and the newest of them has the map.
+    let mut known: Option<(u64, Option<SeriesId>)> = None;
+    for store in state.active.get(&id).into_iter().chain(frozen) {
+        let number = store.directory().number();
+        let series = match known {
+            Some((of, series)) if of == number => series,
+            _ => store.find_series(&wanted),
+        };
+        known = Some((number, series));
+        if let Some(row) = series.and_then(|series| store.find_row(series, record.time_ns)) {
+            return Some(standing(store.row(row)));
+        }
+    }
+    None
 }
 
 fn standing(row: RowRef<'_>) -> Standing {

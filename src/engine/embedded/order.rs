@@ -102,7 +102,8 @@ fn directories_of(last: &[&TableStore]) -> Vec<(u64, usize)> {
     last.iter().map(|store| (store.directory().number(), store.keys().len())).collect()
 }
 
-/// The order of each large table's series as the last flush left it. A fleet whose series are all known
+/// The order of each large table's series as the last flush that was tried left it: an order
+/// is true of its series whatever became of their rows. A fleet whose series are all known
 /// is put in order once, and not at each flush.
 #[derive(Debug, Default)]
 pub(super) struct Orders {
@@ -120,7 +121,10 @@ impl Orders {
         // Before another is made: both would be in memory.
         self.of_tables.remove(&table);
         let order = Arc::new(SeriesOrder::of(sources));
-        if order.places.len() >= KEPT_SERIES_MIN {
+        // A directory that nobody was passed ends here, and no later store has its number.
+        let lasts = last_of_directories(sources);
+        let is_usable = lasts.iter().all(|store| store.directory().is_passed_on());
+        if is_usable && order.places.len() >= KEPT_SERIES_MIN {
             self.of_tables.insert(table, Arc::clone(&order));
         }
         order
@@ -310,9 +314,9 @@ fn count_days_of(source: &TableStore, series: SeriesId, days: &mut BTreeMap<i32,
 mod tests {
     use super::super::partition::DAY_NS;
     use super::super::series::{FamilyKey, SeriesKey};
-    use super::super::store::Stamp;
+    use super::super::store::{Keep, Stamp};
     use super::*;
-    use crate::record::{MeasureKind, Value};
+    use crate::record::{MeasureKind, Value, varint};
     use std::collections::BTreeSet;
 
     fn store(times: impl Iterator<Item = i64>) -> TableStore {
@@ -361,6 +365,31 @@ mod tests {
                 }
                 assert_eq!(found, rows);
             }
+        }
+    }
+
+    #[test]
+    fn an_order_is_kept_while_its_directory_goes_on() {
+        let table = TableId(1);
+        for (keep, is_kept) in [(Keep::Series, true), (Keep::Nothing, false)] {
+            let mut store = TableStore::default();
+            for host in 0..index(KEPT_SERIES_MIN) {
+                let family = Arc::new(FamilyKey::of(table, "m", std::iter::once("host")));
+                let mut values = Vec::new();
+                varint::put_bytes(&mut values, format!("h{host}").as_bytes());
+                let key = Arc::new(SeriesKey::of(family, &values));
+                let series = store.add_series(key, i64::MIN);
+                let stamp = Stamp { time_ns: 1, version: 1 };
+                let row =
+                    store.append(series, stamp, MeasureKind::Scalar, &[("", Value::Bigint(1))]);
+                store.index_late(series, row, 1);
+            }
+            store.seal();
+            store.followed_by(keep, |_, _| {});
+            let mut orders = Orders::default();
+            let first = orders.of(table, &[&store]);
+            assert_eq!(orders.of_tables.contains_key(&table), is_kept);
+            assert_eq!(Arc::ptr_eq(&first, &orders.of(table, &[&store])), is_kept);
         }
     }
 

@@ -173,7 +173,8 @@ impl Search<'_> {
         for store in stores.into_iter().rev() {
             let mut wish = Wish::new(self.selection.dimensions);
             for (at, key) in (0..).map(SeriesId).zip(store.keys().iter()) {
-                if !wish.is_met_by(key) {
+                // The rows first: of a series that only is known still, the key need not be fetched.
+                if store.standing(at).next().is_none() || !wish.is_met_by(key) {
                     continue;
                 }
                 let of_tie = key.value(tie).unwrap_or("");

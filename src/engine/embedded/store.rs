@@ -284,13 +284,15 @@ impl TableStore {
         if let Some(id) = self.find_series(wanted) {
             return id;
         }
-        let family = self.directory.family(wanted.family);
+        let make = || Arc::new(FamilyKey::new(wanted.family));
+        let family = self.directory.family(wanted.family, make);
         let family = Arc::clone(&self.directory.families()[family]);
         self.add_series(Arc::new(SeriesKey::new(wanted.hash, family, wanted.values)), older())
     }
 
     pub(super) fn add_series(&mut self, key: Arc<SeriesKey>, time_ns_older: i64) -> SeriesId {
-        let family = self.directory.family(key.family.bytes());
+        // The key's own: another with the same bytes would be in memory beside it.
+        let family = self.directory.family(key.family.bytes(), || Arc::clone(&key.family));
         self.bytes += size_of::<Series>();
         self.series.push(Series::new(index(family), time_ns_older));
         let id = self.directory.add(key);

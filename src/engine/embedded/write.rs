@@ -181,7 +181,10 @@ impl ShardState {
             }
             is_kept
         });
-        self.history.retain(|&table, _| is_wanted(table));
+        // Not by asking alone: a table that is deleted at this moment is wanted first and then not,
+        // and a store is never without its history.
+        let active = &self.active;
+        self.history.retain(|table, _| active.contains_key(table) || is_wanted(*table));
     }
 
     /// Writes a batch; see [`crate::engine::TableEngine::write`].
@@ -465,5 +468,86 @@ fn carry_out<'a>(standing: &Candidate<'_, 'a>, incoming: &Candidate<'_, 'a>) -> 
         Verdict::Updated(merged) => Plan::AppendMerged(
             merged.iter().map(|(name, value)| ((*name).into(), OwnedValue::of(value))).collect(),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::disk::Disk;
+    use super::super::recover;
+    use super::*;
+    use crate::engine::catalog::{Catalog, TableSettings};
+    use crate::record::codec::{Payload, PayloadBuilder};
+    use crate::record::request::CommonAttributes;
+    use crate::record::{Attribute, Dimension, Record};
+    use std::cell::Cell;
+
+    const ALL: Remembered =
+        Remembered { series_bytes_max: usize::MAX, history_bytes_max: usize::MAX };
+
+    /// A table's files, of which there are none, and a payload with one record at time 7.
+    fn ground() -> (tempfile::TempDir, Arc<Table>, Magnetic, Vec<u8>) {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(dir.path()).unwrap();
+        let table = catalog.create("d", "t", &TableSettings::default()).unwrap();
+        let disk = Arc::new(Disk::default());
+        let (magnetic, _) = recover::open(dir.path(), 1 << 20, &catalog, disk).unwrap();
+        let mut builder = PayloadBuilder::new(1);
+        builder.start(0);
+        let record = Record {
+            measure_name: "m",
+            dimensions: vec![Dimension { name: "host", value: "a" }],
+            attributes: vec![Attribute { name: "v", value: Value::Bigint(1) }],
+            ..Record::default()
+        };
+        let ids = (builder.family(table.id, &record).0, builder.layout(&record).0);
+        builder.push(ids, &record, 7, 1);
+        let mut bytes = Vec::new();
+        builder.finish(&mut bytes);
+        (dir, table, magnetic, bytes)
+    }
+
+    fn write(state: &mut ShardState, below: &Below<'_>, bytes: &[u8]) -> Vec<Outcome> {
+        let payload = Payload::open(bytes).unwrap();
+        let (mut families, mut layouts) = (Vec::new(), Vec::new());
+        payload.dictionary(&mut families, &mut layouts).unwrap();
+        let views: Vec<RecordView<'_>> =
+            payload.section(0, &families, &layouts).collect::<Result<_, _>>().unwrap();
+        let common = CommonAttributes::default();
+        let request = WriteRequest { table: below.table.id, common: &common, records: &views };
+        let mut outcomes = Vec::new();
+        state.write(below, &request, &mut outcomes).unwrap();
+        state.is_mid_frame = false;
+        outcomes
+    }
+
+    /// Goal: a writer that asked the catalog before a table was deleted, and comes to its shard after the
+    /// store was let go of, finds what was frozen. Method: these steps, one after the other.
+    #[test]
+    fn rows_that_wait_are_found_when_the_store_after_them_is_gone() {
+        let (_dir, table, magnetic, bytes) = ground();
+        let below = Below { table: &table, magnetic: &magnetic, alive_from_ns: i64::MIN };
+        let mut state = ShardState::default();
+        assert_eq!(write(&mut state, &below, &bytes), [Outcome::Stored]);
+        assert!(state.freeze(ALL));
+        state.retain_tables(|_| false);
+        assert!(state.active.is_empty() && state.history.is_empty());
+        // As where older files have later rows of the table.
+        state.history.insert(table.id, History::new(Some(7)));
+        assert_eq!(write(&mut state, &below, &bytes), [Outcome::Unchanged]);
+    }
+
+    #[test]
+    fn a_table_that_is_deleted_while_it_is_asked_for_can_be_frozen() {
+        let (_dir, table, magnetic, bytes) = ground();
+        let below = Below { table: &table, magnetic: &magnetic, alive_from_ns: i64::MIN };
+        let mut state = ShardState::default();
+        assert_eq!(write(&mut state, &below, &bytes), [Outcome::Stored]);
+        let is_wanted = Cell::new(true);
+        state.retain_tables(|_| is_wanted.replace(false));
+        assert!(!is_wanted.get(), "it was asked for");
+        assert!(state.freeze(ALL));
+        state.retain_tables(|_| is_wanted.get());
+        assert!(state.active.is_empty() && state.history.is_empty());
     }
 }
