@@ -88,14 +88,23 @@ impl Rejected {
         512 + entry.message.len() + text(&entry.line) + text(&entry.line_base64) + record
     }
 
+    /// Why it is not stored: the reason of the last time.
+    pub fn reason(&self) -> Reason {
+        self.refused_again.as_ref().map_or(self.entry.reason, |again| again.why.reason)
+    }
+
+    /// Whether the last reason is of what was sent with another correction than a version: what stood there may
+    /// be of another key.
+    pub fn was_changed(&self) -> bool {
+        let how = self.refused_again.as_ref().map(|again| again.sent.correction.as_ref());
+        how.is_some_and(|how| how.is_none_or(|how| !how.is_of_version_alone()))
+    }
+
     /// What to set so that it is taken as far as its last reason goes; `None` where that is not known.
     pub fn suggested(&self) -> Option<String> {
-        let again = self.refused_again.as_ref().map(|again| again.why.reason);
-        let is_version = matches!(
-            again.unwrap_or(self.entry.reason),
-            Reason::VersionLower | Reason::VersionConflict
-        );
-        let stood = self.version_reported().filter(|_| is_version)?;
+        let is_version = matches!(self.reason(), Reason::VersionLower | Reason::VersionConflict);
+        let is_known = is_version && !self.was_changed();
+        let stood = self.version_reported().filter(|_| is_known)?;
         stood.checked_add(1).map(|next| format!("version={next}"))
     }
 

@@ -53,6 +53,17 @@ pub struct Correction {
     pub hash: String,
 }
 
+impl Correction {
+    /// Whether it changes nothing, or the version alone.
+    pub fn is_of_version_alone(&self) -> bool {
+        let set = self.said.strip_prefix("--set version=");
+        self.said == Self::NONE || set.is_some_and(|version| !version.contains(' '))
+    }
+
+    /// What is said of one that changes nothing.
+    pub const NONE: &str = "as it was";
+}
+
 /// That the engine refused a rejection once more when it was sent again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedAgain {

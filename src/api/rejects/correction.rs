@@ -35,7 +35,7 @@ pub(super) fn of(request: &Request) -> Correction {
     ];
     let given = flags.iter().filter_map(|(flag, text)| Some((flag, (*text)?)));
     said.extend(given.map(|(flag, text)| format!("--{flag} {}", cut(text))));
-    let said = if said.is_empty() { "as it was".to_owned() } else { said.join(" ") };
+    let said = if said.is_empty() { Correction::NONE.to_owned() } else { said.join(" ") };
     Correction { said, hash }
 }
 

@@ -97,8 +97,9 @@ pub(super) fn shown(outcomes: &Outcomes, next: Option<&str>, untold: u64) -> Jso
     let mut answer = json!({
         "stored": count(&["stored", "would_be_stored"]),
         "refused": count(&["refused", "would_be_refused"]),
-        "already": count(&["resubmitted", "taken_otherwise"]),
+        "already": count(&["resubmitted"]),
         "unknown": count(&["unknown", "under_way"]),
+        "not_sent": count(&["taken_otherwise", "not_found", "forbidden"]),
         "results": results,
         "next": next,
     });

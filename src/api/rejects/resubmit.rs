@@ -12,7 +12,7 @@
 //! ```
 //!
 //! ```text
-//! {"stored":1,"refused":0,"already":0,"unknown":0,
+//! {"stored":1,"refused":0,"already":0,"unknown":0,"not_sent":0,
 //!  "results":[{"id":"42-57","outcome":"stored",..}],"next":null}
 //! ```
 //!

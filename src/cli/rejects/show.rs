@@ -98,11 +98,23 @@ pub(super) fn explained(one: &Rejected) -> String {
             line("within", within);
         }
     }
-    line("fix", entry.reason.remedy());
-    if let Some(set) = one.suggested().filter(|_| one.state == State::Open) {
-        line("", &format!("tidegate rejects resubmit {} --set {set}", entry.id));
+    line("fix", one.reason().remedy());
+    if let Some(what) = command(one) {
+        line("", &what);
     }
     out + "\n"
+}
+
+/// What to type, or to do, of one that is still open; `None` where nobody knows.
+fn command(one: &Rejected) -> Option<String> {
+    if one.state != State::Open {
+        return None;
+    }
+    let typed = one
+        .suggested()
+        .map(|set| format!("tidegate rejects resubmit {} --set {set}", one.entry.id));
+    let told = "this is of what was sent with that correction: give it again, and what is missing";
+    typed.or_else(|| one.was_changed().then(|| told.to_owned()))
 }
 
 /// By whom, when and how it was sent again.
