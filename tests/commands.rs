@@ -22,7 +22,9 @@ printf '%s\n' "${COMPREPLY[@]}""#;
 /// The binary without settings of a test's own.
 fn tidegate(arguments: &[&str]) -> Output {
     let binary = Place::new("").command("check").get_program().to_owned();
-    Command::new(binary).args(arguments).output().expect("the binary starts")
+    let mut command = Command::new(binary);
+    without_settings(&mut command);
+    command.args(arguments).output().expect("the binary starts")
 }
 
 fn printed(output: &Output) -> String {
