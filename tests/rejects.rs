@@ -259,3 +259,20 @@ fn a_sink_that_is_away_is_told_and_comes_back() {
         client.get("/health").ok().filter(|reply| !reply.text().contains(r#""warn""#))
     });
 }
+
+/// What is not promised: reports are named by the numbers of their log, and both logs begin with 1.
+#[test]
+fn a_sink_that_two_logs_share_has_what_the_later_one_refused() {
+    let (place, other) = (Place::new(""), Place::new(""));
+    let sink = place.data().join("rejects");
+    other.configure(&format!("[rejects]\nurl = {:?}\n", sink.display().to_string()));
+    for (place, line) in [(&place, "first"), (&other, "second")] {
+        let server = place.start();
+        let reply = server.client().post("/api/v2/write?bucket=iot", &[], line.as_bytes());
+        assert_eq!(reply.expect("it is answered").status, 400);
+        server.stop();
+    }
+    let found = rejections(&place, "lines");
+    let lines: Vec<&Json> = found.values().map(|one| &one["line"]).collect();
+    assert_eq!(lines, [&json!("second")]);
+}
