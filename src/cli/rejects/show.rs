@@ -113,7 +113,8 @@ fn command(one: &Rejected) -> Option<String> {
     let typed = one
         .suggested()
         .map(|set| format!("tidegate rejects resubmit {} --set {set}", one.entry.id));
-    let told = "this is of what was sent with that correction: give it again, changed as told above";
+    let told =
+        "this is of what was sent with that correction: give it again, changed as told above";
     typed.or_else(|| one.was_changed().then(|| told.to_owned()))
 }
 
