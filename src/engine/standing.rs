@@ -6,7 +6,7 @@
 use super::upsert::{Candidate, Verdict, decide};
 use crate::record::codec::{CodecError, RecordView};
 use crate::record::request::{Attributes, Outcome, Rejection};
-use crate::record::{MeasureKind, Value};
+use crate::record::{MeasureKind, OwnedValue, Value};
 
 /// What a record would meet at its key.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,39 +26,13 @@ pub struct Standing {
     pub version: i64,
     kind: MeasureKind,
     /// Sorted by name, each name once.
-    attributes: Vec<(Box<str>, Held)>,
-}
-
-/// A value that outlives the row it was copied from.
-#[derive(Debug, Clone, PartialEq)]
-enum Held {
-    Fixed(Value<'static>),
-    Varchar(Box<str>),
-}
-
-impl Held {
-    fn of(value: &Value<'_>) -> Self {
-        match *value {
-            Value::Double(value) => Self::Fixed(Value::Double(value)),
-            Value::Bigint(value) => Self::Fixed(Value::Bigint(value)),
-            Value::Boolean(value) => Self::Fixed(Value::Boolean(value)),
-            Value::Timestamp(value) => Self::Fixed(Value::Timestamp(value)),
-            Value::Varchar(value) => Self::Varchar(value.into()),
-        }
-    }
-
-    fn value(&self) -> Value<'_> {
-        match self {
-            Self::Fixed(value) => *value,
-            Self::Varchar(text) => Value::Varchar(text),
-        }
-    }
+    attributes: Vec<(Box<str>, OwnedValue)>,
 }
 
 impl Standing {
     /// A copy of what stands.
     pub fn of(candidate: &Candidate<'_, '_>) -> Self {
-        let copied = |(name, value): &(&str, Value<'_>)| (Box::from(*name), Held::of(value));
+        let copied = |(name, value): &(&str, Value<'_>)| (Box::from(*name), OwnedValue::of(value));
         let attributes = candidate.attributes.iter().map(copied).collect();
         Self { version: candidate.version, kind: candidate.kind, attributes }
     }

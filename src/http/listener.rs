@@ -237,22 +237,20 @@ where
         let mut told = pin!(told(&mut ear));
         let others = pin!(first(gone.as_mut(), told.as_mut()));
         let next = first(pin!(deaf.poll(served.as_mut())), others).await;
-        let next = match next {
-            First::Left(done) => First::Left(done),
-            First::Right(First::Right(told)) => First::Right(told),
+        match next {
+            First::Left(Ok(())) | First::Right(First::Right(Told::Cut)) => break,
             First::Right(First::Left(())) => {
                 debug!("connection reset");
                 break;
             }
-        };
-        match next {
-            First::Left(Ok(())) | First::Right(Told::Cut) => break,
             First::Left(Err(error)) => {
                 debug!(%error, "connection lost");
                 break;
             }
             // A request that has begun meanwhile is answered first.
-            First::Right(Told::End | Told::Nothing) => served.as_mut().graceful_shutdown(),
+            First::Right(First::Right(Told::End | Told::Nothing)) => {
+                served.as_mut().graceful_shutdown();
+            }
         }
     }
 }

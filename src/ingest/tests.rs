@@ -28,6 +28,19 @@ struct House {
     clock: Arc<ManualClock>,
 }
 
+/// What a request for database `d` asks for.
+const fn ask(partial: Partial) -> Ask<'static> {
+    Ask {
+        protocol: Protocol::Json,
+        database: "d",
+        reading: None,
+        received_ns: NOW_NS,
+        body_bytes: 1,
+        durability: None,
+        partial,
+    }
+}
+
 impl House {
     fn new(options: Options) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -54,16 +67,7 @@ impl House {
 
     /// Takes one record that a decoder has made.
     fn show(&self, record: &Record<'_>) -> Receipt {
-        let ask = Ask {
-            protocol: Protocol::Json,
-            database: "d",
-            reading: None,
-            received_ns: NOW_NS,
-            body_bytes: 1,
-            durability: None,
-            partial: Partial::Accept,
-        };
-        run(self.ingest.accept(&ask, |sink| sink.record(record))).unwrap()
+        run(self.ingest.accept(&ask(Partial::Accept), |sink| sink.record(record))).unwrap()
     }
 
     fn make(&self, table: &str) {

@@ -25,7 +25,7 @@ pub mod metered;
 
 pub use reading::Reading;
 pub use reason::Reason;
-pub use value::{Value, ValueType};
+pub use value::{OwnedValue, Value, ValueType};
 
 /// One name and value of those that name a series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -115,6 +115,37 @@ impl Value<'_> {
     }
 }
 
+/// A value that outlives what it was copied from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnedValue(Owned);
+
+#[derive(Debug, Clone, PartialEq)]
+enum Owned {
+    Fixed(Value<'static>),
+    Varchar(Box<str>),
+}
+
+impl OwnedValue {
+    /// A copy of a value.
+    pub fn of(value: &Value<'_>) -> Self {
+        Self(match *value {
+            Value::Double(value) => Owned::Fixed(Value::Double(value)),
+            Value::Bigint(value) => Owned::Fixed(Value::Bigint(value)),
+            Value::Boolean(value) => Owned::Fixed(Value::Boolean(value)),
+            Value::Timestamp(value) => Owned::Fixed(Value::Timestamp(value)),
+            Value::Varchar(value) => Owned::Varchar(value.into()),
+        })
+    }
+
+    /// The value.
+    pub fn value(&self) -> Value<'_> {
+        match &self.0 {
+            Owned::Fixed(value) => *value,
+            Owned::Varchar(text) => Value::Varchar(text),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,7 +27,7 @@ use crate::engine::catalog::Table;
 use crate::engine::upsert::{Candidate, Verdict, decide};
 use crate::record::codec::RecordView;
 use crate::record::request::{Attributes, Outcome, WriteRequest};
-use crate::record::{TableId, Value};
+use crate::record::{OwnedValue, TableId};
 
 use super::column::RowId;
 use super::layout::WireId;
@@ -305,31 +305,6 @@ enum Plan {
     Answer(Outcome),
 }
 
-/// A value that outlives the row it was copied from.
-enum OwnedValue {
-    Fixed(Value<'static>),
-    Varchar(Box<str>),
-}
-
-impl OwnedValue {
-    fn of(value: &Value<'_>) -> Self {
-        match *value {
-            Value::Double(value) => Self::Fixed(Value::Double(value)),
-            Value::Bigint(value) => Self::Fixed(Value::Bigint(value)),
-            Value::Boolean(value) => Self::Fixed(Value::Boolean(value)),
-            Value::Timestamp(value) => Self::Fixed(Value::Timestamp(value)),
-            Value::Varchar(value) => Self::Varchar(value.into()),
-        }
-    }
-
-    fn value(&self) -> Value<'_> {
-        match self {
-            Self::Fixed(value) => *value,
-            Self::Varchar(text) => Value::Varchar(text),
-        }
-    }
-}
-
 impl<'l> Layers<'l> {
     /// Writes a record, whose series is the one that was `found`, if one was.
     #[inline]
@@ -479,7 +454,7 @@ mod tests {
     use crate::engine::catalog::{Catalog, TableSettings};
     use crate::record::codec::{Payload, PayloadBuilder};
     use crate::record::request::CommonAttributes;
-    use crate::record::{Attribute, Dimension, Record};
+    use crate::record::{Attribute, Dimension, Record, Value};
     use std::cell::Cell;
 
     const ALL: Remembered =

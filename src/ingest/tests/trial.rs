@@ -61,18 +61,6 @@ fn house(profile: Profile) -> House {
     house
 }
 
-const fn ask(partial: Partial) -> Ask<'static> {
-    Ask {
-        protocol: Protocol::Json,
-        database: "d",
-        reading: None,
-        received_ns: NOW_NS,
-        body_bytes: 1,
-        durability: None,
-        partial,
-    }
-}
-
 fn told(receipt: &Receipt) -> Vec<(u64, Reason, &str)> {
     let told = receipt.named.iter();
     told.map(|refusal| (refusal.number, refusal.reason, &*refusal.message)).collect()
