@@ -203,6 +203,7 @@ fn but_taken(error: ObjectError) -> Result<(), ObjectError> {
 mod tests {
     use super::*;
     use crate::base::clock::ManualClock;
+    use crate::base::fs::publish;
 
     struct Sink {
         dir: tempfile::TempDir,
@@ -271,11 +272,12 @@ mod tests {
     fn a_sink_that_is_away_passes_a_start_and_takes_no_report() {
         let sink = sink();
         let claim = sink.claim("one");
-        std::fs::rename(sink.dir.path(), sink.dir.path().with_extension("away")).unwrap();
+        let away = sink.dir.path().with_extension("away");
+        publish(sink.dir.path(), &away).unwrap();
         claim.check().unwrap();
         claim.check_read().unwrap();
         assert_eq!(trouble(claim.hold()), Some(Trouble::Away));
-        std::fs::rename(sink.dir.path().with_extension("away"), sink.dir.path()).unwrap();
+        publish(&away, sink.dir.path()).unwrap();
         claim.hold().unwrap();
     }
 
