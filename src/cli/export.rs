@@ -81,7 +81,7 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     // From here on: nothing that is half an export may look whole.
     let interrupts = Interrupts::listen("ending the export").map_err(Failure::failed)?;
     let job = Job { core: &core, table: &table, range, interrupts: &interrupts };
-    let mut out = BufWriter::new(Stdout { interrupts: &interrupts, is_unread: false });
+    let mut out = BufWriter::new(Stdout { interrupts: &interrupts, refused: None });
     // A panic has told what it is on standard error. Nothing is used afterwards that it may have left
     // half done, but for the output, whose end says so.
     let scan = AssertUnwindSafe(|| match format {
@@ -90,8 +90,9 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     });
     let done = catch_unwind(scan).unwrap_or_else(|_panic| Err(Stop::Broken("it panicked".into())));
     let done = done.and_then(|()| out.flush().map_err(Stop::Output));
-    if out.get_ref().is_unread {
-        return Err(Failure::Unread);
+    // Whoever writes Parquet says only that it cannot be written.
+    if let Some(code) = out.get_ref().refused {
+        return out::written(Err(io::Error::from_raw_os_error(code)));
     }
     let error = match done {
         Ok(()) => return Ok(()),
@@ -126,8 +127,8 @@ fn break_off(out: BufWriter<Stdout<'_>>) -> io::Result<()> {
 /// Standard output until a signal asks for the end.
 struct Stdout<'a> {
     interrupts: &'a Interrupts,
-    /// Nobody reads it any more: `| head`.
-    is_unread: bool,
+    /// What the system said when it took no more: nobody reads any more, as in `| head`, or the disk is full.
+    refused: Option<i32>,
 }
 
 impl Write for Stdout<'_> {
@@ -136,8 +137,11 @@ impl Write for Stdout<'_> {
             return Err(io::Error::other("interrupted"));
         }
         let written = io::stdout().write(bytes);
-        self.is_unread |=
-            written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+        if let Err(error) = &written
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            self.refused = self.refused.or(error.raw_os_error());
+        }
         written
     }
 

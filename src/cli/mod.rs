@@ -149,6 +149,8 @@ pub enum Failure {
     Usage(Box<dyn Error>),
     /// What was asked failed, or what was checked is not well: exit code 1.
     Failed(Box<dyn Error>),
+    /// Standard output takes no more, as on a full disk: exit code 1.
+    Unwritten(io::Error),
     /// Nobody reads standard output any more: no word, and the exit code of what the system ends for it.
     Unread,
     /// A signal asked for the end.
@@ -158,6 +160,25 @@ pub enum Failure {
         /// What was done, and how to go on.
         told: String,
     },
+}
+
+/// What was acknowledged is not what was found.
+#[derive(Debug, thiserror::Error)]
+#[error("the promise is broken: {0}")]
+struct Broken(String);
+
+/// What a command ends with that has counted, where a signal may have ended it before: without a count there
+/// is nothing to say but that, and a broken promise is said whatever came.
+fn interrupted(
+    result: Result<(), Failure>,
+    heard: Option<i32>,
+    told: &'static str,
+) -> Result<(), Failure> {
+    let is_broken = matches!(&result, Err(Failure::Failed(error)) if error.is::<Broken>());
+    match heard.filter(|_| !is_broken) {
+        Some(signal) => Err(Failure::Interrupted { signal, told: told.to_owned() }),
+        None => result,
+    }
 }
 
 /// The number of SIGPIPE. Source: signal(7).
@@ -176,6 +197,7 @@ impl Failure {
     pub fn into_error(self) -> Box<dyn Error> {
         match self {
             Self::Usage(error) | Self::Failed(error) => error,
+            Self::Unwritten(error) => unwritten(&error).into(),
             Self::Unread => "nobody reads standard output any more".into(),
             Self::Interrupted { told, .. } => told.into(),
         }
@@ -189,8 +211,16 @@ impl Failure {
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
-    let done = match cli.command {
+    match Cli::try_parse() {
+        Ok(cli) => ended(command_of(cli)),
+        // Help and version go to standard output, where not all may have arrived.
+        Err(asked) if !asked.use_stderr() => ended(out::written(asked.print())),
+        Err(wrong) => wrong.exit(),
+    }
+}
+
+fn command_of(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
         None => serve::run(&cli.serve),
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::Check(args)) => check::run(&args),
@@ -208,10 +238,15 @@ pub fn run() -> ExitCode {
         Some(Command::Health(args)) => health::run(&args),
         Some(Command::Completions(args)) => completions::run(&args),
         Some(Command::Man(args)) => man::run(&args),
-    };
+    }
+}
+
+/// Tells what is to be told of the end, and with which code it is.
+fn ended(done: Result<(), Failure>) -> ExitCode {
     let (code, error) = match done {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Failed(error)) => (1, error),
+        Err(Failure::Unwritten(error)) => (1, unwritten(&error).into()),
         Err(Failure::Usage(error)) => (2, error),
         Err(Failure::Unread) => return ended_by(SIGPIPE),
         Err(Failure::Interrupted { signal, told }) => {
@@ -222,6 +257,11 @@ pub fn run() -> ExitCode {
     // Standard error may be closed; there is nobody left to tell.
     drop(writeln!(io::stderr(), "tidegate: {}", chain(&*error)));
     ExitCode::from(code)
+}
+
+/// What is told of a standard output that takes no more.
+fn unwritten(error: &io::Error) -> String {
+    format!("standard output: {error}; what is written there is not all")
 }
 
 fn ended_by(signal: i32) -> ExitCode {

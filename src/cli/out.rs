@@ -9,7 +9,7 @@ use super::Failure;
 ///
 /// # Errors
 ///
-/// [`Failure::Unread`] when nobody reads any more, [`Failure::Failed`] when it cannot be written.
+/// [`Failure::Unread`] when nobody reads any more, [`Failure::Unwritten`] when it cannot be written.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout();
     // What stays in its buffer would be lost in silence at the end of the process.
@@ -23,6 +23,15 @@ pub fn print(text: &str) -> Result<(), Failure> {
 /// As of [`print()`].
 pub fn say(line: &str) -> Result<(), Failure> {
     print(&format!("{line}\n"))
+}
+
+/// Says on standard output, or where that takes no more on standard error, what must not be lost with the
+/// output: where the evidence lies.
+pub fn say_somewhere(line: &str) {
+    if say(line).is_err() {
+        // Neither takes it: there is nobody left to tell.
+        drop(writeln!(io::stderr(), "{line}"));
+    }
 }
 
 /// Whether a terminal that shows this may be given colours. Source: no-color.org; terminfo's "dumb".
@@ -45,6 +54,6 @@ pub fn in_place(line: &str) -> String {
 pub fn written(result: io::Result<()>) -> Result<(), Failure> {
     result.map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::Unread,
-        _ => Failure::failed(format!("standard output: {error}")),
+        _ => Failure::Unwritten(error),
     })
 }

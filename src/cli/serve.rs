@@ -80,7 +80,12 @@ pub fn log_to_stderr(options: &LogOptions) {
 /// The same, with the level to be set later.
 fn log_with_level(options: &LogOptions) -> SetLevel {
     let filter = EnvFilter::try_new(&options.level).unwrap_or_else(|_wrong| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        // It would tell standard error that standard error takes no more, and panic when it does not: a full
+        // disk under the log file would end the thread that has something to say.
+        .log_internal_errors(false);
     // An error here says that a logger is there already.
     match options.format {
         LogFormat::Text if is_journal(io::stderr(), std::env::var_os(JOURNAL_VARIABLE)) => {
