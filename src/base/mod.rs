@@ -9,3 +9,4 @@ pub mod clock;
 pub mod poison;
 pub mod thread;
 pub mod fs;
+pub mod identity;
