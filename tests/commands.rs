@@ -256,6 +256,40 @@ fn a_word_that_an_option_has_not_is_told_with_those_that_it_has() {
     }
 }
 
+/// Whoever types in haste is told what there is, and nothing that cannot be is begun.
+#[test]
+fn what_is_written_wrong_is_told_with_what_would_be_right() {
+    let table = ["--database", "d", "--table", "t"];
+    for (words, told) in [
+        (&["exprot"][..], "Did you mean export?"),
+        (&["wal", "replya"], "Did you mean replay?"),
+        (&["serve", "--lisen", "127.0.0.1:0"], "Did you mean --listen?"),
+        (&["export", "--tabel", "t"], "Did you mean --table?"),
+        (&["wal", "dump", "--fromat", "line"], "Did you mean --format?"),
+        (&["serve", "--listen", "localhost:8086"], "an address and a port, as in 127.0.0.1:8086"),
+        (&["cost", "--price", "nan"], "a number, 0 or more, as in 0.50"),
+        (&["schema", "postgres", "--database", "", "--table", "t"], "--database: empty"),
+        (&["doctor", "--bundle", "/none/x.tar.gz"], "there is no folder /none"),
+        (&["doctor", "--bundle", "/tmp"], "it is a folder; name a file in it"),
+        (
+            &[&["export", "--from", "5", "--to", "-3"], &table[..]].concat(),
+            "--from 5 lies after --to -3",
+        ),
+    ] {
+        let output = tidegate(words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {said}");
+        assert!(said.contains(told), "{words:?}: {said}");
+    }
+    for (words, not) in
+        [(&["zzzzzz"][..], "Did you mean"), (&["demo", "--plant-los"], "plant-loss?")]
+    {
+        let output = tidegate(words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && !said.contains(not), "{words:?}: {said}");
+    }
+}
+
 /// Runs a command of the binary whose standard error is a terminal; what that shows.
 fn on_a_terminal(place: &Place, name: &str, arguments: &[&str]) -> String {
     let command = place.command(name);

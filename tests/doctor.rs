@@ -291,6 +291,26 @@ fn a_sink_that_is_not_there_is_made_by_the_first_start_only() {
     }
 }
 
+#[test]
+fn a_sink_of_another_gateway_is_found_and_left_alone() {
+    let (theirs, ours) = (Place::new(SETTINGS), Place::new(SETTINGS));
+    theirs.start().stop();
+    let sink = theirs.data().join("rejects");
+    ours.configure(&format!("{SETTINGS}[rejects]\nurl = {:?}\n", sink.display().to_string()));
+    for _ in ["nothing has begun there", "with a name of its own"] {
+        let found = examine(&ours);
+        found.has("reject sink", "fault", "is the reject sink of another gateway, ");
+        fs::create_dir_all(ours.data()).expect("it can be made");
+        fs::write(ours.data().join("gateway-id"), "0b7c\n").expect("it can be written");
+    }
+    examine(&theirs).has("reject sink", "ok", "takes objects and lets them go");
+    let left: Vec<_> = fs::read_dir(&sink).expect("a folder").flatten().collect();
+    assert!(
+        left.iter().all(|one| !one.file_name().to_string_lossy().contains("doctor")),
+        "{left:?}"
+    );
+}
+
 /// Goal: log, tables and rejections that each fit by themselves, and not together. Method: a volume with room for
 /// the log and a flush, and a file among the rejections as large as a day of many of them.
 #[test]
@@ -309,6 +329,16 @@ fn what_grows_on_one_disk_is_added_up() {
     let full = examine(&place);
     full.has("space", "ok", "of at most 700.0 MiB");
     full.has("room", "warning", "together that is more");
+}
+
+#[test]
+fn a_file_where_a_folder_is_to_be_is_found() {
+    let place = Place::new(SETTINGS);
+    fs::write(place.data(), "no folder").expect("it can be written");
+    examine(&place).has("log", "fault", "data is a file and no folder");
+    let output = place.run("selftest", &["--kills", "1"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("is a file and no folder"), "{said}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ const LETTERS_A_SLIP: usize = 3;
 /// The one of `known` that `found` was probably to be, if any is near enough.
 pub fn nearest<'k>(found: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let (slips, known) = known.map(|known| (slips(found, known), known)).min()?;
-    let is_near = slips <= known.len().div_ceil(LETTERS_A_SLIP).max(1) && slips < known.len();
+    let is_near = slips <= (known.len() / LETTERS_A_SLIP).max(1) && slips < known.len();
     is_near.then_some(known)
 }
 
@@ -42,6 +42,7 @@ mod tests {
             ("database", None),
             ("tabel", Some("table")),
             ("x", None),
+            ("data", None),
         ] {
             assert_eq!(nearest(found, ["db", "table", "precision"].into_iter()), meant, "{found}");
         }

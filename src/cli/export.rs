@@ -34,10 +34,10 @@ pub struct ExportArgs {
     #[arg(long, value_name = "T")]
     table: String,
     /// Leave out records before this time: RFC 3339, or nanoseconds since 1970.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
     from: Option<String>,
     /// Leave out records at or after this time.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
     to: Option<String>,
     /// json (one object a line), line, csv or parquet.
     #[arg(long, default_value = "json")]
@@ -48,7 +48,7 @@ pub struct ExportArgs {
 ///
 /// # Errors
 ///
-/// [`Failure::Usage`] for an unknown format or time, [`Failure::Failed`] when the folder does not
+/// [`Failure::Usage`] for an unknown format or time, or times in the wrong order, [`Failure::Failed`] when the folder does not
 /// open or has no such table: nothing was written. [`Failure::Failed`] too when the records cannot be
 /// read to their end: what was written is not all.
 pub fn run(args: &ExportArgs) -> Result<(), Failure> {
@@ -210,5 +210,11 @@ fn range(args: &ExportArgs) -> Result<TimeRange, Failure> {
         }),
     };
     let all = TimeRange::ALL;
-    Ok(TimeRange { from_ns: time(&args.from, all.from_ns)?, to_ns: time(&args.to, all.to_ns)? })
+    let range =
+        TimeRange { from_ns: time(&args.from, all.from_ns)?, to_ns: time(&args.to, all.to_ns)? };
+    if range.from_ns > range.to_ns {
+        let [from, to] = [&args.from, &args.to].map(|time| time.as_deref().unwrap_or_default());
+        return Err(Failure::usage(format!("--from {from} lies after --to {to}")));
+    }
+    Ok(range)
 }

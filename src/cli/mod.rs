@@ -33,9 +33,11 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use crate::base::class::chain;
+use crate::base::near::nearest;
 use crate::config::load::Override;
 use crate::config::{self, Config, ConfigError};
 
@@ -215,8 +217,44 @@ pub fn run() -> ExitCode {
         Ok(cli) => ended(command_of(cli)),
         // Help and version go to standard output, where not all may have arrived.
         Err(asked) if !asked.use_stderr() => ended(out::written(asked.print())),
-        Err(wrong) => wrong.exit(),
+        Err(wrong) => {
+            // Standard error may be closed; there is nobody left to tell.
+            drop(wrong.print());
+            if let Some(meant) = meant(&wrong) {
+                drop(writeln!(io::stderr(), "Did you mean {meant}?"));
+            }
+            ExitCode::from(2)
+        }
     }
+}
+
+/// The command or option that one was probably to be which there is not.
+fn meant(wrong: &clap::Error) -> Option<String> {
+    let kind = match wrong.kind() {
+        ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
+        ErrorKind::UnknownArgument => ContextKind::InvalidArg,
+        _ => return None,
+    };
+    let Some(ContextValue::String(found)) = wrong.get(kind) else { return None };
+    let all = command();
+    // The command that was typed, as far as there is one.
+    let typed = std::env::args_os().skip(1).map_while(|word| word.into_string().ok());
+    let mut asked = vec![&all];
+    for word in typed {
+        let Some(next) = asked.last().and_then(|last| last.find_subcommand(&word)) else { break };
+        asked.push(next);
+    }
+    let options = asked.iter().flat_map(|command| command.get_arguments());
+    let options = options.filter(|option| !option.is_hide_set());
+    let options = options.filter_map(|option| option.get_long());
+    let last = asked.last().into_iter().flat_map(|command| command.get_subcommands());
+    let names: Vec<String> = match kind {
+        ContextKind::InvalidSubcommand => last.map(|one| one.get_name().to_owned()).collect(),
+        _ => options.map(str::to_owned).collect(),
+    };
+    let (dashes, found) = found.split_at(found.len() - found.trim_start_matches('-').len());
+    let meant = nearest(found, names.iter().map(String::as_str))?;
+    Some(format!("{dashes}{meant}"))
 }
 
 fn command_of(cli: Cli) -> Result<(), Failure> {

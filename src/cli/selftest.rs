@@ -117,6 +117,10 @@ pub fn run(args: &SelftestArgs) -> Result<(), Failure> {
         demo::die_with_parent().map_err(Failure::failed)?;
         return write(&options(&config.wal, dir), round, args.plant_loss).map_err(Failure::failed);
     }
+    if let Some(file) = in_the_way(&config.data_dir) {
+        let (data, file) = (config.data_dir.display(), file.display());
+        return Err(Failure::usage(format!("data_dir {data}: {file} is a file and no folder")));
+    }
     let scratch = existing(&config.data_dir).join(format!("selftest-{}", std::process::id()));
     let io_failed = |error| Failure::failed(format!("{}: {error}", scratch.display()));
     let interrupts = Interrupts::listen("ending, and tidying up").map_err(Failure::failed)?;
@@ -176,6 +180,11 @@ fn tell_all(tally: &Tally, syncs: &Histogram<u64>, scratch: &Path) -> Result<(),
 /// The log as it is set, in another folder.
 fn options(wal: &Options, dir: &Path) -> Options {
     Options { dir: dir.to_owned(), ..wal.clone() }
+}
+
+/// The file that stands where the folder, or one above it, is to be.
+pub(super) fn in_the_way(dir: &Path) -> Option<&Path> {
+    dir.ancestors().find(|ancestor| ancestor.exists()).filter(|there| !there.is_dir())
 }
 
 /// The folder, or the nearest above it that is there: on the same disk.

@@ -20,8 +20,12 @@ pub struct ServeArgs {
     #[command(flatten)]
     settings: SettingsArgs,
     /// The address to listen on.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     listen: Option<SocketAddr>,
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().ok().ok_or("write an address and a port, as in 127.0.0.1:8086")
 }
 
 impl ServeArgs {

@@ -14,12 +14,14 @@ use super::super::selftest::existing;
 use super::super::{Failure, chain, health};
 use super::{Finding, folder_of};
 use crate::base::clock::{Clock, SystemClock};
+use crate::base::identity;
 use crate::config::Config;
 use crate::engine::catalog::Catalog;
 use crate::engine::{EngineError, Kind, postgres, timestream};
 use crate::http;
 use crate::http::tls::Material;
 use crate::object::Store;
+use crate::reject::claim::{self, Owner};
 
 /// What a file of the settings holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,7 +185,7 @@ pub(super) fn sink(config: &Config) -> Finding {
         }
     }
     match try_sink(config) {
-        Ok(place) => Finding::ok("reject sink", format!("{place} takes objects and lets them go")),
+        Ok(finding) => finding,
         Err(why) => {
             let remedy = "give the credentials the right to put and delete, or name another in rejects.url: \
                           while it is away the log keeps what was refused, and grows";
@@ -222,14 +224,40 @@ fn missing_sink(config: &Config, folder: &Path) -> Finding {
     }
 }
 
-/// Writes an object and removes it.
-fn try_sink(config: &Config) -> Result<String, String> {
+/// Writes an object and removes it, unless the sink is another gateway's.
+fn try_sink(config: &Config) -> Result<Finding, String> {
     let told = |error| shortened(&chain(&error));
     let store = Store::open(&config.rejects.url, &config.object).map_err(told)?;
+    if let Some(owner) = claim::owner(&store).map_err(told)?
+        && own_name(config)?.as_ref() != Some(&owner.gateway)
+    {
+        return Ok(of_another(store.place(), &owner));
+    }
     let key = format!("tidegate-doctor-{}", std::process::id());
     store.put(&key, b"{}".to_vec()).map_err(told)?;
     store.delete(&key).map_err(told)?;
-    Ok(store.place().to_owned())
+    let place = store.place();
+    Ok(Finding::ok("reject sink", format!("{place} takes objects and lets them go")))
+}
+
+/// The name of the gateway whose data folder it is; `None` where no server has begun there.
+fn own_name(config: &Config) -> Result<Option<String>, String> {
+    let path = config.data_dir.join(identity::FILE_NAME);
+    match fs::read_to_string(&path) {
+        Ok(name) => Ok(Some(name.trim().to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+fn of_another(place: &str, Owner { gateway, host, since }: &Owner) -> Finding {
+    let host = if host.is_empty() { String::new() } else { format!(" on {host}") };
+    let found = format!(
+        "{place} is the reject sink of another gateway, {gateway}{host} since {since}: a start is refused"
+    );
+    let remedy = "give rejects.url a prefix of its own; where that gateway is gone for good, `tidegate wal begin \
+                  --take-rejects` begins a log that goes on with its sink";
+    Finding::fault("reject sink", (found, remedy))
 }
 
 /// The begin of what a client says, who may repeat each of its layers.
