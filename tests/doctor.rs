@@ -317,13 +317,13 @@ fn a_sink_of_another_gateway_is_found_and_left_alone() {
 fn what_grows_on_one_disk_is_added_up() {
     let volume = Volume::new(Kind::Ext4, 1 << 30);
     let place = Place::on(&volume, &format!("{SETTINGS}[wal]\nbytes_max = \"300 MiB\"\n"));
-    examine(&place).has("room", "ok", "free for all of it: the log, which may take 300.0 MiB more");
+    examine(&place).has("room", "ok", "free for all of it: the log may take 300.0 MiB more");
     let rejects = place.data().join("rejects");
     fs::create_dir_all(&rejects).expect("it can be made");
     let file = File::create(rejects.join("many.json")).expect("it can be made");
     fallocate(&file, FallocateFlags::empty(), 0, 60 << 20).expect("there is room");
     let crowded = examine(&place);
-    crowded.has("room", "warning", "rejections of 60.0 MiB, 60.0 MiB of it of a day");
+    crowded.has("room", "warning", "rejections hold 60.0 MiB (60.0 MiB of the last day)");
     crowded.has("room", "warning", "like the last");
     place.configure(&format!("{SETTINGS}[wal]\nbytes_max = \"700 MiB\"\n"));
     let full = examine(&place);

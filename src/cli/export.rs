@@ -18,9 +18,11 @@ use super::progress::Progress;
 use super::{Failure, SettingsArgs, out, serve};
 use crate::api::export::format::{Format, UnknownFormat, Writer};
 use crate::api::export::{parquet, time_ns};
+use crate::config::Config;
 use crate::engine::TimeRange;
 use crate::engine::catalog::{Catalog, Table};
-use crate::server::{Core, Interrupts};
+use crate::server::{Core, Interrupts, StartError};
+use crate::wal::WalError;
 
 /// Flags of `export`.
 #[derive(Debug, Args)]
@@ -71,7 +73,7 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
         let what = "is no data folder: it has no catalog.log; name another by --data or --config";
         return Err(Failure::failed(format!("{folder} {what}")));
     }
-    let core = Core::open(&config).map_err(Failure::failed)?;
+    let core = opened(&config, &at_server(args, &config))?;
     if !core.wait_replayed() {
         return Err(Failure::failed("the log could not be replayed; see the log above"));
     }
@@ -109,6 +111,28 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     Err(match interrupts.heard() {
         Some(signal) => Failure::Interrupted { signal, told: "the export is not whole".into() },
         None => Failure::failed(error),
+    })
+}
+
+/// What to ask of the server that has the folder.
+fn at_server(args: &ExportArgs, config: &Config) -> String {
+    let scheme = if config.server.tls.is_on() { "https" } else { "http" };
+    let (listen, ExportArgs { database, table, .. }) = (config.server.listen, args);
+    format!("ask it, as by curl '{scheme}://{listen}/api/v1/export?db={database}&table={table}'")
+}
+
+/// Opens a data folder. Of one that a server has, says what to do `instead` of stopping it.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] when it does not open.
+pub(super) fn opened(config: &Config, instead: &str) -> Result<Core, Failure> {
+    Core::open(config).map_err(|error| match error {
+        StartError::Wal(WalError::Locked { holder, .. }) => {
+            let folder = config.data_dir.display();
+            Failure::failed(format!("{folder} is in use by {holder}: {instead}, or stop it"))
+        }
+        error => Failure::failed(error),
     })
 }
 

@@ -40,6 +40,15 @@ pub fn has_colours(is_terminal: bool) -> bool {
     is_terminal && !asks_for_none && std::env::var_os("TERM").is_none_or(|kind| kind != "dumb")
 }
 
+/// Whether a terminal of this locale shows more than ASCII. Source: POSIX.1-2017, "Environment Variables": of
+/// `LC_ALL`, `LC_CTYPE` and `LANG` the first that is set and not empty counts.
+pub fn has_signs() -> bool {
+    let mut locales = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(std::env::var_os);
+    let locale = locales.find(|locale| !locale.is_empty()).unwrap_or_default();
+    let locale = locale.to_string_lossy().to_ascii_lowercase();
+    locale.ends_with("utf-8") || locale.ends_with("utf8")
+}
+
 /// A line in place of the one before, on a terminal. What is too long for it is cut off there, since a line
 /// that is broken cannot be written over.
 pub fn in_place(line: &str) -> String {

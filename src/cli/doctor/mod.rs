@@ -119,7 +119,7 @@ pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
         bundle::is_place(path)?;
     }
     let is_terminal = io::stdout().is_terminal();
-    let look = match (is_terminal, out::has_colours(is_terminal)) {
+    let look = match (is_terminal && out::has_signs(), out::has_colours(is_terminal)) {
         (false, _) => Look::Plain,
         (true, false) => Look::Signs,
         (true, true) => Look::Colours,

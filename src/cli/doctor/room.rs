@@ -93,16 +93,17 @@ fn held(dir: &Path) -> Held {
 pub(super) fn judge(disk: &Disk) -> Finding {
     let mut parts = Vec::new();
     if let Some(log) = disk.log {
-        parts.push(format!("the log, which may take {} more", size(log)));
+        parts.push(format!("the log may take {} more", size(log)));
     }
     if let Some((tables, flush)) = &disk.tables {
         let (all, of_a_day) = (size(tables.bytes), size(tables.of_a_day));
         let flush = size(*flush);
-        parts.push(format!("tables of {all}, {of_a_day} of it of a day, and {flush} for a flush"));
+        parts
+            .push(format!("tables hold {all} ({of_a_day} of the last day), a flush takes {flush}"));
     }
     if let Some(rejections) = &disk.rejections {
         let (all, of_a_day) = (size(rejections.bytes), size(rejections.of_a_day));
-        parts.push(format!("rejections of {all}, {of_a_day} of it of a day"));
+        parts.push(format!("rejections hold {all} ({of_a_day} of the last day)"));
     }
     let found = format!("{} free for all of it: {}", size(disk.free), parts.join("; "));
     let of_a_day = [disk.tables.map(|(held, _)| held), disk.rejections];

@@ -83,7 +83,7 @@ fn what_lies_on_one_disk_is_added_up() {
         (Some(51), Some((held(4), 0)), Some(held(3)), Mark::Ok, "free for all of it"),
         (Some(52), Some((held(4), 0)), Some(held(3)), Mark::Warning, "room for 6 days"),
         (None, None, Some(held(60)), Mark::Warning, "room for 1 day like"),
-        (None, Some((held(14), 0)), None, Mark::Ok, "tables of 1000 B, 14 B of it of a day"),
+        (None, Some((held(14), 0)), None, Mark::Ok, "tables hold 1000 B (14 B of the last day)"),
     ] {
         let disk = Disk { free: 100, log, tables, rejections };
         let finding = judge(&disk);
