@@ -70,7 +70,7 @@ impl TableEngine for Scripted {
 
     fn applied(&self, _lsn: Lsn) {}
 
-    fn replay_begins(&self) {
+    fn replay_begins(&self, _end: Lsn) {
         self.events.lock().unwrap().push("begins");
     }
 
