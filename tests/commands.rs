@@ -351,7 +351,7 @@ fn a_terminal_whose_locale_has_no_signs_is_shown_words() {
             &terminal.stdin(Stdio::null()).current_dir(place.file(".")).output().expect("script"),
         );
         assert_eq!(said.is_ascii(), !has_signs, "{variable}={locale}: {said}");
-        assert_eq!(said.contains("ok       clock"), !has_signs, "{variable}={locale}: {said}");
+        assert_eq!(said.contains("ok       "), !has_signs, "{variable}={locale}: {said}");
     }
 }
 

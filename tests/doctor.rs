@@ -275,7 +275,7 @@ fn a_sink_that_is_not_there_is_made_by_the_first_start_only() {
     examine(&place).has("reject sink", "ok", "is made by the first start");
     place.start().stop();
     examine(&place).has("reject sink", "ok", "takes objects and lets them go");
-    fs::rename(place.data().join("rejects"), place.file("moved")).expect("it was made");
+    rustix::fs::rename(place.data().join("rejects"), place.file("moved")).expect("it was made");
     let moved = examine(&place);
     moved.has("reject sink", "warning", "was served from before");
     assert!(!place.data().join("rejects").exists(), "nothing is left behind");

@@ -250,12 +250,12 @@ fn two_signals_at_once_are_one_and_what_is_under_way_is_answered() {
     let place = Place::new("");
     for gap_ms in [0, 1, 5, 20, 100] {
         let mut server = place.start();
-        let mut held = TcpStream::connect(server.address).expect("it listens");
+        let mut client = TcpStream::connect(server.address).expect("it listens");
         let length = BODY.len();
         let head = format!(
             "POST /write?db=d HTTP/1.1\r\nHost: t\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
         );
-        held.write_all(head.as_bytes()).expect("it is open");
+        client.write_all(head.as_bytes()).expect("it is open");
         wait_for("the request to be seen", LONG, || {
             (server.metric("tidegate_http_requests_in_flight") > 1.0).then_some(())
         });
@@ -266,9 +266,9 @@ fn two_signals_at_once_are_one_and_what_is_under_way_is_answered() {
         wait_for("the drain", LONG, || {
             (server.log().count("draining connections") > 0).then_some(())
         });
-        held.write_all(BODY).expect("it is open");
+        client.write_all(BODY).expect("it is open");
         let mut answer = String::new();
-        held.read_to_string(&mut answer).expect("it is answered");
+        client.read_to_string(&mut answer).expect("it is answered");
         assert!(answer.starts_with("HTTP/1.1 204 "), "{gap_ms} ms: {answer:?}");
         assert_eq!(server.wait_end(LONG).code(), Some(0));
         assert_eq!(server.log().count("ending at once"), 0, "{gap_ms} ms");

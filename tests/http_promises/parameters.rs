@@ -1,5 +1,5 @@
 //! What a query string asks and an endpoint of our own has not is refused, so that no slip puts records where
-//! nobody looks for them; those of InfluxDB pass over it, as InfluxDB does.
+//! nobody looks for them; those of `InfluxDB` pass over it, as `InfluxDB` does.
 
 use super::http_support::{Reply, Running, start};
 
