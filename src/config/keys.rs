@@ -222,7 +222,9 @@ fn elsewhere(keys: &Table, name: &str, path: &mut Vec<String>) -> Vec<String> {
 
 /// What is wrong with a value that cannot be read, if it cannot.
 fn mistyped(path: &[String], value: &Value) -> Option<String> {
-    let error = refusal(path, value.clone())?;
+    // A list would be read as the values of a section's keys, and one without any be taken.
+    let is_section = !value.is_table() && refusal(path, Value::Table(Table::new())).is_none();
+    let error = refusal(path, if is_section { Value::Boolean(false) } else { value.clone() })?;
     let key = path.join(".");
     if may_be_secret(path) {
         // Of a list of sections it is a part that is wrong, and nobody says which.

@@ -363,7 +363,14 @@ fn metrics_may_be_kept_for_those_that_are_known() {
 
 #[test]
 fn a_section_that_is_no_section_is_told_how_one_is_written() {
-    for text in ["wal = 3", "server.tls = \"x\"", "engine = true"] {
+    for text in [
+        "wal = 3",
+        "server.tls = \"x\"",
+        "engine = true",
+        "wal = []",
+        "[[wal]]",
+        "[[engine.embedded]]",
+    ] {
         let said = complaints(text);
         assert!(said.contains("its name in brackets") && !said.contains("struct"), "{said}");
     }
