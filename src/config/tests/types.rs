@@ -52,8 +52,9 @@ fn fits(kind: Kind, value: &Value) -> bool {
     match (kind, value) {
         // A size is a count of bytes, too.
         (Kind::Number | Kind::Form, Value::Integer(number)) => *number >= 0,
-        (Kind::Flag, Value::Boolean(_)) => true,
-        (Kind::Text, Value::String(_) | Value::Datetime(_)) => true,
+        (Kind::Flag, Value::Boolean(_)) | (Kind::Text, Value::String(_) | Value::Datetime(_)) => {
+            true
+        }
         (Kind::List, Value::Array(list)) => list.iter().all(Value::is_str),
         _ => false,
     }
