@@ -310,7 +310,7 @@ impl Service {
             Endpoint::Health => answered(ops::health(app)),
             Endpoint::Ready => answered(ops::ready(app)),
             Endpoint::Metrics => answered(ops::metrics(app)?),
-            Endpoint::Status => answered(status::answer(app)),
+            Endpoint::Status => answered(status::answer(app, call)?),
             Endpoint::Index => answered(ops::index(call)),
             Endpoint::Options => {
                 let allow = HeaderValue::from_static(way.allow);

@@ -123,6 +123,9 @@ impl<'e> Encoder<'e> {
     }
 
     pub(super) fn finish(self) -> Outcome {
+        let Outcome { accepted, magnetic, refused, reasons, .. } = &self.outcome;
+        assert!(magnetic <= accepted, "what is late is of what was accepted");
+        assert_eq!(*refused, reasons.values().sum::<u64>(), "what is refused has a reason each");
         self.outcome
     }
 
@@ -256,6 +259,7 @@ impl<'e> Encoder<'e> {
         tables_by_name.insert_unique(hash, at, |&at| {
             hasher.hash_one((&*tables[at].database, &*tables[at].name))
         });
+        assert_eq!(tables.len(), tables_by_name.len(), "each table is found by its name, once");
         Ok(at)
     }
 

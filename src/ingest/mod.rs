@@ -430,7 +430,9 @@ impl Shared {
             self.give_back(workspace);
             return Ok((receipt, None));
         }
+        assert!(receipt.accepted + receipt.refused > 0, "what is appended was counted");
         workspace.builder.finish(&mut workspace.payload);
+        assert_eq!(workspace.payload.len(), found, "a payload is as long as was bounded");
         let appended = self.append(&workspace.payload, durability, hearing);
         self.give_back(workspace);
         Ok((receipt, Some(appended.map_err(|error| self.refusal(&error))?)))
