@@ -477,6 +477,36 @@ fn the_commands_list_show_and_send_again() {
     assert_eq!(unreachable.status.code(), Some(1), "{}", text(&unreachable));
 }
 
+/// Many that are named by their numbers are not loaded into memory that is not there.
+#[test]
+fn what_is_loaded_is_within_the_memory_for_requests() {
+    let small = "[server]\nbody_bytes_max = \"1 MiB\"\ninflated_bytes_max = \"1 MiB\"\n\
+                 [ingest]\nversion = \"_version\"\nmemory_bytes_max = \"2 MiB\"\nadmit_wait = \"0ms\"\n";
+    let place = Place::new(small);
+    let server = place.start();
+    let long = "x".repeat(400 << 10);
+    for site in 0..8 {
+        let line = format!("large,site=s{site} text=\"{long}\",t=abc {TIME_NS}");
+        assert_eq!(apply(&server, "iot", &line).status, 400);
+    }
+    let found = listed(&server, "order=oldest");
+    let ids: Vec<&str> = found.iter().map(|one| one["id"].as_str().expect("a number")).collect();
+    assert_eq!(ids.len(), 8);
+    for is_dry in [true, false] {
+        let request = json!({"ids": ids, "set": {"measure.t": 1.5}, "dry_run": is_dry});
+        let path = "/api/v1/rejects/resubmit";
+        let reply = server.client().post(path, &[JSON], request.to_string().as_bytes()).unwrap();
+        assert!(reply.status == 503 && reply.text().contains("memory"), "{:.300}", reply.text());
+    }
+    assert_eq!(listed(&server, "order=oldest").len(), 8, "nothing was sent");
+    for some in ids.chunks(2) {
+        let answer = resubmit(&server, &json!({"ids": some, "set": {"measure.t": 1.5}}));
+        assert_eq!(answer["stored"], 2, "{answer}");
+    }
+    assert!(server.metric("tidegate_ingest_in_flight_bytes") < 1.0, "all of it is given back");
+    server.stop();
+}
+
 /// The list is closed: code, meaning and remedy in the README are those of the code, and so are the labels of the
 /// metric.
 #[test]
