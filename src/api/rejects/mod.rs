@@ -108,7 +108,8 @@ impl Desk {
             Fault::new(kind, "too many requests look into the reject sink; try again later")
         })?;
         let archive = self.archive.clone();
-        apart(permit, move || read(&archive)).await?.map_err(|error| away(&error))
+        let ours = move || archive.check_owner().and_then(|()| read(&archive));
+        apart(permit, ours).await?.map_err(|error| away(&error))
     }
 
     /// Marks what was sent, whoever reads meanwhile: it is done already, so it is not turned away but waits.
