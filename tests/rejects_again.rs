@@ -299,6 +299,12 @@ fn nobody_sees_or_sends_what_is_not_theirs() {
     assert_eq!(seen("root"), ["other", "iot"]);
     assert_eq!((seen("reader"), seen("other")), (vec!["iot".to_owned()], vec!["other".to_owned()]));
     assert_eq!(ask("reader", "GET", "/api/v1/rejects?db=other", "").status, 403);
+    // What an empty list of a frame means is said of what they may read.
+    let theirs = ask("root", "GET", "/api/v1/rejects?db=other", "").json();
+    let lsn = &theirs["rejections"][0]["lsn"];
+    let frame = ask("reader", "GET", &format!("/api/v1/rejects?lsn={lsn}"), "").json();
+    let told = frame["frame"]["message"].as_str().unwrap();
+    assert!(told.contains("nothing that you may read was refused"), "{frame}");
     assert_eq!(ask("nobody", "GET", "/api/v1/rejects", "").status, 401);
     let all = ask("root", "GET", "/api/v1/rejects?db=iot", "").json();
     let id = all["rejections"][0]["id"].as_str().unwrap().to_owned();

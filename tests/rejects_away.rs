@@ -153,6 +153,8 @@ fn what_is_in_the_log_is_told_of_each_and_is_marked_when_the_engine_is_back() {
     is_held(&server, &ids[0]);
     let page = listed(&server, "limit=1000");
     assert_eq!(page["under_way"].as_object().map(serde_json::Map::len), Some(COUNT), "{page}");
+    let (list, _) = soon(&place, &["ls", "--url", &url, "--limit", "1000"]);
+    assert_eq!(lines_with(&list, "\tunder_way\t"), COUNT, "{list}");
     let (shown, _) = soon(&place, &["show", "--url", &url, &ids[0]]);
     assert!(shown.contains("open: sent again in frame"), "{shown}");
     database.start();

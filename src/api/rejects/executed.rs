@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::patience;
 use crate::api::App;
-use crate::api::call::Caller;
+use crate::api::call::{Caller, Scope};
 use crate::api::fault::Fault;
 use crate::base::lsn::Lsn;
 use crate::base::units::Span;
@@ -53,6 +53,8 @@ pub enum Kept {
     Shown,
     /// Rejections that the question passes over.
     PassedOver,
+    /// Nothing that whoever asks may read.
+    NothingToRead,
     /// Nothing.
     Nothing,
 }
@@ -69,7 +71,7 @@ pub fn told(lsn: Lsn, reach: Reach, (kept, keep_for): (Kept, Span)) -> String {
         (Reach::InLog, _) => format!(
             "frame {lsn} is not executed yet; what is refused of it is listed once it is: ask again then"
         ),
-        (Reach::Unknown, Kept::Nothing) => format!(
+        (Reach::Unknown, Kept::Nothing | Kept::NothingToRead) => format!(
             "frame {lsn} may not be executed yet, and then what is refused of it is not listed yet: a running server \
              knows, --url asks it; without one the next start executes it"
         ),
@@ -78,6 +80,9 @@ pub fn told(lsn: Lsn, reach: Reach, (kept, keep_for): (Kept, Span)) -> String {
             "frame {lsn} is executed, and what was refused of it is of another state, or not what else is asked for: \
              lsn={lsn}&state=all shows it (rejects ls --lsn {lsn} --all)"
         ),
+        (Reach::Executed, Kept::NothingToRead) => {
+            format!("frame {lsn} is executed, and nothing that you may read was refused of it")
+        }
         (Reach::Executed, Kept::Nothing) if keep_for.0.is_zero() => {
             format!("frame {lsn} is executed, and nothing of it was refused")
         }
@@ -110,8 +115,10 @@ pub(super) async fn of_frame(
         Kept::Shown
     } else if is_anything(app, caller, lsn).await? {
         Kept::PassedOver
-    } else {
+    } else if caller.read == Scope::All {
         Kept::Nothing
+    } else {
+        Kept::NothingToRead
     };
     let mut message = told(lsn, reach, (kept, app.rejects.keep_for));
     if let (Reach::InLog, Some(fault)) = (reach, app.engine.state().fault) {
@@ -150,6 +157,7 @@ mod tests {
             ),
             (Reach::Executed, Kept::Nothing, "executed, and nothing of it was refused"),
             (Reach::Executed, Kept::PassedOver, "state=all"),
+            (Reach::Executed, Kept::NothingToRead, "nothing that you may read was refused"),
             (Reach::Unknown, Kept::Nothing, "may not be executed"),
         ] {
             assert!(told(reach, kept).contains(part), "{}", told(reach, kept));

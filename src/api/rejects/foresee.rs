@@ -171,7 +171,7 @@ impl Gathering<'_> {
     fn note_key(&mut self, record: &Record<'_>, (rejected, number): (&Rejected, u64)) {
         let mut of_it = self.passed.iter().rev().take_while(|passed| passed.number == number);
         let is_one = of_it.nth(1).is_none();
-        let key = is_one.then(|| told::other_key(rejected, &RecordJson::from(record))).flatten();
+        let key = is_one.then(|| told::other_key(rejected, record)).flatten();
         self.foreseen.entry(number).or_default().key = key;
     }
 

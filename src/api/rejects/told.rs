@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::record::Reason;
+use crate::record::{Reason, Record};
 use crate::reject::archive::Rejected;
 use crate::reject::entry::{Moment, RecordJson};
 
@@ -11,16 +11,26 @@ const KEY_CHARS_MAX: usize = 300;
 
 /// What names a record, and when it was measured.
 pub fn key(record: &RecordJson) -> String {
-    let names: Vec<String> =
-        record.dimensions.iter().map(|one| format!("{}={}", one.name, one.value)).collect();
+    let names = record.dimensions.iter().map(|one| (one.name.as_str(), one.value.as_str()));
     let time =
         record.time.parse().map_or_else(|_| record.time.clone(), |ns| Moment(ns).to_string());
-    format!("{} / {} / {time}", names.join(", "), record.measure_name)
+    key_of(names, &record.measure_name, &time)
+}
+
+fn key_of<'n>(
+    names: impl Iterator<Item = (&'n str, &'n str)>,
+    measure_name: &str,
+    time: &str,
+) -> String {
+    let names: Vec<String> = names.map(|(name, value)| format!("{name}={value}")).collect();
+    format!("{} / {measure_name} / {time}", names.join(", "))
 }
 
 /// The key of what is sent for a rejection; `None` where it is the rejection's own.
-pub(super) fn other_key(one: &Rejected, sent: &RecordJson) -> Option<String> {
-    let sent = key(sent);
+pub(super) fn other_key(one: &Rejected, sent: &Record<'_>) -> Option<String> {
+    let names = sent.dimensions.iter().map(|dimension| (dimension.name, dimension.value));
+    let time = sent.time_ns.map(|ns| Moment(ns).to_string()).unwrap_or_default();
+    let sent = key_of(names, sent.measure_name, &time);
     let is_own = one.entry.record.as_ref().is_some_and(|record| key(record) == sent);
     (!is_own).then(|| sent.chars().take(KEY_CHARS_MAX).collect())
 }

@@ -132,6 +132,7 @@ impl Work<'_> {
         }
         let received_ns = self.app.ingest.received_ns();
         let Some(ready) = self.foreseen(received_ns, (chosen, texts)).await? else {
+            // Nobody has looked at any of them: they are told of with the others.
             return Ok(Then::Stop(self.patience.over()));
         };
         let then = self.carry_out(ready, received_ns, &mut said).await;

@@ -259,7 +259,7 @@ fn ls(args: &LsArgs, settings: &SettingsArgs) -> Result<(), Failure> {
                 if count == 0 {
                     print(show::HEAD)?;
                 }
-                print(&show::row(&one))?;
+                print(&show::row(&one, page.under_way.contains_key(&one.entry.id)))?;
             }
             count += 1;
         }

@@ -143,9 +143,10 @@ impl Pages<'_> {
 
 /// Ends where the server says that it is better not to go on.
 fn stopped(tally: &Tally, (why, more): (&str, &str)) -> Result<(), Failure> {
+    let done = if tally.is() == Run::Dry { "looked at" } else { "sent" };
     tally.end().map_err(|failure| {
         Failure::failed(format!(
-            "{}. Nothing more was sent{more}: {why}. Give the same command again when that is mended",
+            "{}. Nothing more was {done}{more}: {why}. Give the same command again when that is mended",
             failure.into_error()
         ))
     })

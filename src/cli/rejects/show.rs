@@ -32,7 +32,7 @@ pub(super) fn plain(text: &str) -> String {
 }
 
 /// One line of a list.
-pub(super) fn row(one: &Rejected) -> String {
+pub(super) fn row(one: &Rejected, is_under_way: bool) -> String {
     let entry = &one.entry;
     let table = one.table.as_deref().unwrap_or("-");
     let message: String = plain(&entry.message).chars().take(MESSAGE_CHARS_MAX).collect();
@@ -43,7 +43,7 @@ pub(super) fn row(one: &Rejected) -> String {
         plain(&one.database),
         plain(table),
         entry.reason,
-        one.state.name(),
+        if is_under_way { "under_way" } else { one.state.name() },
     )
 }
 

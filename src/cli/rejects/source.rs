@@ -1,6 +1,6 @@
 //! Where `rejects ls` and `show` look: the sink itself, or a running server.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::base::lsn::Lsn;
 use crate::base::units::Span;
 use crate::cli::client::{Address, Client, Reply, Secret};
 use crate::cli::{Failure, SettingsArgs};
-use crate::object::{ObjectError, Store};
+use crate::object::Store;
 use crate::reject::Archive;
 use crate::reject::archive::{self, Rejected};
 use crate::reject::entry::Id;
@@ -73,6 +73,9 @@ pub(super) struct Page {
     pub(super) untold: u64,
     #[serde(default)]
     pub(super) unreadable: Vec<String>,
+    /// Those that are in frames which are not executed; only a server knows them.
+    #[serde(default)]
+    pub(super) under_way: BTreeMap<Id, Lsn>,
     /// Where a frame was asked for.
     #[serde(default)]
     pub(super) frame: Option<Frame>,
@@ -126,7 +129,7 @@ impl Source {
         match self {
             Self::Sink(sink) => {
                 let found = sink.archive.find(&BTreeSet::from([id]), &|_database| true);
-                let found = found.map_err(|error| away(&error))?.remove(&id);
+                let found = found.map_err(Failure::failed)?.remove(&id);
                 Ok(found.map(|rejected| Found { rejected, under_way: None }))
             }
             Self::Server(server) => server.find(id),
@@ -152,6 +155,7 @@ impl Sink {
             next: page.next.map(|next| next.to_string()),
             untold: page.untold,
             unreadable: page.unreadable,
+            under_way: BTreeMap::new(),
             frame,
         })
     }
@@ -172,13 +176,8 @@ impl Sink {
     }
 
     fn read(&self, query: &Query) -> Result<archive::Page, Failure> {
-        self.archive.page(query, &|_database| true).map_err(|error| away(&error))
+        self.archive.page(query, &|_database| true).map_err(Failure::failed)
     }
-}
-
-/// That the sink cannot be read, in the words in which `/health` says it.
-fn away(error: &ObjectError) -> Failure {
-    Failure::failed(format!("the reject sink cannot be read: {}", error.plain()))
 }
 
 /// That there is no folder where the sink should be.

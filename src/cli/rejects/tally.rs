@@ -31,6 +31,11 @@ impl Tally {
         Self { is, outcomes: BTreeMap::new(), untold: 0 }
     }
 
+    /// Whether anything is written.
+    pub(super) const fn is(&self) -> Run {
+        self.is
+    }
+
     /// Prints an answer, and counts it.
     pub(super) fn told(&mut self, answer: &Value) -> Result<(), Failure> {
         self.untold += answer["untold"].as_u64().unwrap_or(0);
