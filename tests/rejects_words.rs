@@ -385,10 +385,53 @@ fn a_strict_table_that_was_deleted_is_not_made_again_as_another() {
     // It is what it is told to be: made again, it takes the record as it is.
     assert_eq!(call(&server, "CreateTable", &made).status, 200);
     assert_eq!(outcome(&resubmit(&server, &json!({"ids": [id]}))), "stored");
-    // One that plain writes make is made by a plain write again.
-    let id = conflict(&server, "relaxed", 5);
-    let dropped = server.client().post("/query?db=iot&q=DROP%20MEASUREMENT%20relaxed", &[], b"");
-    assert_eq!(dropped.expect("an answer").status, 200);
-    assert_eq!(outcome(&resubmit(&server, &json!({"ids": [id]}))), "stored");
+    // One that plain writes make is made by a plain write again; but not what was made of it since.
+    for (table, settings, told) in [
+        ("relaxed", None, "stored"),
+        (
+            "kept_long",
+            Some(json!({
+            "MemoryStoreRetentionPeriodInHours": 24, "MagneticStoreRetentionPeriodInDays": 70_000})),
+            "refused",
+        ),
+    ] {
+        let id = conflict(&server, table, 5);
+        if let Some(retention) = settings {
+            let body = json!({"DatabaseName": "iot", "TableName": table, "RetentionProperties": retention});
+            let reply = call(&server, "UpdateTable", &body);
+            assert_eq!(reply.status, 200, "{}", reply.text());
+        }
+        let drop = format!("/query?db=iot&q=DROP%20MEASUREMENT%20{table}");
+        assert_eq!(post(&server, &drop, &[], "").status, 200);
+        let answer = resubmit(&server, &json!({"ids": [id]}));
+        assert_eq!(outcome(&answer), told, "{table}: {answer}");
+        assert!(told == "stored" || message(&answer).contains("settings of its own"), "{answer}");
+    }
+    server.stop();
+}
+
+/// What `WriteRecords` refused before the log is kept as a text, and makes no table either.
+#[test]
+fn a_text_of_timestreams_api_makes_no_table() {
+    let place = Place::new("[ingest]\nprofile = \"strict\"\n");
+    let server = place.start();
+    let made = json!({"DatabaseName": "iot", "TableName": "windowed"});
+    assert_eq!(call(&server, "CreateDatabase", &json!({"DatabaseName": "iot"})).status, 200);
+    assert_eq!(call(&server, "CreateTable", &made).status, 200);
+    let mut body = made.clone();
+    body["Records"] = json!([{"Dimensions": [{"Name": "h", "Value": "a"}], "MeasureName": "m",
+        "MeasureValue": "1", "MeasureValueType": "DOUBLE", "Time": "1000", "TimeUnit": "SECONDS"}]);
+    assert_eq!(call(&server, "WriteRecords", &body).status, 419, "it is too old");
+    let id = id_in(&server, "windowed");
+    assert_eq!(call(&server, "DeleteTable", &made).status, 200);
+    let now = jiff::Timestamp::now().to_string();
+    let request = json!({"ids": [id], "set": {"time": now}});
+    let answer = resubmit(&server, &request);
+    assert!(
+        outcome(&answer) == "refused" && message(&answer).contains("ResourceNotFound"),
+        "{answer}"
+    );
+    assert_eq!(call(&server, "CreateTable", &made).status, 200);
+    assert_eq!(outcome(&resubmit(&server, &request)), "stored");
     server.stop();
 }

@@ -7,14 +7,14 @@
 //! | what | means |
 //! |---|---|
 //! | the text of a whole document, read as JSON in nanoseconds | it came by `WriteRecords` |
-//! | the table is deleted, was strict, and a write would make a relaxed one | `CreateTable` had made it |
+//! | the table is deleted, and a write would make another one: of the other profile, without its retention or partition key | `CreateTable` had made it, or somebody has changed it since |
 //! | the table is deleted, and its settings are forgotten | nobody knows: it is not guessed |
 
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use crate::engine::catalog::{Catalog, Profile, Table};
+use crate::engine::catalog::{Catalog, Profile, Table, TableSettings};
 use crate::record::{Reading, Reason, Record};
 use crate::reject::archive::Rejected;
 
@@ -24,8 +24,8 @@ use super::mend::Why;
 #[derive(Debug)]
 pub(super) struct Unmade<'c> {
     catalog: &'c Catalog,
-    /// What a write makes a table of.
-    profile: Profile,
+    /// What a write makes a table of, but for when.
+    made: TableSettings,
     /// What is known of deleted tables, the last of each name; once somebody asks.
     deleted: Option<HashMap<String, HashMap<String, Last, RandomState>, RandomState>>,
 }
@@ -33,26 +33,41 @@ pub(super) struct Unmade<'c> {
 /// What the last table of a name was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Last {
+    /// As a write would make it again.
+    Same,
+    /// Of the same profile, with settings that a write would not make again.
+    Other,
+    /// Strict, where a write would make a relaxed one.
     Strict,
-    Relaxed,
+    /// Nobody knows.
     Forgotten,
 }
 
 impl Last {
-    fn of(table: &Table) -> Self {
+    fn of(table: &Table, made: &TableSettings) -> Self {
         let settings = table.settings();
-        match settings.profile {
-            // Every table was made at some time.
-            _ if settings.created_ns == 0 => Self::Forgotten,
-            Profile::Strict => Self::Strict,
-            Profile::Relaxed => Self::Relaxed,
+        // Every table was made at some time.
+        if settings.created_ns == 0 {
+            return Self::Forgotten;
         }
+        if (settings.profile, made.profile) == (Profile::Strict, Profile::Relaxed) {
+            return Self::Strict;
+        }
+        let alike = TableSettings {
+            created_ns: made.created_ns,
+            updated_ns: made.updated_ns,
+            // They say nothing of what it holds.
+            tags: made.tags.clone(),
+            ..(*settings).clone()
+        };
+        if alike == *made { Self::Same } else { Self::Other }
     }
 }
 
 impl<'c> Unmade<'c> {
-    pub(super) const fn new(catalog: &'c Catalog, profile: Profile) -> Self {
-        Self { catalog, profile, deleted: None }
+    pub(super) fn new(catalog: &'c Catalog, profile: Profile) -> Self {
+        let made = TableSettings { profile, ..TableSettings::default() };
+        Self { catalog, made, deleted: None }
     }
 
     /// Checks that the record's table is there, or that a write would make such a one.
@@ -69,13 +84,16 @@ impl<'c> Unmade<'c> {
             Some(Last::Forgotten) => {
                 "it was deleted, and which rules it followed is forgotten, so none is made in its place"
             }
-            Some(Last::Strict) if self.profile == Profile::Relaxed => {
+            Some(Last::Other) => {
+                "it was deleted, and had settings of its own, while a write would make one without them"
+            }
+            Some(Last::Strict) => {
                 "it was deleted, and followed Timestream's rules, while a write would make one without them"
             }
-            _ if is_of_write_records(rejected) => {
+            Some(Last::Same) | None if is_of_write_records(rejected) => {
                 "the record came by Timestream's API, whose writes make no table"
             }
-            _ => return Ok(()),
+            Some(Last::Same) | None => return Ok(()),
         };
         let message = format!(
             "table not found (ResourceNotFound): {table:?} in {database:?}: {why}. Make it with CreateTable, and send \
@@ -90,7 +108,7 @@ impl<'c> Unmade<'c> {
             // In the order in which they were made: the last one of a name counts.
             for table in self.catalog.deleted_tables() {
                 let of_database = deleted.entry(table.database.to_string()).or_default();
-                of_database.insert(table.name.to_string(), Last::of(&table));
+                of_database.insert(table.name.to_string(), Last::of(&table, &self.made));
             }
             deleted
         });
