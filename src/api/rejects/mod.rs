@@ -223,7 +223,9 @@ fn check_may_read(caller: &Caller, database: Option<&str>) -> Result<(), Fault> 
 pub async fn answer(app: &App, caller: &Caller, asked: Asked) -> Result<Reply, Fault> {
     match asked {
         Asked::Page(query) => {
-            let frame = query.lsn.map(|lsn| (lsn, executed::reach(app, lsn)));
+            // The first page says it: another one may be empty since that had all.
+            let lsn = query.lsn.filter(|_| query.after.is_none());
+            let frame = lsn.map(|lsn| (lsn, executed::reach(app, lsn)));
             let page = app.rejects.page(query, caller).await?;
             let is_empty = page.rejections.is_empty();
             let under_way = app.rejects.under_way(&page.rejections);
