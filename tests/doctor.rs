@@ -299,7 +299,7 @@ fn a_sink_of_another_gateway_is_found_and_left_alone() {
     ours.configure(&format!("{SETTINGS}[rejects]\nurl = {:?}\n", sink.display().to_string()));
     for _ in ["nothing has begun there", "with a name of its own"] {
         let found = examine(&ours);
-        found.has("reject sink", "fault", "is the reject sink of another gateway, ");
+        found.has("reject sink", "fault", "it is the reject sink of gateway ");
         fs::create_dir_all(ours.data()).expect("it can be made");
         fs::write(ours.data().join("gateway-id"), "0b7c\n").expect("it can be written");
     }

@@ -234,7 +234,7 @@ fn who_waits_for_the_engine_hears_what_it_refused() {
     assert_eq!(reply.json()["line"], 1);
     let reply = client.post("/api/v2/write?bucket=iot&precision=ms", &[], line).unwrap();
     assert_eq!(reply.status, 204, "{}", reply.text());
-    assert_eq!(wait_for_rejections(&place, "records", 3).len(), 3, "told or not, they are kept");
+    assert_eq!(wait_for_rejections(&place, "records", 4).len(), 4, "told or not, they are kept");
     server.stop();
 }
 

@@ -53,6 +53,11 @@ impl Params {
         self.pairs.iter().map(move |(name, value)| (text(name), text(value)))
     }
 
+    /// The names, in the order in which they came.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.all().map(|(name, _)| name)
+    }
+
     /// The first value of `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.all().find(|(known, _)| *known == name).map(|(_, value)| value)

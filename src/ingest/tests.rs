@@ -312,7 +312,7 @@ async fn begin<T>(mut future: Pin<&mut impl Future<Output = T>>) -> bool {
 fn who_waits_until_all_is_executed_takes_nobodys_place() {
     const SHORT: Duration = Duration::from_millis(20);
     let house = House::new(Options::default());
-    let settled = || house.ingest.settled(SHORT);
+    let settled = || house.ingest.settled(house.ingest.appended(), SHORT);
     house.accept(Partial::Accept, "m,site=a v=1 1").unwrap();
     run(async {
         assert!(!settled().await);

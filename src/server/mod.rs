@@ -384,7 +384,7 @@ fn app(core: &Core, config: &Config, loads: &Arc<Loads>) -> App {
         datazone: Arc::new(DataZone::new(config.datazone.clone())),
         exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
         loads: Arc::clone(loads),
-        rejects: Desk::new(core.reporter.archive()),
+        rejects: Desk::new(core.reporter.archive()).keeping(config.rejects.keep_for),
     }
 }
 
