@@ -10,6 +10,7 @@
 //! | [`flusher`] | the thread `engine-flush`, marks and bounds |
 //! | [`order`] [`flush`] [`file_out`] [`partition`] | frozen stores into files |
 //! | [`compact`] [`tidy`] [`folders`] | the thread `engine-compact`: small files into one, expired days, deleted tables, empty folders |
+//! | [`rewrite`] | a file anew, without some rows |
 //! | [`erase`] | erased rows, out of the files |
 //! | [`commit`] [`manifest`] [`recover`] [`disk`] | when files count, and what a crash leaves |
 //! | [`magnetic`] [`files`] | the files that count, and looking things up in them |
@@ -51,6 +52,7 @@ mod recover;
 mod compact;
 mod tidy;
 mod folders;
+mod rewrite;
 mod erase;
 mod partition;
 mod magnetic;
