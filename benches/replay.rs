@@ -139,7 +139,7 @@ impl Way {
             engine: Arc::clone(&engine) as Arc<dyn TableEngine>,
             catalog: Arc::clone(&catalog),
             reporter: Reporter::new(
-                store,
+                (store, "one".to_owned()),
                 Arc::clone(clock),
                 metrics.clone(),
                 Arc::clone(&stopping),

@@ -222,13 +222,19 @@ fn folders_go_when_nothing_is_left_in_them() {
     assert_eq!(bed.rows(table).len(), 1);
 }
 
-/// Goal: who waits for a start does not wait for files that can be written later. Method: the same rows, more
-/// than memory is to hold, in an engine that replays and in one that does not; the second shows how long a
-/// flush would have taken.
+/// Goal: who waits for a start does not wait for files that can be written later, and where memory has no room for all
+/// that is replayed, files are written meanwhile. Method: the same rows, more than memory is to hold, in an engine
+/// that replays nothing else, in one that has a hundred times as much before it, and in one that does not replay; the
+/// last shows how long a flush would have taken.
 #[test]
 fn what_is_replayed_is_flushed_once_the_replay_has_ended() {
-    let bed = || Bed::with(1, |options| options.flush_bytes = Bytes(64 << 10));
-    let (mut replaying, mut control) = (bed(), bed());
+    let bed = || {
+        Bed::with(1, |options| {
+            options.flush_bytes = Bytes(64 << 10);
+            options.memory_bytes_max = Bytes(2 << 20);
+        })
+    };
+    let (mut replaying, mut long, mut control) = (bed(), bed(), bed());
     let flushes = |bed: &Bed| bed.engine.state().flushed.flushes;
     let wait_for_a_flush = |bed: &Bed| {
         let clock = SystemClock::new();
@@ -237,14 +243,18 @@ fn what_is_replayed_is_flushed_once_the_replay_has_ended() {
             clock.sleep(Duration::from_millis(1));
         }
     };
-    replaying.engine.replay_begins();
-    for bed in [&mut replaying, &mut control] {
+    replaying.engine.replay_begins(Lsn(30));
+    long.engine.replay_begins(Lsn(300));
+    for bed in [&mut replaying, &mut long, &mut control] {
         let table = bed.table("t");
         let text = "x".repeat(1_000);
         let row = |at| rec(table, 0, NOW + at, 1).with("b", Owned::Varchar(text.clone()));
-        bed.write(&(0..300).map(row).collect::<Vec<_>>());
+        for first in (0..300).step_by(10) {
+            bed.write(&(first..first + 10).map(row).collect::<Vec<_>>());
+        }
     }
     wait_for_a_flush(&control);
+    wait_for_a_flush(&long);
     let state = replaying.engine.state();
     assert_eq!((state.flushed.flushes, state.memory_rows), (0, 300), "it is put off");
     replaying.engine.replay_ended();

@@ -129,7 +129,7 @@ fn an_identical_repeat_is_a_success_and_makes_no_report() {
     assert_eq!(rows.values().map(|row| row.fields.len()).collect::<Vec<_>>(), [3]);
     assert_eq!(server.metric("tidegate_reject_records_total").to_bits(), 0.0_f64.to_bits());
     server.stop();
-    assert!(reports(&place, "").is_empty());
+    assert!(["records", "lines"].iter().all(|kind| reports(&place, kind).is_empty()));
 }
 
 #[test]
@@ -260,19 +260,76 @@ fn a_sink_that_is_away_is_told_and_comes_back() {
     });
 }
 
-/// What is not promised: reports are named by the numbers of their log, and both logs begin with 1.
+fn refuse(server: &Gateway, line: &str) {
+    let reply = server.client().post("/api/v2/write?bucket=iot", &[], line.as_bytes());
+    assert_eq!(reply.expect("it is answered").status, 400);
+    server.settle();
+}
+
+/// What a start that is refused says.
+fn refusal(place: &Place) -> String {
+    let done = place.run("serve", &["--listen", "127.0.0.1:0"]);
+    assert_eq!(done.status.code(), Some(1), "it must not start");
+    String::from_utf8_lossy(&done.stderr).into_owned()
+}
+
+/// Reports are named by the numbers of their log, and every log begins with 1.
 #[test]
-fn a_sink_that_two_logs_share_has_what_the_later_one_refused() {
+fn a_sink_is_one_gateways_and_another_is_refused_until_it_takes_it_over() {
     let (place, other) = (Place::new(""), Place::new(""));
     let sink = place.data().join("rejects");
     other.configure(&format!("[rejects]\nurl = {:?}\n", sink.display().to_string()));
-    for (place, line) in [(&place, "first"), (&other, "second")] {
-        let server = place.start();
-        let reply = server.client().post("/api/v2/write?bucket=iot", &[], line.as_bytes());
-        assert_eq!(reply.expect("it is answered").status, 400);
-        server.stop();
+    let lines = || -> Vec<String> {
+        let found = rejections(&place, "lines");
+        found.values().map(|one| one["line"].as_str().expect("a line").to_owned()).collect()
+    };
+    let server = place.start();
+    refuse(&server, "first");
+    server.stop();
+    for _ in 0..2 {
+        let told = refusal(&other);
+        for part in ["it is the reject sink of gateway ", "prefix of its own", "--take-rejects"] {
+            assert!(told.contains(part), "{told}");
+        }
     }
-    let found = rejections(&place, "lines");
-    let lines: Vec<&Json> = found.values().map(|one| &one["line"]).collect();
-    assert_eq!(lines, [&json!("second")]);
+    // Without the word it is not taken either, nor where the gateway has it already.
+    let done = other.run("wal", &["begin"]);
+    let told = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(!done.status.success() && told.contains("it is the reject sink of gateway "), "{told}");
+    assert_eq!(lines(), ["first"]);
+
+    let done = other.run("wal", &["begin", "--take-rejects"]);
+    let told = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(
+        told.contains("it is this one's now") && told.contains("begins after LSN 1;"),
+        "{told}"
+    );
+    let server = other.start();
+    refuse(&server, "second");
+    let reply = server.client().get("/api/v1/rejects").expect("a list is answered");
+    assert_eq!(reply.json()["rejections"].as_array().map(Vec::len), Some(2), "{}", reply.text());
+    server.stop();
+    assert_eq!(lines(), ["first", "second"]);
+    assert!(refusal(&place).contains("it is the reject sink of gateway "));
+}
+
+/// A machine is lost with its disk, and another takes its place.
+#[test]
+fn a_sink_outlives_the_data_folder_and_its_numbers_go_on() {
+    let (place, other) = (Place::new(""), Place::new(""));
+    let sink = place.data().join("rejects");
+    other.configure(&format!("[rejects]\nurl = {:?}\n", sink.display().to_string()));
+    let server = place.start();
+    for number in 0..5 {
+        refuse(&server, &format!("line{number}"));
+    }
+    server.stop();
+    // Nothing was ever started on the new folder.
+    let done = other.run("wal", &["begin", "--take-rejects"]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let server = other.start();
+    refuse(&server, "behind");
+    server.stop();
+    assert_eq!(wait_for_rejections(&place, "lines", 6).len(), 6);
 }

@@ -3,18 +3,20 @@
 //!
 //! The S3 server is moto's, which `tests/run.sh` installs. It keeps its objects in memory and forgets them
 //! with its end, so what it must have afterwards is what was refused since. A sink in Azure Blob Storage, which
-//! is Azurite's, keeps reports and marks in the same way.
+//! is Azurite's, keeps reports and marks in the same way. A sink is one gateway's, which another finds out before it
+//! writes anything.
 
 #[path = "common/mod.rs"]
 mod common;
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value as Json;
+use tidegate::base::thread::Thread;
 
 use common::azurite::Azurite;
 use common::client::Client;
@@ -241,6 +243,68 @@ fn a_sink_in_s3_that_goes_away_and_comes_back_loses_no_report() {
     let lines = String::from_utf8_lossy(&listed.stdout).lines().count();
     assert_eq!(lines, found.len(), "{}", String::from_utf8_lossy(&listed.stderr));
     server.stop();
+}
+
+/// Lets connections to `from` through to `to`, until the test ends.
+fn lead(from: SocketAddr, to: SocketAddr) {
+    let listener = TcpListener::bind(from).expect("it was free a moment ago");
+    let forward = move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let Ok(server) = TcpStream::connect(to) else { return };
+            let ends = [(&stream, &server), (&server, &stream)]
+                .map(|(one, other)| Some((one.try_clone().ok()?, other.try_clone().ok()?)));
+            for (mut reader, mut writer) in ends.into_iter().flatten() {
+                let copy = move || {
+                    drop(std::io::copy(&mut reader, &mut writer));
+                    drop(writer.shutdown(Shutdown::Write));
+                };
+                drop(Thread::spawn("copy", copy));
+            }
+        }
+    };
+    drop(Thread::spawn("lead", forward));
+}
+
+/// A gateway that could not see at its start whose sink it is writes nothing into it, and keeps what it has.
+#[test]
+fn a_sink_that_turns_out_to_be_anothers_is_left_alone_and_nothing_is_lost() {
+    let (address, away) = (free_address(), free_address());
+    let _s3 = S3::start(address);
+    let (place, other) = (Place::new(""), Place::new(""));
+    place.configure(&settings(&place, address, ""));
+    other.configure(&settings(&other, away, ""));
+    let owner = place.start();
+    refuse(&owner, 0..3);
+    owner.settle();
+
+    let server = other.start();
+    refuse(&server, 10..13);
+    lead(away, address);
+    let health = wait_for("the owner to be told", RELEASE_MAX, || {
+        let health = server.client().get("/health").ok()?.text();
+        health.contains("it is the reject sink of gateway ").then_some(health)
+    });
+    assert!(health.contains("rejects: takes no reports"), "{health}");
+    let reply = server.client().get("/api/v1/rejects").expect("a list is answered");
+    assert!(
+        reply.status == 503 && reply.text().contains("reject sink of gateway"),
+        "{}",
+        reply.text()
+    );
+    let (applied, durable) = marks(&server);
+    assert!(applied < durable, "the log holds frames {applied} to {durable}");
+    assert_eq!(listed(&owner), expected(0..3), "nothing of the other's is there");
+    server.kill();
+
+    // A prefix of its own.
+    let own = settings(&other, address, "").replace("/eu/reports", "/us/reports");
+    other.configure(&own);
+    let server = other.start();
+    server.settle();
+    assert_eq!(listed(&server), expected(10..13));
+    assert_eq!(listed(&owner), expected(0..3));
+    server.stop();
+    owner.stop();
 }
 
 /// Azure's own client makes the container, and counts what is in it.

@@ -8,3 +8,4 @@ pub mod clock;
 pub mod poison;
 pub mod thread;
 pub mod fs;
+pub mod identity;

@@ -185,9 +185,11 @@ pub trait TableEngine: Debug + Send + Sync {
     /// has let go of them.
     fn rows(&self, table: TableId) -> u64;
 
-    /// Hears that frames follow which the log held at the start, and that nobody is served before they
+    /// Hears that frames up to `end` follow which the log held at the start, and that nobody is served before they
     /// are executed: what can wait until [`Self::replay_ended`] should.
-    fn replay_begins(&self) {}
+    fn replay_begins(&self, end: Lsn) {
+        let _: Lsn = end;
+    }
 
     /// Hears that all of them are executed.
     fn replay_ended(&self) {}

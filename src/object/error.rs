@@ -26,6 +26,8 @@ pub enum Trouble {
     Changed,
     /// The name is no key.
     Invalid,
+    /// It belongs to somebody else.
+    Taken,
     /// Whatever may pass: the store is away, or too busy.
     Away,
 }
@@ -66,10 +68,20 @@ impl ObjectError {
             Trouble::NotFound => "there is no such object".to_owned(),
             Trouble::Denied => format!("access is denied{status}"),
             Trouble::Changed => "it is another object than when it was listed".to_owned(),
+            Trouble::Taken => self.source.to_string(),
             Trouble::Invalid if self.source.is::<std::io::Error>() => self.source.to_string(),
             Trouble::Invalid => "no part of a key may be empty, . or ..".to_owned(),
             Trouble::Away => format!("{}{status}", self.absence()),
         }
+    }
+
+    /// The object says that what it stands for is another's; `told` says whose, and what to do.
+    pub(crate) fn taken(
+        place: &str,
+        key: &str,
+        told: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        Self { trouble: Trouble::Taken, ..Self::new("use", place, key, told) }
     }
 
     /// Why a store is away.

@@ -32,7 +32,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
-use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
 
@@ -168,6 +168,17 @@ impl Store {
     pub fn put(&self, key: &str, bytes: Vec<u8>) -> Result<(), ObjectError> {
         let path = self.key("write", key)?;
         self.call("write", key, async { self.inner.put(&path, bytes.into()).await }).map(drop)
+    }
+
+    /// Writes an object that is not there yet, and none where there is one. It is durable on return.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectError`], also where there is one, and from a service that cannot promise it.
+    pub fn put_new(&self, key: &str, bytes: Vec<u8>) -> Result<(), ObjectError> {
+        let path = self.key("write", key)?;
+        let put = async { self.inner.put_opts(&path, bytes.into(), PutMode::Create.into()).await };
+        self.call("write", key, put).map(drop)
     }
 
     /// Writes objects whole, many at once and in no order, and calls `written` with the place of each

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::claim::Claim;
 use super::entry::{Entry, Id, Sheet};
 use super::key::{self, Block};
 use super::mark::{Fate, RefusedAgain, Resubmitted};
@@ -51,6 +52,8 @@ const UNREADABLE_NAMED_MAX: usize = 20;
 pub struct Archive {
     store: Arc<Store>,
     seen: Seen,
+    /// Whose it must be; of a look at the sink itself nobody's.
+    claim: Option<Arc<Claim>>,
 }
 
 /// A rejection as it is shown.
@@ -153,7 +156,26 @@ struct Filling<'q> {
 impl Archive {
     /// Of the sink in `store`.
     pub fn new(store: Arc<Store>) -> Self {
-        Self { store, seen: Seen::default() }
+        Self { store, seen: Seen::default(), claim: None }
+    }
+
+    /// Of the sink in `store`, which is read and marked only while it is that of `claim`.
+    pub(super) fn of(store: Arc<Store>, claim: Arc<Claim>) -> Self {
+        Self { claim: Some(claim), ..Self::new(store) }
+    }
+
+    /// Sees that the sink is not another gateway's.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble::Taken`] where it is.
+    pub fn check_owner(&self) -> Result<(), ObjectError> {
+        self.claim.as_ref().map_or(Ok(()), |claim| claim.check_read())
+    }
+
+    /// Sees that the sink is to be written.
+    pub(super) fn hold(&self) -> Result<(), ObjectError> {
+        self.claim.as_ref().map_or(Ok(()), |claim| claim.hold())
     }
 
     pub(super) const fn seen(&self) -> &Seen {

@@ -12,6 +12,7 @@
 //! | `lines/<database>/<yyyy>/<mm>/<dd>/<lsn>-<part>.json` | the same, of one frame with many |
 //! | `<prefix>/<database>/<table>/<yyyy>/<mm>/<dd>/<number>.json` | conflicts of versions in the magnetic store of a strict table that names a prefix for them |
 //! | `resubmitted/<first>-<last>/<lsn>.json` | marks: what was sent again, in frame `lsn`, of the rejections of these frames ([`mark`]) |
+//! | `.owner.json` | the gateway whose sink it is ([`claim`]) |
 //!
 //! The day is that of receipt, UTC; names are encoded ([`crate::object::encode`]). With another number
 //! of shards after a crash a rejection may stand twice under two keys, with one number: who reads
@@ -30,6 +31,7 @@ pub mod select;
 pub mod archive;
 pub mod mark;
 pub mod retention;
+pub mod claim;
 mod walk;
 mod seen;
 mod late;
@@ -45,6 +47,7 @@ use crate::metrics::Metrics;
 use crate::object::{ObjectError, Store};
 
 pub use archive::Archive;
+pub use claim::Claim;
 pub use outbox::Outbox;
 pub use report::{Report, ReportedRecord};
 pub use retention::Sweeper;
@@ -92,6 +95,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Reporter {
     store: Arc<Store>,
+    claim: Arc<Claim>,
     clock: SharedClock,
     metrics: Metrics,
     stopping: Arc<AtomicBool>,
@@ -139,19 +143,30 @@ pub struct Unreported {
 }
 
 impl Reporter {
-    /// A reporter that gives up only when `stopping` says so.
+    /// The reporter of `gateway`, which gives up only when `stopping` says so.
     pub fn new(
-        store: Arc<Store>,
+        (store, gateway): (Arc<Store>, String),
         clock: SharedClock,
         metrics: Metrics,
         stopping: Arc<AtomicBool>,
     ) -> Self {
-        Self { store, clock, metrics, stopping, trouble: Arc::default(), shared: Arc::default() }
+        let claim = Arc::new(Claim::new(Arc::clone(&store), gateway, Arc::clone(&clock)));
+        let (trouble, shared) = (Arc::default(), Arc::default());
+        Self { store, claim, clock, metrics, stopping, trouble, shared }
+    }
+
+    /// Sees at a start that the sink is not another gateway's.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::object::Trouble::Taken`] where it is.
+    pub fn check_owner(&self) -> Result<(), ObjectError> {
+        self.claim.check()
     }
 
     /// Who reads what it has written.
     pub fn archive(&self) -> Archive {
-        Archive::new(Arc::clone(&self.store))
+        Archive::of(Arc::clone(&self.store), Arc::clone(&self.claim))
     }
 
     /// Why the sink takes no reports; `None` while it does.

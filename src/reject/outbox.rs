@@ -125,6 +125,7 @@ impl Reporter {
 
     /// Writes what waits, and forgets what is durable by now.
     fn attempt(&self, outbox: &mut Outbox) -> Result<(), ObjectError> {
+        self.claim.hold()?;
         let mut grown = Vec::with_capacity(outbox.shared.len());
         for (key, waiting) in &outbox.shared {
             let mut shared = self.shared.take(&self.store, key)?;

@@ -183,7 +183,8 @@ impl Reporter {
         let keep_ns = i64::try_from(keep_for.0.as_nanos()).unwrap_or(i64::MAX);
         let keep_from = Day::of(self.clock.wall_ns().saturating_sub(keep_ns));
         let mut sweep = Sweep { store: &self.store, keep_from, stopping, marks_after };
-        match sweep.round(&mut || self.metrics.reject_removed.inc()) {
+        let removed = &mut || self.metrics.reject_removed.inc();
+        match self.claim.hold().and_then(|()| sweep.round(removed)) {
             Ok(Swept { removed, is_cut }) => {
                 if removed > 0 {
                     let keep_from = keep_from.to_string();

@@ -173,7 +173,7 @@ fn a_report_is_written_and_counted_and_a_stop_gives_up() {
     let metrics = Metrics::new().unwrap();
     let stopping = Arc::new(AtomicBool::new(false));
     let reporter = Reporter::new(
-        Arc::clone(&store),
+        (Arc::clone(&store), "one".to_owned()),
         ManualClock::at(0),
         metrics.clone(),
         Arc::clone(&stopping),
@@ -242,7 +242,12 @@ fn sink(
     let metrics = Metrics::new().unwrap();
     let path = dir.path().to_owned();
     let clock = Arc::new(Mender(Box::new(move || mend(&path))));
-    let reporter = Reporter::new(Arc::clone(&store), clock, metrics.clone(), Arc::default());
+    let reporter = Reporter::new(
+        (Arc::clone(&store), "one".to_owned()),
+        clock,
+        metrics.clone(),
+        Arc::default(),
+    );
     (dir, store, metrics, reporter)
 }
 

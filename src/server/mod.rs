@@ -12,6 +12,7 @@
 //! While it runs the main thread is in [`life`]: signals, [`reload`], the certificate's files, and what a
 //! service manager is told ([`notify`]).
 
+mod error;
 mod fit;
 pub mod interrupt;
 mod life;
@@ -20,7 +21,7 @@ pub mod reload;
 mod status;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -35,154 +36,33 @@ use crate::api::datazone::DataZone;
 use crate::api::rejects::Desk;
 use crate::api::{App, EXPORTS_MAX, Mapping};
 use crate::base::clock::{SharedClock, SystemClock};
+use crate::base::identity;
 use crate::base::lsn::Lsn;
 use crate::base::poison::Poison;
 use crate::config::Config;
-use crate::engine::catalog::{Catalog, CatalogError};
+use crate::engine::catalog::Catalog;
 use crate::engine::embedded::Embedded;
 use crate::engine::postgres::Postgres;
 use crate::engine::timestream::{self, Timestream};
-use crate::engine::{self, EngineError, LogEnds, TableEngine};
-use crate::http::auth::{AuthError, Keyring};
+use crate::engine::{self, LogEnds, TableEngine};
+use crate::http::auth::Keyring;
 use crate::http::service::Service;
-use crate::http::tls::{self, Material, TlsError};
+use crate::http::tls::{self, Material};
 use crate::ingest::Ingest;
 use crate::load::{self, LoadError, Loads};
 use crate::metrics::Metrics;
-use crate::object::{ObjectError, Store};
-use crate::record::codec::CodecError;
-use crate::record::{Reason, TableId};
+use crate::object::Store;
+use crate::record::Reason;
 use crate::reject::{Reporter, Sweeper};
 use crate::shard::{self, Shards};
-use crate::wal::{Wal, WalError};
+use crate::wal::Wal;
 use crate::{http, ingest};
 
+pub use error::StartError;
 pub use interrupt::Interrupts;
 pub use life::{End, Surroundings};
 pub use notify::Notifier;
 use status::{LogObserver, ServerStatus};
-
-/// Why a server does not start. Nothing was accepted; what is on disk stays as it is.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The settings contradict themselves.
-    #[error("the settings cannot work:\n  {}", problems.join("\n  "))]
-    Config {
-        /// Every contradiction.
-        problems: Vec<String>,
-    },
-    /// The data folder cannot be made.
-    #[error("cannot make the data folder {}", path.display())]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The system has no thread or runtime to give.
-    #[error("cannot start a thread")]
-    Thread(#[source] std::io::Error),
-    /// The log.
-    #[error("the log does not open")]
-    Wal(#[from] WalError),
-    /// The catalog.
-    #[error("the catalog does not open")]
-    Catalog(#[from] CatalogError),
-    /// The engine.
-    #[error("the engine does not open")]
-    Engine(#[from] EngineError),
-    /// The reject sink.
-    #[error("the reject sink does not open")]
-    Rejects(#[from] ObjectError),
-    /// The batch loads.
-    #[error("the batch loads do not open")]
-    Loads(#[from] LoadError),
-    /// A token or password.
-    #[error("the credentials cannot be read")]
-    Auth(#[from] AuthError),
-    /// The certificate or its key.
-    #[error("the certificate cannot be used")]
-    Tls(#[from] TlsError),
-    /// The metrics' table is wrong.
-    #[error("the metrics contradict each other")]
-    Metrics(#[from] prometheus::Error),
-    /// The engine has stored frames that the log does not have: new frames would get their numbers
-    /// again, and be taken for stored.
-    #[error(
-        "the tables hold frames up to {stored}, but the log in {} ends at {durable}: it is not the \
-         log of these tables, or lost its end; put the right one back, or point wal.dir at it; where it \
-         is lost for good, `tidegate wal begin --help` tells how to go on without it",
-        dir.display()
-    )]
-    LogBehind {
-        /// The log's folder.
-        dir: PathBuf,
-        /// The last frame that the engine has stored of any bucket.
-        stored: Lsn,
-        /// The last frame of the log.
-        durable: Lsn,
-    },
-    /// There are tables and no log at all: a new one would give the numbers of its frames again, and
-    /// what the lost one held would be missed by nobody.
-    #[error(
-        "the catalog in {} has tables, but there is no log in {}: put it back or mount its folder, or \
-         point wal.dir at it; where it is lost for good, `tidegate wal begin --help` tells how to go on \
-         without it",
-        data.display(), dir.display()
-    )]
-    LogMissing {
-        /// The log's folder.
-        dir: PathBuf,
-        /// The data folder.
-        data: PathBuf,
-    },
-    /// The log says that records are in the tables, and there are none.
-    #[error(
-        "the log says that frames up to {stored} are stored in the tables, but {} has no manifest.json: \
-         mount or restore the folder, or point engine.embedded.dir at it",
-        dir.display()
-    )]
-    TablesMissing {
-        /// The tables' folder.
-        dir: PathBuf,
-        /// The log's checkpoint.
-        stored: Lsn,
-    },
-    /// A frame names a table that the catalog never had: the next table made would get its records.
-    #[error(
-        "frame {lsn} of the log has records of table number {table}, which {} never gave: the catalog \
-         is missing, lost its end, or is an older copy; restore the catalog.log that this log was \
-         written with",
-        path.display()
-    )]
-    CatalogBehind {
-        /// The catalog's file.
-        path: PathBuf,
-        /// The frame.
-        lsn: Lsn,
-        /// The number.
-        table: TableId,
-    },
-    /// A frame to be replayed is of no format that this build reads.
-    #[error("frame {lsn} of the log cannot be read")]
-    Frame {
-        /// The frame.
-        lsn: Lsn,
-        /// What is wrong with it.
-        #[source]
-        source: CodecError,
-    },
-}
 
 /// The folder of load tasks in the data folder.
 const LOADS_DIR: &str = "batch-load";
@@ -233,8 +113,14 @@ impl Core {
         let count = config.shards.effective_count();
         let (catalog, engine) = open_tables(&config, count, &wal, &clock, &stopping)?;
         let store = Arc::new(Store::open(&config.rejects.url, &config.object)?);
-        let reporter =
-            Reporter::new(store, Arc::clone(&clock), metrics.clone(), Arc::clone(&stopping));
+        let gateway = name_of(&config.data_dir, &clock)?;
+        let reporter = Reporter::new(
+            (store, gateway),
+            Arc::clone(&clock),
+            metrics.clone(),
+            Arc::clone(&stopping),
+        );
+        reporter.check_owner()?;
         let parts = shard::Parts {
             wal: wal.clone(),
             engine: Arc::clone(&engine),
@@ -533,6 +419,12 @@ fn open_tables(
 fn make_folder(path: &Path) -> Result<(), StartError> {
     crate::base::fs::create_dir_all(path)
         .map_err(|source| StartError::Folder { path: path.to_owned(), source })
+}
+
+/// The gateway's name, which its data folder keeps.
+fn name_of(data: &Path, clock: &SharedClock) -> Result<String, StartError> {
+    identity::of_folder(data, clock.wall_ns())
+        .map_err(|source| StartError::Identity { path: data.join(identity::FILE_NAME), source })
 }
 
 /// Makes a write beyond the process's file size limit an error that can be told. Left alone, the

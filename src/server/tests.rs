@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::*;
 use crate::ingest::{Ask, Durability, Partial, Protocol, Receipt};
 use crate::protocol::line;
+use crate::record::TableId;
 
 /// Far less than anything waits for in vain.
 const STOP_MAX: Duration = Duration::from_mins(1);

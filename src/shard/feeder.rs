@@ -155,8 +155,8 @@ impl Feeder {
             self.clock.sleep(TURN);
         }
         self.stored = (0..self.queues.len()).map(|at| self.stored_of(at)).collect();
-        if self.replay_end.is_some_and(|end| self.marks.applied() < end) {
-            self.engine.replay_begins();
+        if let Some(end) = self.replay_end.filter(|end| self.marks.applied() < *end) {
+            self.engine.replay_begins(end);
         }
         loop {
             self.look_after()?;

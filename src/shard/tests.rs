@@ -70,7 +70,7 @@ impl TableEngine for Scripted {
 
     fn applied(&self, _lsn: Lsn) {}
 
-    fn replay_begins(&self) {
+    fn replay_begins(&self, _end: Lsn) {
         self.events.lock().unwrap().push("begins");
     }
 
@@ -162,8 +162,12 @@ impl House {
         let engine = Arc::new(Scripted { on_write, stored, committed, undone, relieved, events });
         let stopping = Arc::new(AtomicBool::new(false));
         let store = Arc::new(Store::in_directory(&dir.path().join("rejects")).unwrap());
-        let reporter =
-            Reporter::new(store, Arc::clone(&clock), metrics.clone(), Arc::clone(&stopping));
+        let reporter = Reporter::new(
+            (store, "one".to_owned()),
+            Arc::clone(&clock),
+            metrics.clone(),
+            Arc::clone(&stopping),
+        );
         let of_shards = Arc::clone(&engine) as Arc<dyn TableEngine>;
         let parts =
             Parts { wal, engine: of_shards, catalog, reporter, metrics, clock, poison, stopping };

@@ -156,7 +156,7 @@ impl Place {
         texts.map(|text| text.matches(event).count()).sum()
     }
 
-    /// All files below the data folder whose names end in `ending`, sorted.
+    /// All files below the data folder whose names end in `ending`, sorted, but for those that begin with a dot.
     pub(crate) fn files(&self, below: &str, ending: &str) -> Vec<PathBuf> {
         files_below(&self.data().join(below), ending)
     }
@@ -345,11 +345,15 @@ fn signal(child: &Child, signal: Signal) {
     kill_process(pid.expect("a process has a number"), signal).expect("it is our child");
 }
 
-/// All files below `dir` whose names end in `ending`, sorted.
+/// All files below `dir` whose names end in `ending`, sorted, but for those that begin with a dot, as the name of
+/// a reject sink's owner does.
 pub(crate) fn files_below(dir: &Path, ending: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
+        if entry.file_name().to_string_lossy().starts_with('.') {
+            continue;
+        }
         if path.is_dir() {
             files.extend(files_below(&path, ending));
         } else if path.to_string_lossy().ends_with(ending) {

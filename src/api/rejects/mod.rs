@@ -89,7 +89,8 @@ impl Desk {
             Fault::new(kind, "too many requests look into the reject sink; try again later")
         })?;
         let archive = self.archive.clone();
-        apart(permit, move || read(&archive)).await?.map_err(|error| away(&error))
+        let ours = move || archive.check_owner().and_then(|()| read(&archive));
+        apart(permit, ours).await?.map_err(|error| away(&error))
     }
 
     /// Marks what was sent, whoever reads meanwhile: it is done already, so it is not turned away but waits.
@@ -146,7 +147,7 @@ async fn apart<T: Send + 'static>(
 
 fn away(error: &ObjectError) -> Fault {
     let kind = Kind::Busy { retry_after: RETRY_AFTER };
-    Fault::new(kind, format!("the reject sink cannot be read: {error}"))
+    Fault::new(kind, format!("the reject sink cannot be read: {}", error.plain()))
 }
 
 /// The number that a path ends in, if it is that of one rejection.

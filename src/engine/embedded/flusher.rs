@@ -29,6 +29,7 @@ use super::manifest::Manifest;
 use super::options::Options;
 use super::order::Orders;
 use super::recover;
+use super::replay::Replay;
 use super::runs::Runs;
 use super::tidy::{Committing, Counts};
 use super::write::{Frozen, Held, Remembered, ShardState};
@@ -72,8 +73,7 @@ pub(super) struct Inner {
     active_bytes: AtomicUsize,
     /// Of these, what series take whether they have rows or not. Relaxed, likewise.
     series_bytes: AtomicUsize,
-    /// Whether the log is being replayed. Relaxed: it chooses between two bounds.
-    pub(super) is_replaying: AtomicBool,
+    pub(super) replay: Replay,
     /// Bytes of all frozen stores. Relaxed: a bound, not an order.
     frozen_bytes: AtomicUsize,
     /// Thrown when a flush may or may not have happened, or none will happen any more.
@@ -158,7 +158,7 @@ impl Inner {
             applied: AtomicU64::new(0),
             active_bytes: AtomicUsize::new(0),
             series_bytes: AtomicUsize::new(0),
-            is_replaying: AtomicBool::new(false),
+            replay: Replay::default(),
             frozen_bytes: AtomicUsize::new(0),
             fault: Poison::new(),
             signal: Mutex::new(Signal { flushed: vec![0; shards], ..Signal::default() }),
@@ -203,13 +203,10 @@ impl Inner {
         if bytes >= self.options.flush_bytes_most().as_usize() {
             return true;
         }
-        // The start waits for the replay, and a flush would take a processor from it: what was in memory
-        // before the crash has room there again.
-        if self.is_replaying.load(Ordering::Relaxed) {
-            return false;
-        }
         let of_rows = bytes.saturating_sub(self.series_bytes.load(Ordering::Relaxed));
+        let most = self.options.flush_bytes_most().as_usize();
         of_rows >= self.options.flush_bytes.as_usize()
+            && !self.replay.puts_off(Lsn(self.applied.load(Ordering::Relaxed)), of_rows, most)
     }
 
     /// The last frame up to which every record is in files.

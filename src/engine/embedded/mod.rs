@@ -7,7 +7,7 @@
 //! | [`directory`] [`keys`] | the series that a store knows, and passes on to the store after it |
 //! | [`names`] | names of many series as numbers, and so their order |
 //! | [`write`] | what becomes of one record; freezing |
-//! | [`flusher`] | the thread `engine-flush`, marks and bounds |
+//! | [`flusher`] [`replay`] | the thread `engine-flush`, marks and bounds |
 //! | [`order`] [`flush`] [`file_out`] [`partition`] | frozen stores into files |
 //! | [`compact`] [`tidy`] [`folders`] | the thread `engine-compact`: small files into one, expired days, deleted tables, empty folders |
 //! | [`rewrite`] | a file anew, without some rows |
@@ -50,6 +50,7 @@ mod file_out;
 mod commit;
 mod manifest;
 mod recover;
+mod replay;
 mod compact;
 mod tidy;
 mod folders;
@@ -328,12 +329,12 @@ impl TableEngine for Embedded {
         memory + files.map_or(0, |files| files.rows())
     }
 
-    fn replay_begins(&self) {
-        self.inner.is_replaying.store(true, Ordering::Relaxed);
+    fn replay_begins(&self, end: Lsn) {
+        self.inner.replay.begins(self.inner.stored_in_all(), end);
     }
 
     fn replay_ended(&self) {
-        self.inner.is_replaying.store(false, Ordering::Relaxed);
+        self.inner.replay.ended();
         if self.inner.is_full() {
             self.relieve();
         }

@@ -16,19 +16,13 @@
 //! a start folds the marks into `base`, one number a bucket, and begins new ones at 0. A bucket is stored
 //! up to the greater of its base and its shard's mark.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-use sha2::{Digest, Sha256};
 
 use super::error::SqlError;
 use super::schema::in_transaction;
 use super::session::Session;
 use crate::base::lsn::Lsn;
 use crate::record::codec::{BUCKETS, Bucket};
-
-/// The file of the data folder with the gateway's name.
-pub(super) const GATEWAY_FILE: &str = "gateway-id";
 
 /// What was found at the start.
 #[derive(Debug)]
@@ -117,27 +111,4 @@ impl Marks {
         let before = self.shards[shard].swap(lsn.0, Ordering::Release);
         assert!(before <= lsn.0, "marks only rise");
     }
-}
-
-/// The name of the gateway that has this data folder; made where it has none.
-pub(super) fn gateway_of(dir: &Path, wall_ns: i64) -> std::io::Result<String> {
-    let path = dir.join(GATEWAY_FILE);
-    match std::fs::read_to_string(&path) {
-        Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    let mut random = [0; 16];
-    // The kernel's generator; time and process beside it cost nothing.
-    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut random)?;
-    let mut hash = Sha256::new();
-    hash.update(random);
-    hash.update(wall_ns.to_le_bytes());
-    hash.update(std::process::id().to_le_bytes());
-    let number =
-        hash.finalize().iter().take(16).fold(0, |n: u128, byte| n << 8 | u128::from(*byte));
-    let name = format!("{number:032x}");
-    crate::base::fs::replace(&path, name.as_bytes())?;
-    Ok(name)
 }

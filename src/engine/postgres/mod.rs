@@ -73,6 +73,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use crate::base::clock::SharedClock;
+use crate::base::identity;
 use crate::base::lsn::Lsn;
 use crate::base::thread::Thread;
 use crate::record::codec::{Bucket, RecordView};
@@ -115,10 +116,10 @@ impl Postgres {
         clock: SharedClock,
     ) -> Result<Self, EngineError> {
         let io = |what: &'static str| {
-            let path = dir.join(marks::GATEWAY_FILE).display().to_string();
+            let path = dir.join(identity::FILE_NAME).display().to_string();
             move |error: std::io::Error| EngineError::Io { what, path, source: Arc::new(error) }
         };
-        let gateway = marks::gateway_of(dir, clock.wall_ns()).map_err(io("make"))?;
+        let gateway = identity::of_folder(dir, clock.wall_ns()).map_err(io("make"))?;
         let rows_max = options.statement_rows;
         let connector = Connector::new(options, clock);
         let shared = Arc::new(Shared::new(connector, catalog, (gateway, shards, log)));

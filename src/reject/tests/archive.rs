@@ -391,7 +391,7 @@ fn no_name_leaves_the_sink() {
     let mut top: Vec<_> =
         std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     top.sort();
-    assert_eq!(top, ["lines", "records"]);
+    assert_eq!(top, [".owner.json", "lines", "records"]);
     for name in names {
         let (database, table) = (Some(name.to_owned()), Some(name.to_owned()));
         let query = Query { database, table, kind: Some(Kind::Record), ..Query::default() };

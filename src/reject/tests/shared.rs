@@ -8,7 +8,12 @@ use crate::reject::select::Query;
 /// A reporter of its own of the sink in `dir`, as after a start.
 fn started(store: &Arc<Store>) -> Reporter {
     let clock = Arc::new(Mender(Box::new(|| unreachable!("the sink is there"))));
-    Reporter::new(Arc::clone(store), clock, Metrics::new().unwrap(), Arc::default())
+    Reporter::new(
+        (Arc::clone(store), "one".to_owned()),
+        clock,
+        Metrics::new().unwrap(),
+        Arc::default(),
+    )
 }
 
 /// The rejection at `place` of frame `lsn`, found by shard `shard`.

@@ -1,0 +1,59 @@
+//! The name of a gateway: a random number in a file of its data folder, made once and kept for good.
+//!
+//! What lies outside the folder and belongs to its log names the gateway by it: the marks of a shared
+//! database, the owner of a reject sink. A copy of the folder has the same name.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::fs;
+
+/// The file of the data folder with the gateway's name.
+pub const FILE_NAME: &str = "gateway-id";
+
+/// The name of the gateway that has the data folder `dir`; made where it has none.
+///
+/// # Errors
+///
+/// When the file cannot be read or made.
+pub fn of_folder(dir: &Path, wall_ns: i64) -> io::Result<String> {
+    let path = dir.join(FILE_NAME);
+    match std::fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut random = [0; 16];
+    // The kernel's generator; time and process beside it cost nothing.
+    File::open("/dev/urandom")?.read_exact(&mut random)?;
+    let mut hash = Sha256::new();
+    hash.update(random);
+    hash.update(wall_ns.to_le_bytes());
+    hash.update(std::process::id().to_le_bytes());
+    let number =
+        hash.finalize().iter().take(16).fold(0, |n: u128, byte| n << 8 | u128::from(*byte));
+    let name = format!("{number:032x}");
+    fs::replace(&path, name.as_bytes())?;
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_keeps_its_name_and_each_has_its_own() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let name = of_folder(one.path(), 1).unwrap();
+        assert_eq!(name.len(), 32);
+        assert_eq!(of_folder(one.path(), 2).unwrap(), name);
+        assert_ne!(of_folder(other.path(), 1).unwrap(), name);
+        // As a power cut may leave it where the file was made by hand.
+        std::fs::write(one.path().join(FILE_NAME), "\n").unwrap();
+        assert_ne!(of_folder(one.path(), 1).unwrap(), name);
+    }
+}
