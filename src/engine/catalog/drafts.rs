@@ -7,7 +7,7 @@
 //! the frame is appended**: no start finds a frame of a table that the catalog does not have.
 //!
 //! While one line is written and synced, others draft. The line after it has what they drafted, so that a
-//! request waits for two syncs at most, however many come at once. Where a line is not written, all drafts
+//! request waits for two such lines at most, however many come at once. Where a line is not written, all drafts
 //! are taken back with it: those after it follow its numbers. Whoever has looked at drafts since then
 //! hears of that instead of going on.
 

@@ -114,9 +114,12 @@ impl History {
         self.last = HashTable::new();
     }
 
-    /// Makes room for so many series more at once: a table that grew step by step would be copied for each.
-    fn reserve(&mut self, series: usize) {
-        self.last.reserve(series, |entry| entry.0);
+    /// Makes room at once for the first series, so many: grown step by step, it would be copied at each. Of
+    /// later ones most may be in it already, and room for them again would be counted as memory.
+    fn reserve_first(&mut self, series: usize) {
+        if self.last.is_empty() {
+            self.last.reserve(series, |entry| entry.0);
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -255,7 +258,7 @@ impl ShardState {
             }
             store.seal();
             let keep = if is_kept { Keep::Series } else { Keep::Nothing };
-            history.reserve(store.series_let_go(keep));
+            history.reserve_first(store.series_let_go(keep));
             let next = store.followed_by(keep, |hash, time_ns| history.note(hash, time_ns));
             series_bytes_left = series_bytes_left.saturating_sub(next.series_bytes());
             if is_kept {
