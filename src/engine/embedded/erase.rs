@@ -6,7 +6,8 @@
 //! 1. Nothing is done before everything up to the erasure's last frame is in files: from then on no
 //!    replay and no flush can bring one of its rows.
 //! 2. Each file of the table whose runs ([`super::runs`]) have the erasure's values is written anew
-//!    without the rows ([`super::rewrite`]), by the commit of all files ([`super::magnetic`]); one that has no others goes.
+//!    without the rows ([`super::rewrite`]), by the commit of all files ([`super::magnetic`]); one that has
+//!    no others goes.
 //! 3. The catalog hears that the erasure was carried out.
 //!
 //! A crash before 3 repeats 2, which then finds nothing. Where a flush has replaced a file meanwhile,
