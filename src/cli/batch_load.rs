@@ -25,7 +25,7 @@ use crate::load::Loads;
 use crate::load::task::{Location, ModelSource, Spec, Status, Task};
 use crate::protocol::csv::model::{CsvConfiguration, DataModel};
 use crate::protocol::timestream::coral::Violations;
-use crate::server::{Core, Interrupts};
+use crate::server::{Core, Interrupts, Purpose};
 
 /// Examples for `--help`.
 pub const EXAMPLES: &str = "Examples:
@@ -185,7 +185,7 @@ fn place(source: &str) -> Result<(String, Location, bool), Failure> {
 }
 
 fn in_folder(config: &Config, spec: Spec) -> Result<(), Failure> {
-    let core = Core::open(config).map_err(Failure::failed)?;
+    let core = Core::open(config, Purpose::Serve).map_err(Failure::failed)?;
     let clock = SystemClock::new();
     if config.ingest.create_tables && core.catalog.resolve(&spec.database, &spec.table).is_none() {
         let (profile, now_ns) = (config.ingest.profile, clock.wall_ns());

@@ -20,7 +20,7 @@ use crate::api::export::format::{Format, UnknownFormat, Writer};
 use crate::api::export::{parquet, time_ns};
 use crate::engine::TimeRange;
 use crate::engine::catalog::{Catalog, Table};
-use crate::server::{Core, Interrupts};
+use crate::server::{Core, Interrupts, Purpose};
 
 /// Flags of `export`.
 #[derive(Debug, Args)]
@@ -71,7 +71,7 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
         let what = "is no data folder: it has no catalog.log; name another by --data or --config";
         return Err(Failure::failed(format!("{folder} {what}")));
     }
-    let core = Core::open(&config).map_err(Failure::failed)?;
+    let core = Core::open(&config, Purpose::Read).map_err(Failure::failed)?;
     if !core.wait_replayed() {
         return Err(Failure::failed("the log could not be replayed; see the log above"));
     }

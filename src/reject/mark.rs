@@ -207,7 +207,7 @@ impl Archive {
     ///
     /// [`ObjectError`]: some may be marked; those that are not stay open.
     pub fn mark(&self, resubmitted: &Resubmitted, ended: &Ended) -> Result<(), ObjectError> {
-        self.hold()?;
+        self.hold(resubmitted.lsn)?;
         let mut marks: BTreeMap<Block, Mark> = BTreeMap::new();
         let empty = Mark {
             resubmitted: resubmitted.clone(),
