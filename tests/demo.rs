@@ -55,6 +55,22 @@ fn is_empty(dir: &Path) -> bool {
     fs::read_dir(dir).expect("it is a folder").next().is_none()
 }
 
+/// An upgrade takes it away: the server is started of what runs.
+#[test]
+fn a_program_whose_file_is_gone_tells_its_story_to_the_end() {
+    let place = Place::new("");
+    let whole = demo(&place, &[]);
+    let copy = place.file("tidegate");
+    fs::copy(whole.get_program(), &copy).expect("it can be copied");
+    let mut command = Command::new(&copy);
+    command.args(whole.get_args()).env("TMPDIR", folder(&place)).stdin(Stdio::null());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    fs::remove_file(&copy).expect("it was copied");
+    let output = child.expect("it starts").wait_with_output().expect("it ends");
+    let (said, complaints) = texts(&output);
+    assert!(output.status.success(), "{said}{complaints}");
+}
+
 #[test]
 fn what_it_counts_is_what_is_in_the_folder_it_keeps() {
     let place = Place::new("");

@@ -11,9 +11,9 @@ mod common;
 mod server;
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -402,6 +402,29 @@ fn a_certificate_is_read_and_its_last_days_are_told() {
         found.has("files", "ok", "server.tls.key_file");
         assert!(found.faults().is_empty(), "{found:#?}");
     }
+}
+
+/// Renamed over, a device such as `/dev/full` would be gone for the whole machine.
+#[test]
+fn a_bundle_is_written_into_a_pipe_and_through_a_link_and_replaces_neither() {
+    let place = Place::new("");
+    let [pipe, link, target] = ["pipe", "link", "target"].map(|name| place.file(name));
+    run(Command::new("mkfifo").arg(&pipe));
+    // Open for both, nobody waits for the other end.
+    let mut reader = File::options().read(true).write(true).open(&pipe).expect("it opens");
+    fs::write(&target, vec![b'x'; 1 << 20]).expect("it can be written");
+    std::os::unix::fs::symlink("target", &link).expect("a link can be made");
+    for name in ["pipe", "link"] {
+        let said = place.run("doctor", &["--bundle", name]).stdout;
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(said.contains(&format!("written: {name}")), "{said}");
+    }
+    let kind = |path: &Path| fs::symlink_metadata(path).expect("it is there").file_type();
+    assert!(kind(&pipe).is_fifo() && kind(&link).is_symlink());
+    let mut begin = [0; 2];
+    reader.read_exact(&mut begin).expect("the pipe has it");
+    assert_eq!(begin, [0x1f, 0x8b], "gzip");
+    run(Command::new("tar").arg("-tzf").arg(&target));
 }
 
 /// Secrets are planted in every place that the bundle is made of.

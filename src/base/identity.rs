@@ -3,8 +3,8 @@
 //! What lies outside the folder and belongs to its log names the gateway by it: the marks of a shared
 //! database, the owner of a reject sink. A copy of the folder has the same name.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::hash::{BuildHasher as _, RandomState};
+use std::io;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -42,11 +42,12 @@ pub fn of_folder(dir: &Path, wall_ns: i64) -> io::Result<String> {
     if let Some(name) = known(dir)? {
         return Ok(name);
     }
-    let mut random = [0; 16];
-    // The kernel's generator; time and process beside it cost nothing.
-    File::open("/dev/urandom")?.read_exact(&mut random)?;
+    // Seeded by the system's generator, without a file: a folder that is entered as a root need have no /dev.
+    let random = RandomState::new();
     let mut hash = Sha256::new();
-    hash.update(random);
+    hash.update(random.hash_one(0).to_le_bytes());
+    hash.update(random.hash_one(1).to_le_bytes());
+    // Cost nothing beside it.
     hash.update(wall_ns.to_le_bytes());
     hash.update(std::process::id().to_le_bytes());
     let number =

@@ -295,7 +295,7 @@ fn first_of(
 }
 
 fn spawn(args: &SelftestArgs, dir: &Path, round: u64) -> io::Result<Child> {
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(demo::program()?);
     command.arg("selftest").arg("--write").arg(dir).args(["--round", &round.to_string()]);
     if let Some(config) = &args.settings.config {
         command.arg("--config").arg(config);

@@ -33,7 +33,7 @@ use count::Count;
 use fleet::Fleet;
 use server::Child;
 
-pub(super) use server::die_with_parent;
+pub(super) use server::{die_with_parent, program};
 
 /// What stands below `demo --help`.
 pub const EXAMPLES: &str = "Examples:

@@ -35,7 +35,7 @@ const BLOCK_BYTES: usize = 512;
 /// Shorter secrets are words that stand anywhere.
 const SECRET_BYTES_MIN: usize = 4;
 
-/// Writes the file, as a whole or not at all.
+/// Writes the file, as a whole or not at all; what stands there and is no file is written into.
 ///
 /// # Errors
 ///
@@ -82,6 +82,12 @@ pub(super) fn write(
     tar.resize(tar.len() + 2 * BLOCK_BYTES, 0);
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     let packed = gzip.write_all(&tar).and_then(|()| gzip.finish()).map_err(failed)?;
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        // A device, a pipe, or a link such as /dev/stdout: a new file in its place would end it for everybody.
+        let mut open =
+            fs::OpenOptions::new().write(true).truncate(true).open(path).map_err(failed)?;
+        return open.write_all(&packed).map_err(failed);
+    }
     replace(path, &packed).map_err(failed)
 }
 
