@@ -66,6 +66,7 @@ impl Memory {
             in_flight: self.in_flight.clone(),
         };
         admission.reserved = admission.permit.num_permits() * UNIT_BYTES;
+        assert!(admission.reserved >= bytes, "what is reserved has room for the body");
         admission.in_flight.add(gauge(admission.reserved));
         Some(admission)
     }
@@ -87,6 +88,11 @@ impl Admission {
         let grown = more.num_permits() * UNIT_BYTES;
         self.permit.merge(more);
         self.reserved += grown;
+        assert_eq!(
+            self.reserved,
+            self.permit.num_permits() * UNIT_BYTES,
+            "what is held is given back"
+        );
         self.in_flight.add(gauge(grown));
         Ok(())
     }

@@ -12,7 +12,7 @@
 //! and the environment hold, and for credentials in URLs.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 
 use flate2::Compression;
@@ -176,11 +176,18 @@ fn system(config: &Config) -> String {
 pub(super) fn is_place(path: &Path) -> Result<(), Failure> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let folder = parent.unwrap_or(Path::new("."));
-    if folder.is_dir() && !path.is_dir() {
-        return Ok(());
+    let (path_text, folder_text) = (path.display(), folder.display());
+    if path.is_dir() {
+        return Err(Failure::usage(format!(
+            "--bundle {path_text}: it is a folder; name a file in it"
+        )));
     }
-    let error = io::Error::from(io::ErrorKind::NotFound);
-    Err(Failure::usage(format!("--bundle {}: no file can be made there: {error}", path.display())))
+    if !folder.is_dir() {
+        return Err(Failure::usage(format!(
+            "--bundle {path_text}: there is no folder {folder_text}"
+        )));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
