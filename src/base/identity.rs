@@ -7,8 +7,6 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
 use super::fs;
 
 /// The file of the data folder with the gateway's name.
@@ -44,15 +42,8 @@ pub fn of_folder(dir: &Path, wall_ns: i64) -> io::Result<String> {
     }
     // Seeded by the system's generator, without a file: a folder that is entered as a root need have no /dev.
     let random = RandomState::new();
-    let mut hash = Sha256::new();
-    hash.update(random.hash_one(0).to_le_bytes());
-    hash.update(random.hash_one(1).to_le_bytes());
-    // Cost nothing beside it.
-    hash.update(wall_ns.to_le_bytes());
-    hash.update(std::process::id().to_le_bytes());
-    let number =
-        hash.finalize().iter().take(16).fold(0, |n: u128, byte| n << 8 | u128::from(*byte));
-    let name = format!("{number:032x}");
+    let half = |salt: u8| random.hash_one((salt, wall_ns, std::process::id()));
+    let name = format!("{:016x}{:016x}", half(0), half(1));
     fs::replace(&dir.join(FILE_NAME), name.as_bytes())?;
     Ok(name)
 }
