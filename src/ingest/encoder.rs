@@ -8,7 +8,9 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use super::rules::{Rules, broken};
-use super::{Ask, Durability, NamedRefusal, Options, Protocol, Receipt, is_system, quoted};
+use super::{
+    Ask, Durability, NamedRefusal, Options, Protocol, Receipt, is_system, off_the_runtime, quoted,
+};
 use crate::base::class::Class;
 use crate::engine::catalog::{Catalog, CatalogError, Drafting, Table, TableSettings};
 use crate::record::codec::{FamilyId, LayoutId, PAYLOAD_BYTES_MAX, PayloadBuilder};
@@ -127,7 +129,10 @@ impl<'e> Encoder<'e> {
 
     /// What became of the records, once the catalog's log has what they go by.
     pub(super) fn finish(mut self) -> Outcome {
-        if let Err(error) = self.catalog.settle(&self.drafting) {
+        // A line of the catalog's log waits for the disk, and the runtime's thread has others to serve.
+        let settle = || self.catalog.settle(&self.drafting);
+        let settled = if self.drafting.is_empty() { Ok(()) } else { off_the_runtime(settle) };
+        if let Err(error) = settled {
             assert_ne!(error.class(), Class::Refused, "what is drafted was decided before");
             self.outcome.fault = Some((error.class(), error.to_string()));
         }

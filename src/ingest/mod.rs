@@ -332,9 +332,14 @@ const LONG_BODY_BYTES: usize = 512 << 10;
 
 /// Runs `work`, which decodes `body_bytes`; long work on a thread that the runtime then replaces.
 fn in_place<T>(body_bytes: usize, work: impl FnOnce() -> T) -> T {
+    if body_bytes >= LONG_BODY_BYTES { off_the_runtime(work) } else { work() }
+}
+
+/// Runs `work`, which takes its time; on a thread of a runtime that has others, the runtime replaces it.
+fn off_the_runtime<T>(work: impl FnOnce() -> T) -> T {
     use tokio::runtime::{Handle, RuntimeFlavor};
-    let has_threads = || Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
-    if body_bytes >= LONG_BODY_BYTES && has_threads() {
+    let flavor = Handle::try_current().map(|handle| handle.runtime_flavor());
+    if matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
         return tokio::task::block_in_place(work);
     }
     work()
@@ -369,7 +374,7 @@ impl Shared {
         encoded
     }
 
-    /// Decodes and appends; nothing in here waits.
+    /// Decodes and appends; nothing in here waits but for the catalog's line of what is new.
     fn encode<D>(
         &self,
         ask: &Ask<'_>,

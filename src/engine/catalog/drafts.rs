@@ -6,10 +6,10 @@
 //! request whose frame would name it waits for that by [`Catalog::settle`](super::Catalog::settle), **before
 //! the frame is appended**: no start finds a frame of a table that the catalog does not have.
 //!
-//! While one line is written and synced, others draft. The line after it has what they drafted, so that a
-//! request waits for two such lines at most, however many come at once. Where a line is not written, all drafts
-//! are taken back with it: those after it follow its numbers. Whoever has looked at drafts since then
-//! hears of that instead of going on.
+//! While one line is written and synced, others draft. The line after it has what they drafted, so that many
+//! requests at once take few lines. Where a line is not written, all drafts are taken back with it: those after it
+//! follow its numbers. Whoever has looked at drafts since then drafts nothing more, since its numbers may be
+//! others' by now, and hears of that instead of going on.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::Ordering;
@@ -32,6 +32,13 @@ type Map<V> = HashMap<Box<str>, V, RandomState>;
 #[derive(Debug, Default)]
 pub struct Drafting {
     needs: Option<Needs>,
+}
+
+impl Drafting {
+    /// Whether there is nothing to wait for.
+    pub const fn is_empty(&self) -> bool {
+        self.needs.is_none()
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -258,6 +265,7 @@ impl Catalog {
         if let Some(table) = state.find(database, table) {
             return Ok(Arc::clone(table));
         }
+        let is_taken_back = drafts.progress(drafting) == Progress::TakenBack;
         drafts.note(drafting);
         if let Some(table) = drafts.find(database, table) {
             return Ok(Arc::clone(table));
@@ -268,8 +276,11 @@ impl Catalog {
         let updated_ns = settings.updated_ns.max(settings.created_ns);
         let settings = TableSettings { updated_ns, ..settings.clone() };
         let table = Arc::new(Table::new(id, database, table, settings));
-        drafts.add_table(&table);
-        self.drafted(&drafts, drafting);
+        // Else it is one that nobody will ever name.
+        if !is_taken_back {
+            drafts.add_table(&table);
+            self.drafted(&drafts, drafting);
+        }
         Ok(table)
     }
 
@@ -292,6 +303,10 @@ impl Catalog {
         }
         let (id, none) = (table.id, Names::default());
         let mut drafts = self.drafts();
+        // The number of a table that was taken back is another's by now.
+        if drafts.progress(drafting) == Progress::TakenBack {
+            return Ok(());
+        }
         drafts.note(drafting);
         if !drafts.has_table(id) && self.state().get(id).is_none() {
             return Err(ClaimError::Deleted { id }.into());
@@ -317,14 +332,15 @@ impl Catalog {
         table: &Table,
         attributes: impl Iterator<Item = &'n str> + Clone,
     ) -> Result<(), ClaimError> {
-        table.check_twofold(attributes.clone())?;
-        if !self.has_drafts.load(Ordering::Acquire) {
-            return Ok(());
+        // Before the table's own: a line that is executed meanwhile takes names from here to there.
+        if self.has_drafts.load(Ordering::Acquire) {
+            let drafts = self.drafts();
+            if let Some(names) = drafts.names(table.id) {
+                drafts.note(drafting);
+                names.check_twofold(attributes.clone())?;
+            }
         }
-        let drafts = self.drafts();
-        let Some(names) = drafts.names(table.id) else { return Ok(()) };
-        drafts.note(drafting);
-        names.check_twofold(attributes)
+        table.check_twofold(attributes)
     }
 
     /// Waits until all that a request goes by is in the log, and synced. To be called before anything

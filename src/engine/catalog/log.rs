@@ -36,7 +36,7 @@ pub(super) enum Entry {
     SetTable { id: TableId, settings: TableSettings },
     /// Names that records of a strict table were the first to use.
     Names { id: TableId, dimensions: Vec<Box<str>>, measures: Vec<Box<str>> },
-    /// Several of the two before, in this order, of which a crash leaves all or none.
+    /// Several `Create` and `Names`, in this order, of which a crash leaves all or none.
     Together { changes: Vec<Entry> },
     /// A table's end.
     DeleteTable { id: TableId },

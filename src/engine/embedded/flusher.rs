@@ -203,8 +203,9 @@ impl Inner {
         if bytes >= self.options.flush_bytes_most().as_usize() {
             return true;
         }
-        let of_rows = bytes.saturating_sub(self.series_bytes.load(Ordering::Relaxed));
-        let most = self.options.flush_bytes_most().as_usize();
+        let of_series = self.series_bytes.load(Ordering::Relaxed);
+        let of_rows = bytes.saturating_sub(of_series);
+        let most = self.options.flush_bytes_most().as_usize().saturating_sub(of_series);
         of_rows >= self.options.flush_bytes.as_usize()
             && !self.replay.puts_off(Lsn(self.applied.load(Ordering::Relaxed)), of_rows, most)
     }
@@ -433,6 +434,8 @@ impl Inner {
     }
 
     fn count_flush(&self, rows: u64, bytes: u64, took: Duration) {
+        // What is in memory from now on says nothing of the frames before.
+        self.replay.ended();
         let last_ns = self.clock.wall_ns();
         let totals = &mut lock(&self.signal).totals;
         *totals = Flushed {

@@ -178,7 +178,9 @@ fn what_is_taken_back_can_be_named_by_nobody_who_saw_it() {
     // There is room again. The number is given to another, whose is in the log before they ask.
     let mut next = Drafting::default();
     assert_eq!(draft(&catalog, &mut next, "other").unwrap().id, table.id);
+    // Who goes on without having asked drafts nothing, neither for the table that has its number now nor at all.
     name(&catalog, &mut maker, &table, ("host", "m")).unwrap();
+    draft(&catalog, &mut maker, "late").unwrap();
     catalog.settle(&next).unwrap();
     for drafting in [&maker, &user, &later] {
         let error = catalog.settle(drafting).unwrap_err();
@@ -188,6 +190,8 @@ fn what_is_taken_back_can_be_named_by_nobody_who_saw_it() {
     assert!(catalog.resolve("d", "t").is_none() && catalog.resolve("d", "u").is_none());
     let found = std::fs::read(log_of(dir.path())).unwrap();
     assert!(found.starts_with(&written) && lines(dir.path()) == 3, "only the other's");
+    let last = String::from_utf8_lossy(&found[written.len()..]);
+    assert!(last.contains("other") && !last.contains("host") && !last.contains("late"), "{last}");
 }
 
 /// `/dev/full` takes no byte, and cannot be cut either.
