@@ -33,7 +33,7 @@ use tidegate::protocol::line;
 use tidegate::record::TableId;
 use tidegate::record::codec::Bucket;
 use tidegate::record::request::{Outcome, WriteRequest};
-use tidegate::reject::Reporter;
+use tidegate::reject::{Claim, Reporter};
 use tidegate::shard::{self, Shards};
 use tidegate::wal::{self, Unobserved, Wal};
 
@@ -139,7 +139,7 @@ impl Way {
             engine: Arc::clone(&engine) as Arc<dyn TableEngine>,
             catalog: Arc::clone(&catalog),
             reporter: Reporter::new(
-                (store, "one".to_owned()),
+                Claim::new(store, "one".to_owned(), Lsn(u64::MAX), SystemClock::shared()),
                 Arc::clone(clock),
                 metrics.clone(),
                 Arc::clone(&stopping),

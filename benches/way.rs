@@ -12,7 +12,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tidegate::config::Config;
 use tidegate::ingest::{Ask, Durability, Partial, Protocol};
 use tidegate::protocol::line;
-use tidegate::server::Core;
+use tidegate::server::{Core, Purpose};
 
 const LINES: u64 = 5_000;
 
@@ -20,7 +20,7 @@ fn way(c: &mut Criterion) {
     let dir =
         tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder on the target's disk");
     let config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
-    let core = Core::open(&config).expect("an empty folder opens");
+    let core = Core::open(&config, Purpose::Serve).expect("an empty folder opens");
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut step = 0;

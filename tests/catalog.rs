@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use tidegate::base::lsn::Lsn;
-use tidegate::engine::catalog::{Catalog, Erasure, Profile, Retention, TableSettings};
+use tidegate::engine::catalog::{Catalog, Drafting, Erasure, Profile, Retention, TableSettings};
 use tidegate::record::TableId;
 
 const LOG: &str = "catalog.log";
@@ -44,11 +44,11 @@ fn check(catalog: &Catalog) {
 }
 
 #[test]
-fn a_catalog_of_format_1_opens_and_goes_on_in_format_3() {
+fn a_catalog_of_format_1_opens_and_goes_on_in_format_4() {
     let dir = copy();
     check(&Catalog::open(dir.path()).unwrap());
     let renewed = fs::read_to_string(dir.path().join(LOG)).unwrap();
-    assert!(renewed.starts_with(r#"c349a651 {"op":"catalog","format":3}"#), "{renewed}");
+    assert!(renewed.starts_with(r#"8c083096 {"op":"catalog","format":4}"#), "{renewed}");
     let catalog = Catalog::open(dir.path()).unwrap();
     check(&catalog);
     catalog.delete_table("iot", "valve").unwrap();
@@ -79,7 +79,7 @@ fn a_catalog_of_format_1_that_is_damaged_is_refused_and_stays_as_it_is() {
 }
 
 #[test]
-fn a_catalog_of_format_2_opens_and_goes_on_in_format_3() {
+fn a_catalog_of_format_2_opens_and_goes_on_in_format_4() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/catalog-v2").join(LOG);
     let dir = tempfile::tempdir().unwrap();
     fs::copy(path, dir.path().join(LOG)).unwrap();
@@ -97,7 +97,7 @@ fn a_catalog_of_format_2_opens_and_goes_on_in_format_3() {
         let plant = catalog.database("plant").unwrap().settings();
         assert_eq!((plant.kms_key.as_deref(), plant.updated_ns), (Some("key"), 9));
         let log = fs::read_to_string(dir.path().join(LOG)).unwrap();
-        assert!(log.lines().next().unwrap().ends_with(r#"{"op":"catalog","format":3}"#), "{log}");
+        assert!(log.lines().next().unwrap().ends_with(r#"{"op":"catalog","format":4}"#), "{log}");
     }
 }
 
@@ -143,4 +143,42 @@ fn a_catalog_of_format_2_takes_erasures() {
     let catalog = Catalog::open(dir.path()).unwrap();
     assert!(catalog.hidden(table).is_empty() && catalog.erasures_noted().len() == 1);
     assert_eq!(catalog.next_erasure(), Some(2), "a number is given once");
+}
+
+#[test]
+fn a_catalog_of_format_3_opens_and_goes_on_in_format_4() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/catalog-v3").join(LOG);
+    let dir = tempfile::tempdir().unwrap();
+    fs::copy(path, dir.path().join(LOG)).unwrap();
+    for round in 0..2 {
+        let catalog = Catalog::open(dir.path()).unwrap();
+        let tables = catalog.tables();
+        let names: Vec<_> = tables.iter().map(|t| format!("{} {}", t.id.0, t.name)).collect();
+        let made: &[&str] = if round == 0 { &[] } else { &["8 new", "9 other"] };
+        let before = ["2 valve", "4 points", "5 entities", "6 tokens", "7 fan"];
+        assert_eq!(names, [&before[..], made].concat());
+        let hours = |id| catalog.get(TableId(id)).unwrap().settings().retention.memory_hours;
+        assert_eq!((hours(2), hours(7)), (7, 9));
+        let deleted: Vec<_> = catalog.deleted_tables().iter().map(|table| table.id.0).collect();
+        assert_eq!(deleted, [1, 3]);
+        assert!(!catalog.has_database("empty") && !catalog.has_database("gone"));
+        let key = |name| catalog.database(name).unwrap().settings().kms_key.clone();
+        assert_eq!(
+            (key("plant").as_deref(), key("spare").as_deref()),
+            (Some("key"), Some("other"))
+        );
+        assert_eq!(catalog.next_erasure(), Some(3));
+        assert_eq!(catalog.erasures_due(Lsn(u64::MAX)).len(), 2);
+        let log = fs::read_to_string(dir.path().join(LOG)).unwrap();
+        assert!(log.lines().next().unwrap().ends_with(r#"{"op":"catalog","format":4}"#), "{log}");
+        if round == 0 {
+            let (mut drafting, settings) = (Drafting::default(), TableSettings::default());
+            for name in ["new", "other"] {
+                catalog.draft_table(&mut drafting, ["plant", name], &settings).unwrap();
+            }
+            catalog.settle(&drafting).unwrap();
+            let log = fs::read_to_string(dir.path().join(LOG)).unwrap();
+            assert!(log.lines().next_back().unwrap().contains(r#"{"op":"together","changes":["#));
+        }
+    }
 }

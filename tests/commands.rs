@@ -256,6 +256,65 @@ fn a_word_that_an_option_has_not_is_told_with_those_that_it_has() {
     }
 }
 
+#[test]
+fn a_folder_that_a_server_has_is_told_with_what_to_ask_of_it() {
+    let place = Place::new("");
+    let server = place.start();
+    server.write("d", "t,site=a v=1 1");
+    let model = r#"{"TimeColumn":"time","TimeUnit":"SECONDS",
+        "DimensionMappings":[{"SourceColumn":"site"}],"MultiMeasureMappings":{"TargetMultiMeasureName":"t",
+        "MultiMeasureAttributeMappings":[{"SourceColumn":"v","MeasureValueType":"DOUBLE"}]}}"#;
+    fs::write(place.file("model.json"), model).expect("it can be written");
+    fs::create_dir(place.file("csv")).expect("it can be made");
+    fs::write(place.file("csv/a.csv"), "time,site,v\n5,a,1.5\n").expect("it can be written");
+    let table = ["--database", "d", "--table", "t"];
+    let source = ["--source", "csv/a.csv", "--model", "model.json"];
+    for (name, arguments, told) in [
+        ("export", table.to_vec(), "/api/v1/export?db=d&table=t'"),
+        ("batch-load", [&source[..], &table].concat(), "by --url"),
+    ] {
+        let output = place.run(name, &arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{name}: {said}");
+        assert!(said.contains("is in use by process ") && said.contains(told), "{name}: {said}");
+    }
+    server.stop();
+}
+
+/// Whoever types in haste is told what there is, and nothing that cannot be is begun.
+#[test]
+fn what_is_written_wrong_is_told_with_what_would_be_right() {
+    let table = ["--database", "d", "--table", "t"];
+    for (words, told) in [
+        (&["exprot"][..], "Did you mean export?"),
+        (&["wal", "replya"], "Did you mean replay?"),
+        (&["serve", "--lisen", "127.0.0.1:0"], "Did you mean --listen?"),
+        (&["export", "--tabel", "t"], "Did you mean --table?"),
+        (&["wal", "dump", "--fromat", "line"], "Did you mean --format?"),
+        (&["serve", "--listen", "localhost:8086"], "an address and a port, as in 127.0.0.1:8086"),
+        (&["cost", "--price", "nan"], "a number, 0 or more, as in 0.50"),
+        (&["schema", "postgres", "--database", "", "--table", "t"], "--database: empty"),
+        (&["doctor", "--bundle", "/none/x.tar.gz"], "there is no folder /none"),
+        (&["doctor", "--bundle", "/tmp"], "it is a folder; name a file in it"),
+        (
+            &[&["export", "--from", "5", "--to", "-3"], &table[..]].concat(),
+            "--from 5 lies after --to -3",
+        ),
+    ] {
+        let output = tidegate(words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {said}");
+        assert!(said.contains(told), "{words:?}: {said}");
+    }
+    for (words, not) in
+        [(&["zzzzzz"][..], "Did you mean"), (&["demo", "--plant-los"], "plant-loss?")]
+    {
+        let output = tidegate(words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && !said.contains(not), "{words:?}: {said}");
+    }
+}
+
 /// Runs a command of the binary whose standard error is a terminal; what that shows.
 fn on_a_terminal(place: &Place, name: &str, arguments: &[&str]) -> String {
     let command = place.command(name);
@@ -266,6 +325,34 @@ fn on_a_terminal(place: &Place, name: &str, arguments: &[&str]) -> String {
     without_settings(&mut terminal);
     terminal.args(["--quiet", "--return", "--command", &line, "/dev/null"]).stdin(Stdio::null());
     printed(&terminal.current_dir(place.file(".")).output().expect("script, of util-linux"))
+}
+
+#[test]
+fn a_terminal_whose_locale_has_no_signs_is_shown_words() {
+    let place = Place::new("");
+    let command = place.command("doctor");
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    let line: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    for (variable, locale, has_signs) in [
+        ("LC_ALL", "C", false),
+        ("LC_ALL", "C.UTF-8", true),
+        ("LANG", "de_DE.utf8", true),
+        ("LANG", "", false),
+    ] {
+        let mut terminal = Command::new("script");
+        without_settings(&mut terminal);
+        terminal
+            .env_remove("LC_ALL")
+            .env_remove("LC_CTYPE")
+            .env_remove("LANG")
+            .env(variable, locale);
+        terminal.args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"]);
+        let said = printed(
+            &terminal.stdin(Stdio::null()).current_dir(place.file(".")).output().expect("script"),
+        );
+        assert_eq!(said.is_ascii(), !has_signs, "{variable}={locale}: {said}");
+        assert_eq!(said.contains("ok       "), !has_signs, "{variable}={locale}: {said}");
+    }
 }
 
 #[test]

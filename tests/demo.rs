@@ -6,11 +6,13 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tidegate::base::clock::{Clock as _, SystemClock};
 
 use common::gateway::{Place, files_below, without_settings};
 use common::{rows, wait_for};
@@ -51,6 +53,22 @@ fn number(text: &str, what: &str) -> usize {
 
 fn is_empty(dir: &Path) -> bool {
     fs::read_dir(dir).expect("it is a folder").next().is_none()
+}
+
+/// An upgrade takes it away: the server is started of what runs.
+#[test]
+fn a_program_whose_file_is_gone_tells_its_story_to_the_end() {
+    let place = Place::new("");
+    let whole = demo(&place, &[]);
+    let copy = place.file("tidegate");
+    fs::copy(whole.get_program(), &copy).expect("it can be copied");
+    let mut command = Command::new(&copy);
+    command.args(whole.get_args()).env("TMPDIR", folder(&place)).stdin(Stdio::null());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    fs::remove_file(&copy).expect("it was copied");
+    let output = child.expect("it starts").wait_with_output().expect("it ends");
+    let (said, complaints) = texts(&output);
+    assert!(output.status.success(), "{said}{complaints}");
 }
 
 #[test]
@@ -202,6 +220,83 @@ fn nothing_of_it_stays_behind_when_it_is_interrupted() {
             assert!(!proc.exists(), "its server is gone");
         }
     }
+}
+
+/// Goal: who ends it with its group, and so twice, does not end the tidying up. Method: two real signals, as far
+/// apart as programs send them, to a process that leads its group; and GNU `timeout` itself.
+#[test]
+fn nothing_of_it_stays_behind_when_it_is_interrupted_twice_at_once() {
+    let clock = SystemClock::new();
+    for (run, gap_ms) in
+        [0, 0, 1, 2, 5, 10, 20, 50, 100, 300].into_iter().cycle().take(20).enumerate()
+    {
+        let place = Place::new("");
+        let mut child = demo(&place, &[]);
+        let mut child =
+            child.process_group(0).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let mut said = BufReader::new(child.stdout.take().expect("it was asked for"));
+        let mut heard = String::new();
+        while !heard.contains(" is process ") {
+            assert!(said.read_line(&mut heard).expect("it can be read") > 0, "{heard}");
+        }
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a number");
+        kill_process(pid, Signal::TERM).expect("it is our child");
+        clock.sleep(Duration::from_millis(gap_ms));
+        // It may be gone by then.
+        let second = if run % 4 == 3 { Signal::HUP } else { Signal::TERM };
+        kill_process_group(pid, second).unwrap_or_default();
+        let output = child.wait_with_output().expect("it is our child");
+        let complaints = texts(&output).1;
+        assert!(matches!(output.status.code(), Some(143 | 129)), "{gap_ms} ms: {complaints}");
+        assert!(complaints.contains("nothing was counted"), "{gap_ms} ms: {complaints}");
+        assert!(is_empty(&folder(&place)), "{gap_ms} ms: its folder is gone");
+    }
+    for _ in 0..4 {
+        let place = Place::new("");
+        let inner = demo(&place, &[]);
+        let mut timeout = Command::new("timeout");
+        timeout.arg("1.5").arg(inner.get_program()).args(inner.get_args());
+        timeout.env("TMPDIR", folder(&place)).stdin(Stdio::null());
+        let output = timeout.output().expect("timeout, of coreutils");
+        assert_eq!(output.status.code(), Some(124), "{output:?}");
+        assert!(is_empty(&folder(&place)), "its folder is gone");
+    }
+}
+
+/// A full disk under its output is no reason to lose what shows a loss, and to leave what shows nothing.
+#[test]
+fn an_output_that_takes_no_more_is_told_and_takes_no_evidence_along() {
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has one");
+    for (arguments, has_folder, told) in [
+        (&[][..], false, "its folder"),
+        (&["--plant-loss"], false, "its folder"),
+        (&["--keep"], true, "kept for a look"),
+    ] {
+        let place = Place::new("");
+        let output = demo(&place, arguments).stdout(full()).output().expect("the binary starts");
+        let complaints = texts(&output).1;
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {complaints}");
+        assert!(complaints.contains("standard output: "), "{arguments:?}: {complaints}");
+        assert!(complaints.contains(told) && !complaints.contains("panicked"), "{complaints}");
+        assert_eq!(!is_empty(&folder(&place)), has_folder, "{arguments:?}");
+    }
+    // Full from the count on: nobody hears what is lost but standard error.
+    let place = Place::new("");
+    let mut child = demo(&place, &["--plant-loss"]);
+    let mut child = child.stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let mut said = BufReader::new(child.stdout.take().expect("it was asked for"));
+    let mut heard = String::new();
+    while !heard.contains("4. Every record") {
+        assert!(said.read_line(&mut heard).expect("it can be read") > 0, "{heard}");
+    }
+    drop(said);
+    let output = child.wait_with_output().expect("it is our child");
+    let complaints = texts(&output).1;
+    assert_eq!(output.status.code(), Some(1), "{complaints}");
+    assert!(complaints.contains("the promise is broken"), "{complaints}");
+    let (_, kept) = complaints.split_once("kept for a look: ").expect("it says where");
+    let kept = kept.lines().next().unwrap_or_default();
+    assert!(Path::new(kept).join("data").is_dir(), "{complaints}");
 }
 
 #[test]

@@ -11,9 +11,9 @@ mod common;
 mod server;
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -140,6 +140,7 @@ fn a_folder_that_is_read_only_or_full_is_found() {
     let read_only = examine(&place);
     read_only.has("log", "fault", "read-only");
     read_only.has("writable", "fault", "Read-only file system");
+    read_only.has("reject sink", "fault", "cannot be made in ");
     run(Command::new("mount").args(["-o", "remount,rw"]).arg(volume.root()));
     assert!(examine(&place).faults().is_empty(), "it is well again");
     let left: Vec<_> = fs::read_dir(volume.root()).expect("a folder").flatten().collect();
@@ -267,6 +268,79 @@ fn a_sink_that_takes_nothing_is_found() {
     examine_with(&cloud).has("reject sink", "fault", "s3://rejects/here");
 }
 
+/// One that is not there may lie elsewhere; only where nothing was served yet there is none.
+#[test]
+fn a_sink_that_is_not_there_is_made_by_the_first_start_only() {
+    let place = Place::new(SETTINGS);
+    examine(&place).has("reject sink", "ok", "is made by the first start");
+    place.start().stop();
+    examine(&place).has("reject sink", "ok", "takes objects and lets them go");
+    rustix::fs::rename(place.data().join("rejects"), place.file("moved")).expect("it was made");
+    let moved = examine(&place);
+    moved.has("reject sink", "warning", "was served from before");
+    assert!(!place.data().join("rejects").exists(), "nothing is left behind");
+    let file = place.file("file");
+    fs::write(&file, "no folder").expect("it can be written");
+    for (url, text) in [
+        (file.display().to_string(), "is a file and no folder"),
+        (format!("file://{}", file.display()), "is a file and no folder"),
+        (format!("{}/below", file.display()), "cannot be looked at: Not a directory"),
+    ] {
+        place.configure(&format!("{SETTINGS}[rejects]\nurl = {url:?}\n"));
+        examine(&place).has("reject sink", "fault", text);
+    }
+}
+
+#[test]
+fn a_sink_of_another_gateway_is_found_and_left_alone() {
+    let (theirs, ours) = (Place::new(SETTINGS), Place::new(SETTINGS));
+    theirs.start().stop();
+    let sink = theirs.data().join("rejects");
+    ours.configure(&format!("{SETTINGS}[rejects]\nurl = {:?}\n", sink.display().to_string()));
+    for _ in ["nothing has begun there", "with a name of its own"] {
+        let found = examine(&ours);
+        found.has("reject sink", "fault", "it is the reject sink of gateway ");
+        fs::create_dir_all(ours.data()).expect("it can be made");
+        fs::write(ours.data().join("gateway-id"), "0b7c\n").expect("it can be written");
+    }
+    examine(&theirs).has("reject sink", "ok", "takes objects and lets them go");
+    let left: Vec<_> = fs::read_dir(&sink).expect("a folder").flatten().collect();
+    assert!(
+        left.iter().all(|one| !one.file_name().to_string_lossy().contains("doctor")),
+        "{left:?}"
+    );
+}
+
+/// Goal: log, tables and rejections that each fit by themselves, and not together. Method: a volume with room for
+/// the log and a flush, and a file among the rejections as large as a day of many of them.
+#[test]
+fn what_grows_on_one_disk_is_added_up() {
+    let volume = Volume::new(Kind::Ext4, 1 << 30);
+    let place = Place::on(&volume, &format!("{SETTINGS}[wal]\nbytes_max = \"300 MiB\"\n"));
+    examine(&place).has("room", "ok", "free for all of it: the log may take 300.0 MiB more");
+    let rejects = place.data().join("rejects");
+    fs::create_dir_all(&rejects).expect("it can be made");
+    let file = File::create(rejects.join("many.json")).expect("it can be made");
+    fallocate(&file, FallocateFlags::empty(), 0, 60 << 20).expect("there is room");
+    let crowded = examine(&place);
+    crowded.has("room", "warning", "rejections hold 60.0 MiB (60.0 MiB of the last day)");
+    crowded.has("room", "warning", "like the last");
+    place.configure(&format!("{SETTINGS}[wal]\nbytes_max = \"700 MiB\"\n"));
+    let full = examine(&place);
+    full.has("space", "ok", "of at most 700.0 MiB");
+    full.has("room", "warning", "together that is more");
+}
+
+#[test]
+fn a_file_where_a_folder_is_to_be_is_found() {
+    let place = Place::new(SETTINGS);
+    fs::write(place.data(), "no folder").expect("it can be written");
+    examine(&place).has("log", "fault", "data is a file and no folder");
+    let output = place.run("selftest", &["--kills", "1"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("is a file and no folder"), "{said}");
+}
+
 #[test]
 fn settings_that_cannot_work_are_found() {
     let broken = Place::new("[wal]\nsegmnt_bytes = 1\n").run("doctor", &["--json"]);
@@ -328,6 +402,29 @@ fn a_certificate_is_read_and_its_last_days_are_told() {
         found.has("files", "ok", "server.tls.key_file");
         assert!(found.faults().is_empty(), "{found:#?}");
     }
+}
+
+/// Renamed over, a device such as `/dev/full` would be gone for the whole machine.
+#[test]
+fn a_bundle_is_written_into_a_pipe_and_through_a_link_and_replaces_neither() {
+    let place = Place::new("");
+    let [pipe, link, target] = ["pipe", "link", "target"].map(|name| place.file(name));
+    run(Command::new("mkfifo").arg(&pipe));
+    // Open for both, nobody waits for the other end.
+    let mut reader = File::options().read(true).write(true).open(&pipe).expect("it opens");
+    fs::write(&target, vec![b'x'; 1 << 20]).expect("it can be written");
+    std::os::unix::fs::symlink("target", &link).expect("a link can be made");
+    for name in ["pipe", "link"] {
+        let said = place.run("doctor", &["--bundle", name]).stdout;
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(said.contains(&format!("written: {name}")), "{said}");
+    }
+    let kind = |path: &Path| fs::symlink_metadata(path).expect("it is there").file_type();
+    assert!(kind(&pipe).is_fifo() && kind(&link).is_symlink());
+    let mut begin = [0; 2];
+    reader.read_exact(&mut begin).expect("the pipe has it");
+    assert_eq!(begin, [0x1f, 0x8b], "gzip");
+    run(Command::new("tar").arg("-tzf").arg(&target));
 }
 
 /// Secrets are planted in every place that the bundle is made of.

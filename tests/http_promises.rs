@@ -3,6 +3,8 @@
 #![expect(clippy::panic, reason = "helpers of tests")]
 
 mod http_support;
+#[path = "http_promises/parameters.rs"]
+mod parameters;
 
 use std::io::{Read, Write};
 

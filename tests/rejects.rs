@@ -5,12 +5,12 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
-use common::gateway::{Gateway, Place};
+use common::gateway::{Gateway, Place, address_in, kill};
 use common::rows::{Key, Row, Value};
 use common::wait_for;
 
@@ -234,7 +234,7 @@ fn who_waits_for_the_engine_hears_what_it_refused() {
     assert_eq!(reply.json()["line"], 1);
     let reply = client.post("/api/v2/write?bucket=iot&precision=ms", &[], line).unwrap();
     assert_eq!(reply.status, 204, "{}", reply.text());
-    assert_eq!(wait_for_rejections(&place, "records", 3).len(), 3, "told or not, they are kept");
+    assert_eq!(wait_for_rejections(&place, "records", 4).len(), 4, "told or not, they are kept");
     server.stop();
 }
 
@@ -268,9 +268,17 @@ fn refuse(server: &Gateway, line: &str) {
 
 /// What a start that is refused says.
 fn refusal(place: &Place) -> String {
-    let done = place.run("serve", &["--listen", "127.0.0.1:0"]);
-    assert_eq!(done.status.code(), Some(1), "it must not start");
-    String::from_utf8_lossy(&done.stderr).into_owned()
+    let (mut child, log) = place.spawn();
+    let said = || std::fs::read_to_string(&log).expect("a log was written");
+    let status = wait_for("the start to be refused", REPORT_MAX, || {
+        if address_in(&log).is_some() {
+            kill(&mut child);
+            unreachable!("it starts: {}", said());
+        }
+        child.try_wait().expect("it is our child")
+    });
+    assert_eq!(status.code(), Some(1), "{}", said());
+    said()
 }
 
 /// Reports are named by the numbers of their log, and every log begins with 1.
@@ -302,7 +310,8 @@ fn a_sink_is_one_gateways_and_another_is_refused_until_it_takes_it_over() {
     let told = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     assert!(
-        told.contains("it is this one's now") && told.contains("begins after LSN 1;"),
+        told.contains("The reject sink was gateway ")
+            && told.contains("'s, and is this one's now."),
         "{told}"
     );
     let server = other.start();
@@ -332,4 +341,85 @@ fn a_sink_outlives_the_data_folder_and_its_numbers_go_on() {
     refuse(&server, "behind");
     server.stop();
     assert_eq!(wait_for_rejections(&place, "lines", 6).len(), 6);
+}
+
+/// The log is gone and its folder stayed; or the folder was put back as it was before.
+#[test]
+fn a_log_that_lost_what_is_reported_does_not_write_over_it() {
+    let place = Place::new("");
+    let server = place.start();
+    refuse(&server, "first");
+    server.stop();
+    let copy = place.file("copy");
+    copy_folder(&place.data().join("wal"), &copy);
+    let server = place.start();
+    for number in 0..3 {
+        refuse(&server, &format!("later{number}"));
+    }
+    // Told to the sink with the first write after a minute at the latest, and at a start.
+    server.stop();
+    place.start().stop();
+    let wal = place.data().join("wal");
+    std::fs::remove_dir_all(&wal).unwrap();
+    let told = refusal(&place);
+    assert!(told.contains("but there is no log in"), "the catalog misses it already: {told}");
+    copy_folder(&copy, &wal);
+    let told = refusal(&place);
+    assert!(told.contains("at least, and the log ends at 2: the log lost its end"), "{told}");
+    assert_eq!(wait_for_rejections(&place, "lines", 4).len(), 4);
+
+    std::fs::remove_dir_all(&wal).unwrap();
+    let done = place.run("wal", &["begin"]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let server = place.start();
+    refuse(&server, "behind");
+    server.stop();
+    assert_eq!(wait_for_rejections(&place, "lines", 5).len(), 5);
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder can be made");
+    for entry in std::fs::read_dir(from).expect("a folder can be read") {
+        let entry = entry.expect("a folder can be read");
+        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("a file can be copied");
+    }
+}
+
+#[test]
+fn what_only_reads_a_folder_does_not_need_its_sink() {
+    let (place, other) = (Place::new(""), Place::new(""));
+    let server = place.start();
+    apply(&server, "weather,site=a t=1");
+    refuse(&server, "bad");
+    server.stop();
+    other.configure(&format!(
+        "[rejects]\nurl = {:?}\n",
+        place.data().join("rejects").display().to_string()
+    ));
+    let done = other.run("wal", &["begin", "--take-rejects"]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(refusal(&place).contains("it is the reject sink of gateway "));
+    let done = place.run("export", &["--database", "iot", "--table", "weather"]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(String::from_utf8_lossy(&done.stdout).contains("weather"));
+}
+
+#[test]
+fn a_sink_that_is_not_there_is_not_taken_and_a_name_that_is_lost_is_asked_for() {
+    let place = Place::new("");
+    let done = place.run("wal", &["begin", "--take-rejects"]);
+    let told = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(!done.status.success() && told.contains("there is no reject sink at "), "{told}");
+    place.start().stop();
+    let name = place.data().join("gateway-id");
+    let text = std::fs::read_to_string(&name).unwrap();
+    std::fs::write(&name, "").unwrap();
+    let told = refusal(&place);
+    assert!(told.contains("gateway-id") && told.contains("it is empty"), "{told}");
+    std::fs::remove_file(&name).unwrap();
+    let told = refusal(&place);
+    assert!(told.contains(&format!("the reject sink of gateway {text}")), "{told}");
+    assert!(told.contains("write that name into it"), "{told}");
+    std::fs::write(&name, text + "\n").unwrap();
+    place.start().stop();
 }

@@ -299,6 +299,12 @@ fn nobody_sees_or_sends_what_is_not_theirs() {
     assert_eq!(seen("root"), ["other", "iot"]);
     assert_eq!((seen("reader"), seen("other")), (vec!["iot".to_owned()], vec!["other".to_owned()]));
     assert_eq!(ask("reader", "GET", "/api/v1/rejects?db=other", "").status, 403);
+    // What an empty list of a frame means is said of what they may read.
+    let theirs = ask("root", "GET", "/api/v1/rejects?db=other", "").json();
+    let lsn = &theirs["rejections"][0]["lsn"];
+    let frame = ask("reader", "GET", &format!("/api/v1/rejects?lsn={lsn}"), "").json();
+    let told = frame["frame"]["message"].as_str().unwrap();
+    assert!(told.contains("nothing that you may read was refused"), "{frame}");
     assert_eq!(ask("nobody", "GET", "/api/v1/rejects", "").status, 401);
     let all = ask("root", "GET", "/api/v1/rejects?db=iot", "").json();
     let id = all["rejections"][0]["id"].as_str().unwrap().to_owned();
@@ -475,6 +481,36 @@ fn the_commands_list_show_and_send_again() {
     );
     let unreachable = send(&["--all"]);
     assert_eq!(unreachable.status.code(), Some(1), "{}", text(&unreachable));
+}
+
+/// Many that are named by their numbers are not loaded into memory that is not there.
+#[test]
+fn what_is_loaded_is_within_the_memory_for_requests() {
+    let small = "[server]\nbody_bytes_max = \"1 MiB\"\ninflated_bytes_max = \"1 MiB\"\n\
+                 [ingest]\nversion = \"_version\"\nmemory_bytes_max = \"2 MiB\"\nadmit_wait = \"0ms\"\n";
+    let place = Place::new(small);
+    let server = place.start();
+    let long = "x".repeat(400 << 10);
+    for site in 0..8 {
+        let line = format!("large,site=s{site} text=\"{long}\",t=abc {TIME_NS}");
+        assert_eq!(apply(&server, "iot", &line).status, 400);
+    }
+    let found = listed(&server, "order=oldest");
+    let ids: Vec<&str> = found.iter().map(|one| one["id"].as_str().expect("a number")).collect();
+    assert_eq!(ids.len(), 8);
+    for is_dry in [true, false] {
+        let request = json!({"ids": ids, "set": {"measure.t": 1.5}, "dry_run": is_dry});
+        let path = "/api/v1/rejects/resubmit";
+        let reply = server.client().post(path, &[JSON], request.to_string().as_bytes()).unwrap();
+        assert!(reply.status == 503 && reply.text().contains("memory"), "{:.300}", reply.text());
+    }
+    assert_eq!(listed(&server, "order=oldest").len(), 8, "nothing was sent");
+    for some in ids.chunks(2) {
+        let answer = resubmit(&server, &json!({"ids": some, "set": {"measure.t": 1.5}}));
+        assert_eq!(answer["stored"], 2, "{answer}");
+    }
+    assert!(server.metric("tidegate_ingest_in_flight_bytes") < 1.0, "all of it is given back");
+    server.stop();
 }
 
 /// The list is closed: code, meaning and remedy in the README are those of the code, and so are the labels of the

@@ -138,6 +138,10 @@ fn a_sink_in_s3_lets_go_of_the_days_that_are_not_kept() {
         );
         (format!("lines/iot/{day}/{}.json", frame(lsn)), body)
     };
+    let place = Place::new("");
+    place.configure(&settings(&place, address, "keep_for = \"3d\"\n"));
+    // It has the sink from now on, and what is put there is as if it had written it.
+    place.start().stop();
     let block = format!("{}-{}", frame(0), frame(255));
     let mark = |at: &str, lsn: u64| {
         let body =
@@ -163,8 +167,6 @@ fn a_sink_in_s3_lets_go_of_the_days_that_are_not_kept() {
         let put = bucket.request("PUT", &target, &public, body.as_bytes());
         assert_eq!(put.expect("it is put").status, 200, "{key}");
     }
-    let place = Place::new("");
-    place.configure(&settings(&place, address, "keep_for = \"3d\"\n"));
     let server = place.start();
     refuse(&server, 0..5);
     server.settle();
@@ -287,7 +289,7 @@ fn a_sink_that_turns_out_to_be_anothers_is_left_alone_and_nothing_is_lost() {
     assert!(health.contains("rejects: takes no reports"), "{health}");
     let reply = server.client().get("/api/v1/rejects").expect("a list is answered");
     assert!(
-        reply.status == 503 && reply.text().contains("reject sink of gateway"),
+        reply.status == 503 && reply.text().contains("it is another gateway's"),
         "{}",
         reply.text()
     );

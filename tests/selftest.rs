@@ -5,12 +5,12 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use common::gateway::{Place, files_below};
+use common::gateway::{Place, files_below, without_settings};
 use common::{tell, wait_for};
 
 fn texts(output: &Output) -> (String, String) {
@@ -45,6 +45,22 @@ fn a_disk_is_tested_beside_a_running_server() {
     server.write("fleet", "m i=2i 2");
     server.settle();
     assert_eq!(server.export("fleet", "m").len(), 2);
+}
+
+/// An upgrade takes it away: the children are started of what runs.
+#[test]
+fn a_program_whose_file_is_gone_tests_to_its_end() {
+    let place = Place::new("");
+    fs::create_dir(place.data()).unwrap();
+    let copy = place.file("tidegate");
+    fs::copy(place.command("selftest").get_program(), &copy).unwrap();
+    let mut command = Command::new(&copy);
+    without_settings(&mut command);
+    command.args(["selftest", "--kills", "1", "--data"]).arg(place.data());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    fs::remove_file(&copy).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{:?}", texts(&output));
 }
 
 /// The control: an acknowledgement for a frame that never was.

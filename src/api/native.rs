@@ -6,7 +6,10 @@ use super::keyed::key_asked;
 use super::write::{Form, Plan, check_may_write, durability_asked, partial_asked};
 use crate::protocol::{json, line};
 
-/// Plans `POST /api/v1/write?db=&table=&precision=`.
+/// What may be asked of it.
+const PARAMETERS: [&str; 4] = ["db", "table", "precision", "accept_partial"];
+
+/// Plans `POST /api/v1/write?db=&table=&precision=&accept_partial=`.
 ///
 /// `precision` is that of `/write` for line protocol (default ns), else ns, us, ms or s (default ms).
 ///
@@ -14,9 +17,10 @@ use crate::protocol::{json, line};
 ///
 /// # Errors
 ///
-/// [`Fault`] when a parameter is missing or wrong, the content type is none of ours, or the caller
+/// [`Fault`] when a parameter is missing, unknown or wrong, the content type is none of ours, or the caller
 /// may not write there.
 pub fn plan(call: &Call<'_>) -> Result<Plan, Fault> {
+    call.params.only(&PARAMETERS)?;
     let form = form(call)?;
     let database = call.params.text("db").to_owned();
     if database.is_empty() && matches!(form, Form::Line(_)) {

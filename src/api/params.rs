@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::fault::Fault;
+use crate::base::near::nearest;
 
 /// Most parameters of one query string; real clients send fewer than ten.
 const PARAMETERS_MAX: usize = 64;
@@ -52,6 +53,11 @@ impl Params {
         self.pairs.iter().map(move |(name, value)| (text(name), text(value)))
     }
 
+    /// The names, in the order in which they came.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.all().map(|(name, _)| name)
+    }
+
     /// The first value of `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.all().find(|(known, _)| *known == name).map(|(_, value)| value)
@@ -60,6 +66,35 @@ impl Params {
     /// The first value of `name`, or the empty text.
     pub fn text(&self, name: &str) -> &str {
         self.get(name).unwrap_or_default()
+    }
+
+    /// Refuses what an endpoint of our own has no use for. Passed over, a `tabel=` would put records where
+    /// nobody looks for them, and of two values one would count without a word. `InfluxDB` and those that
+    /// follow it pass over unknown ones, so their paths do here.
+    ///
+    /// `known` are the endpoint's own; those by which somebody says who they are, `u` and `p`, are of all.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`] 400 for a name that is none of them, or comes twice. The message has no value.
+    pub fn only(&self, known: &[&str]) -> Result<(), Fault> {
+        let of_callers = ["u", "p"];
+        for (at, (name, _)) in self.all().enumerate() {
+            if self.all().take(at).any(|(before, _)| before == name) {
+                return Err(Fault::invalid(format!("parameter {name:?} comes twice: send one")));
+            }
+            if known.contains(&name) || of_callers.contains(&name) {
+                continue;
+            }
+            let what = format!("there is no parameter {name:?} here");
+            let right = match (nearest(name, known.iter().copied()), known) {
+                (Some(meant), _) => format!("did you mean {meant}? There are {}", known.join(", ")),
+                (None, []) => "send none".to_owned(),
+                (None, known) => format!("there are {}", known.join(", ")),
+            };
+            return Err(Fault::invalid(format!("{what}: {right}")));
+        }
+        Ok(())
     }
 
     /// All that they ask, for comparison: sorted by name, without what says who asks (`u` and `p`).
@@ -155,6 +190,34 @@ mod tests {
             assert!(!fault.message.contains("secret"));
         }
         assert!(Params::parse(&"a=1&".repeat(PARAMETERS_MAX + 1)).is_err());
+    }
+
+    #[test]
+    fn what_an_endpoint_has_not_is_refused_by_name_and_without_its_value() {
+        let said = |text, known: &[&str]| {
+            let fault = Params::parse(text).unwrap().only(known).unwrap_err();
+            assert_eq!(fault.status().as_u16(), 400);
+            assert!(!fault.message.contains("s3cret"), "{}", fault.message);
+            fault.message
+        };
+        let known = ["db", "table", "precision"];
+        assert_eq!(
+            said("db=a&tabel=s3cret", &known),
+            "there is no parameter \"tabel\" here: did you mean table? There are db, table, precision"
+        );
+        assert_eq!(
+            said("org=s3cret", &known),
+            "there is no parameter \"org\" here: there are db, table, precision"
+        );
+        assert_eq!(
+            said("verbose=s3cret", &[]),
+            "there is no parameter \"verbose\" here: send none"
+        );
+        assert_eq!(said("db=a&db=s3cret", &known), "parameter \"db\" comes twice: send one");
+        assert_eq!(said("p=a&p=s3cret", &known), "parameter \"p\" comes twice: send one");
+        for text in ["", "db=a", "u=me&p=s3cret&db=a&table=", "precision=ns"] {
+            assert!(Params::parse(text).unwrap().only(&known).is_ok(), "{text}");
+        }
     }
 
     #[test]

@@ -25,6 +25,8 @@ use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use serde_json::{Value, json};
 
+use super::call::Call;
+use super::fault::Fault;
 use super::ops::name_of;
 use super::reply::Reply;
 use super::{App, Readiness};
@@ -32,7 +34,12 @@ use crate::metrics::Latency;
 use crate::metrics::Metrics;
 
 /// Answers `/api/v1/status`.
-pub fn answer(app: &App) -> Reply {
+///
+/// # Errors
+///
+/// [`Fault`] 400 for a parameter, of which it has none.
+pub fn answer(app: &App, call: &Call<'_>) -> Result<Reply, Fault> {
+    call.params.only(&[])?;
     app.status.refresh_metrics();
     let metrics = &app.metrics;
     metrics.read_process();
@@ -72,7 +79,7 @@ pub fn answer(app: &App) -> Reply {
         "process": process(metrics),
         "disks": disks(metrics),
     });
-    Reply::json(StatusCode::OK, &body)
+    Ok(Reply::json(StatusCode::OK, &body))
 }
 
 fn log(metrics: &Metrics) -> Value {

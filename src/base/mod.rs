@@ -2,6 +2,7 @@
 //! and the log's numbers come from here; nothing of ours is below.
 
 pub mod class;
+pub mod near;
 pub mod units;
 pub mod lsn;
 pub mod clock;

@@ -55,6 +55,7 @@ impl<'a> Common<'a> {
 
     /// The shared attributes of a batch of `records`.
     pub fn finish(&mut self, records: usize) -> &CommonAttributes<'a> {
+        assert!(records == 0 || self.first.is_some(), "what records share was looked for in them");
         let shared = &mut self.shared;
         let mut bytes: usize = shared.dimensions.iter().map(|(n, v)| n.len() + v.len()).sum();
         bytes += shared.measure_name.map_or(0, str::len);

@@ -104,6 +104,7 @@ impl Table {
             seen[series as usize] += 1;
         }
         let width = table.bytes.len();
+        assert_eq!(symbols.len(), width, "each column has its symbols and their bytes");
         table.series.iter_mut().for_each(|row| row.resize(width, 0));
         table
     }

@@ -102,6 +102,7 @@ impl<'a> Batch<'a> {
 
     /// The request for the engine.
     pub fn request(&mut self) -> WriteRequest<'_> {
+        assert_eq!(self.records.len(), self.frames.len(), "each record has its frame");
         let common = self.common.finish(self.records.len());
         WriteRequest { table: self.table, common, records: &self.records }
     }
@@ -179,6 +180,7 @@ impl<'a> Batches<'a> {
                 ALIKE_RECORDS_MAX
             }
         };
+        debug_assert!(batch.records.len() <= max, "one that is full is written before the next");
         if batch.records.len() >= max { self.write_out(at, write) } else { Ok(()) }
     }
 
@@ -212,6 +214,10 @@ impl<'a> Batches<'a> {
             if batch.records.is_empty() {
                 continue;
             }
+            assert!(
+                batch.records.len() <= ALIKE_RECORDS_MAX,
+                "what is full is not left to the end"
+            );
             match self.order {
                 Order::Arrival => write(std::slice::from_mut(batch))?,
                 Order::Alike => {

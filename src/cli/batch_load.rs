@@ -16,6 +16,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::{Access, Address, Client, Secret};
+use super::export::opened;
 use super::progress::Progress;
 use super::{Failure, SettingsArgs, out, serve};
 use crate::base::clock::{Clock, SystemClock};
@@ -25,7 +26,7 @@ use crate::load::Loads;
 use crate::load::task::{Location, ModelSource, Spec, Status, Task};
 use crate::protocol::csv::model::{CsvConfiguration, DataModel};
 use crate::protocol::timestream::coral::Violations;
-use crate::server::{Core, Interrupts};
+use crate::server::{Interrupts, Purpose};
 
 /// Examples for `--help`.
 pub const EXAMPLES: &str = "Examples:
@@ -139,7 +140,8 @@ impl BatchLoadArgs {
 fn read_model(path: &Path) -> Result<DataModel, Failure> {
     let wrong = |why: String| Failure::usage(format!("--model {}: {why}", path.display()));
     let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    let model = DataModel::from_file(&text).map_err(wrong)?;
+    let unread = |why: String| wrong(format!("it is no data model in JSON: {why}"));
+    let model = DataModel::from_file(&text).map_err(unread)?;
     let mut violations = Violations::default();
     model.check("dataModel", &mut violations);
     violations.finish().map_err(wrong)?;
@@ -185,7 +187,8 @@ fn place(source: &str) -> Result<(String, Location, bool), Failure> {
 }
 
 fn in_folder(config: &Config, spec: Spec) -> Result<(), Failure> {
-    let core = Core::open(config).map_err(Failure::failed)?;
+    let purpose = Purpose::Serve;
+    let core = opened((config, purpose), "load into the server that has it by --url")?;
     let clock = SystemClock::new();
     if config.ingest.create_tables && core.catalog.resolve(&spec.database, &spec.table).is_none() {
         let (profile, now_ns) = (config.ingest.profile, clock.wall_ns());

@@ -36,7 +36,7 @@ pub struct CostArgs {
     #[arg(long, value_name = "TIME")]
     window: Option<Span>,
     /// The price of a million writes of 1 KiB, in any currency, from Amazon's price list.
-    #[arg(long, value_name = "PRICE")]
+    #[arg(long, value_name = "PRICE", value_parser = price)]
     price: Option<f64>,
 }
 
@@ -55,6 +55,11 @@ struct Window {
     frames: Vec<(Lsn, Vec<u8>)>,
     bytes: usize,
     since_ns: i64,
+}
+
+fn price(text: &str) -> Result<f64, &'static str> {
+    let price = text.parse().ok().filter(|price: &f64| price.is_finite() && *price >= 0.0);
+    price.ok_or("write a number, 0 or more, as in 0.50")
 }
 
 /// Tells the costs.

@@ -17,7 +17,7 @@ use crate::ingest::Rules;
 use crate::protocol::line;
 use crate::record::codec::{Bucket, Payload, PayloadBuilder, RecordView};
 use crate::record::{Dimension, Record, RecordSink, Refusal, TableId, Value, validate};
-use crate::server::Core;
+use crate::server::{Core, Purpose};
 
 /// Flags of `explain`.
 #[derive(Debug, Args)]
@@ -106,7 +106,7 @@ impl Stock {
             Ok(false) => return Self::Empty,
             Err(error) => return Self::Unknown(super::chain(&error)),
         }
-        match Core::open(config) {
+        match Core::open(config, Purpose::Read) {
             Ok(core) if core.wait_replayed() => Self::Open(Box::new(core)),
             Ok(_core) => Self::Unknown("the log cannot be replayed".to_owned()),
             Err(error) => Self::Unknown(super::chain(&error)),

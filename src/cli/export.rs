@@ -18,9 +18,11 @@ use super::progress::Progress;
 use super::{Failure, SettingsArgs, out, serve};
 use crate::api::export::format::{Format, UnknownFormat, Writer};
 use crate::api::export::{parquet, time_ns};
+use crate::config::Config;
 use crate::engine::TimeRange;
 use crate::engine::catalog::{Catalog, Table};
-use crate::server::{Core, Interrupts};
+use crate::server::{Core, Interrupts, Purpose, StartError};
+use crate::wal::WalError;
 
 /// Flags of `export`.
 #[derive(Debug, Args)]
@@ -34,10 +36,10 @@ pub struct ExportArgs {
     #[arg(long, value_name = "T")]
     table: String,
     /// Leave out records before this time: RFC 3339, or nanoseconds since 1970.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
     from: Option<String>,
     /// Leave out records at or after this time.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
     to: Option<String>,
     /// json (one object a line), line, csv or parquet.
     #[arg(long, default_value = "json")]
@@ -48,7 +50,7 @@ pub struct ExportArgs {
 ///
 /// # Errors
 ///
-/// [`Failure::Usage`] for an unknown format or time, [`Failure::Failed`] when the folder does not
+/// [`Failure::Usage`] for an unknown format or time, or times in the wrong order, [`Failure::Failed`] when the folder does not
 /// open or has no such table: nothing was written. [`Failure::Failed`] too when the records cannot be
 /// read to their end: what was written is not all.
 pub fn run(args: &ExportArgs) -> Result<(), Failure> {
@@ -71,7 +73,7 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
         let what = "is no data folder: it has no catalog.log; name another by --data or --config";
         return Err(Failure::failed(format!("{folder} {what}")));
     }
-    let core = Core::open(&config).map_err(Failure::failed)?;
+    let core = opened((&config, Purpose::Read), &at_server(args, &config))?;
     if !core.wait_replayed() {
         return Err(Failure::failed("the log could not be replayed; see the log above"));
     }
@@ -81,7 +83,7 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     // From here on: nothing that is half an export may look whole.
     let interrupts = Interrupts::listen("ending the export").map_err(Failure::failed)?;
     let job = Job { core: &core, table: &table, range, interrupts: &interrupts };
-    let mut out = BufWriter::new(Stdout { interrupts: &interrupts, is_unread: false });
+    let mut out = BufWriter::new(Stdout { interrupts: &interrupts, refused: None });
     // A panic has told what it is on standard error. Nothing is used afterwards that it may have left
     // half done, but for the output, whose end says so.
     let scan = AssertUnwindSafe(|| match format {
@@ -90,8 +92,9 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     });
     let done = catch_unwind(scan).unwrap_or_else(|_panic| Err(Stop::Broken("it panicked".into())));
     let done = done.and_then(|()| out.flush().map_err(Stop::Output));
-    if out.get_ref().is_unread {
-        return Err(Failure::Unread);
+    // Whoever writes Parquet says only that it cannot be written.
+    if let Some(code) = out.get_ref().refused {
+        return out::written(Err(io::Error::from_raw_os_error(code)));
     }
     let error = match done {
         Ok(()) => return Ok(()),
@@ -111,6 +114,31 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     })
 }
 
+/// What to ask of the server that has the folder.
+fn at_server(args: &ExportArgs, config: &Config) -> String {
+    let scheme = if config.server.tls.is_on() { "https" } else { "http" };
+    let (listen, ExportArgs { database, table, .. }) = (config.server.listen, args);
+    format!("ask it, as by curl '{scheme}://{listen}/api/v1/export?db={database}&table={table}'")
+}
+
+/// Opens a data folder for a purpose. Of one that a server has, says what to do `instead` of stopping it.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] when it does not open.
+pub(super) fn opened(
+    (config, purpose): (&Config, Purpose),
+    instead: &str,
+) -> Result<Core, Failure> {
+    Core::open(config, purpose).map_err(|error| match error {
+        StartError::Wal(WalError::Locked { holder, .. }) => {
+            let folder = config.data_dir.display();
+            Failure::failed(format!("{folder} is in use by {holder}: {instead}, or stop it"))
+        }
+        error => Failure::failed(error),
+    })
+}
+
 /// Writes what is buffered, and behind it that it is not all.
 fn break_off(out: BufWriter<Stdout<'_>>) -> io::Result<()> {
     let mut end = Vec::new();
@@ -126,8 +154,8 @@ fn break_off(out: BufWriter<Stdout<'_>>) -> io::Result<()> {
 /// Standard output until a signal asks for the end.
 struct Stdout<'a> {
     interrupts: &'a Interrupts,
-    /// Nobody reads it any more: `| head`.
-    is_unread: bool,
+    /// What the system said when it took no more: nobody reads any more, as in `| head`, or the disk is full.
+    refused: Option<i32>,
 }
 
 impl Write for Stdout<'_> {
@@ -136,8 +164,11 @@ impl Write for Stdout<'_> {
             return Err(io::Error::other("interrupted"));
         }
         let written = io::stdout().write(bytes);
-        self.is_unread |=
-            written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+        if let Err(error) = &written
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            self.refused = self.refused.or(error.raw_os_error());
+        }
         written
     }
 
@@ -206,5 +237,11 @@ fn range(args: &ExportArgs) -> Result<TimeRange, Failure> {
         }),
     };
     let all = TimeRange::ALL;
-    Ok(TimeRange { from_ns: time(&args.from, all.from_ns)?, to_ns: time(&args.to, all.to_ns)? })
+    let range =
+        TimeRange { from_ns: time(&args.from, all.from_ns)?, to_ns: time(&args.to, all.to_ns)? };
+    if range.from_ns > range.to_ns {
+        let [from, to] = [&args.from, &args.to].map(|time| time.as_deref().unwrap_or_default());
+        return Err(Failure::usage(format!("--from {from} lies after --to {to}")));
+    }
+    Ok(range)
 }

@@ -33,9 +33,11 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use crate::base::class::chain;
+use crate::base::near::nearest;
 use crate::config::load::Override;
 use crate::config::{self, Config, ConfigError};
 
@@ -149,6 +151,8 @@ pub enum Failure {
     Usage(Box<dyn Error>),
     /// What was asked failed, or what was checked is not well: exit code 1.
     Failed(Box<dyn Error>),
+    /// Standard output takes no more, as on a full disk: exit code 1.
+    Unwritten(io::Error),
     /// Nobody reads standard output any more: no word, and the exit code of what the system ends for it.
     Unread,
     /// A signal asked for the end.
@@ -158,6 +162,25 @@ pub enum Failure {
         /// What was done, and how to go on.
         told: String,
     },
+}
+
+/// What was acknowledged is not what was found.
+#[derive(Debug, thiserror::Error)]
+#[error("the promise is broken: {0}")]
+struct Broken(String);
+
+/// What a command ends with that has counted, where a signal may have ended it before: without a count there
+/// is nothing to say but that, and a broken promise is said whatever came.
+fn interrupted(
+    result: Result<(), Failure>,
+    heard: Option<i32>,
+    told: &'static str,
+) -> Result<(), Failure> {
+    let is_broken = matches!(&result, Err(Failure::Failed(error)) if error.is::<Broken>());
+    match heard.filter(|_| !is_broken) {
+        Some(signal) => Err(Failure::Interrupted { signal, told: told.to_owned() }),
+        None => result,
+    }
 }
 
 /// The number of SIGPIPE. Source: signal(7).
@@ -176,6 +199,7 @@ impl Failure {
     pub fn into_error(self) -> Box<dyn Error> {
         match self {
             Self::Usage(error) | Self::Failed(error) => error,
+            Self::Unwritten(error) => unwritten(&error).into(),
             Self::Unread => "nobody reads standard output any more".into(),
             Self::Interrupted { told, .. } => told.into(),
         }
@@ -189,8 +213,52 @@ impl Failure {
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
-    let done = match cli.command {
+    match Cli::try_parse() {
+        Ok(cli) => ended(command_of(cli)),
+        // Help and version go to standard output, where not all may have arrived.
+        Err(asked) if !asked.use_stderr() => ended(out::written(asked.print())),
+        Err(wrong) => {
+            // Standard error may be closed; there is nobody left to tell.
+            drop(wrong.print());
+            if let Some(meant) = meant(&wrong) {
+                drop(writeln!(io::stderr(), "Did you mean {meant}?"));
+            }
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The command or option that one was probably to be which there is not.
+fn meant(wrong: &clap::Error) -> Option<String> {
+    let kind = match wrong.kind() {
+        ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
+        ErrorKind::UnknownArgument => ContextKind::InvalidArg,
+        _ => return None,
+    };
+    let Some(ContextValue::String(found)) = wrong.get(kind) else { return None };
+    let all = command();
+    // The command that was typed, as far as there is one.
+    let typed = std::env::args_os().skip(1).map_while(|word| word.into_string().ok());
+    let mut asked = vec![&all];
+    for word in typed {
+        let Some(next) = asked.last().and_then(|last| last.find_subcommand(&word)) else { break };
+        asked.push(next);
+    }
+    let options = asked.iter().flat_map(|command| command.get_arguments());
+    let options = options.filter(|option| !option.is_hide_set());
+    let options = options.filter_map(|option| option.get_long());
+    let last = asked.last().into_iter().flat_map(|command| command.get_subcommands());
+    let names: Vec<String> = match kind {
+        ContextKind::InvalidSubcommand => last.map(|one| one.get_name().to_owned()).collect(),
+        _ => options.map(str::to_owned).collect(),
+    };
+    let (dashes, found) = found.split_at(found.len() - found.trim_start_matches('-').len());
+    let meant = nearest(found, names.iter().map(String::as_str))?;
+    Some(format!("{dashes}{meant}"))
+}
+
+fn command_of(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
         None => serve::run(&cli.serve),
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::Check(args)) => check::run(&args),
@@ -208,10 +276,15 @@ pub fn run() -> ExitCode {
         Some(Command::Health(args)) => health::run(&args),
         Some(Command::Completions(args)) => completions::run(&args),
         Some(Command::Man(args)) => man::run(&args),
-    };
+    }
+}
+
+/// Tells what is to be told of the end, and with which code it is.
+fn ended(done: Result<(), Failure>) -> ExitCode {
     let (code, error) = match done {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Failed(error)) => (1, error),
+        Err(Failure::Unwritten(error)) => (1, unwritten(&error).into()),
         Err(Failure::Usage(error)) => (2, error),
         Err(Failure::Unread) => return ended_by(SIGPIPE),
         Err(Failure::Interrupted { signal, told }) => {
@@ -222,6 +295,11 @@ pub fn run() -> ExitCode {
     // Standard error may be closed; there is nobody left to tell.
     drop(writeln!(io::stderr(), "tidegate: {}", chain(&*error)));
     ExitCode::from(code)
+}
+
+/// What is told of a standard output that takes no more.
+fn unwritten(error: &io::Error) -> String {
+    format!("standard output: {error}; what is written there is not all")
 }
 
 fn ended_by(signal: i32) -> ExitCode {

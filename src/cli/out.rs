@@ -9,7 +9,7 @@ use super::Failure;
 ///
 /// # Errors
 ///
-/// [`Failure::Unread`] when nobody reads any more, [`Failure::Failed`] when it cannot be written.
+/// [`Failure::Unread`] when nobody reads any more, [`Failure::Unwritten`] when it cannot be written.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout();
     // What stays in its buffer would be lost in silence at the end of the process.
@@ -25,10 +25,28 @@ pub fn say(line: &str) -> Result<(), Failure> {
     print(&format!("{line}\n"))
 }
 
+/// Says on standard output, or where that takes no more on standard error, what must not be lost with the
+/// output: where the evidence lies.
+pub fn say_somewhere(line: &str) {
+    if say(line).is_err() {
+        // Neither takes it: there is nobody left to tell.
+        drop(writeln!(io::stderr(), "{line}"));
+    }
+}
+
 /// Whether a terminal that shows this may be given colours. Source: no-color.org; terminfo's "dumb".
 pub fn has_colours(is_terminal: bool) -> bool {
     let asks_for_none = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     is_terminal && !asks_for_none && std::env::var_os("TERM").is_none_or(|kind| kind != "dumb")
+}
+
+/// Whether a terminal of this locale shows more than ASCII. Source: POSIX.1-2017, "Environment Variables": of
+/// `LC_ALL`, `LC_CTYPE` and `LANG` the first that is set and not empty counts.
+pub fn has_signs() -> bool {
+    let mut locales = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(std::env::var_os);
+    let locale = locales.find(|locale| !locale.is_empty()).unwrap_or_default();
+    let locale = locale.to_string_lossy().to_ascii_lowercase();
+    locale.ends_with("utf-8") || locale.ends_with("utf8")
 }
 
 /// A line in place of the one before, on a terminal. What is too long for it is cut off there, since a line
@@ -45,6 +63,6 @@ pub fn in_place(line: &str) -> String {
 pub fn written(result: io::Result<()>) -> Result<(), Failure> {
     result.map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::Unread,
-        _ => Failure::failed(format!("standard output: {error}")),
+        _ => Failure::Unwritten(error),
     })
 }

@@ -25,13 +25,20 @@ pub struct SchemaArgs {
 ///
 /// # Errors
 ///
-/// [`Failure::Usage`] for an engine without SQL or a server that is not known.
+/// [`Failure::Usage`] for an engine without SQL, a server that is not known, or an empty name.
 pub fn run(args: &SchemaArgs) -> Result<(), Failure> {
     if args.engine != "postgres" {
         return Err(Failure::usage(format!(
             "{:?} is no engine with SQL: write postgres",
             args.engine
         )));
+    }
+    for (flag, name) in [("--database", &args.database), ("--table", &args.table)] {
+        if name.is_empty() {
+            return Err(Failure::usage(format!(
+                "{flag}: empty; name the one whose SQL is asked for"
+            )));
+        }
     }
     let known = Flavour::ALL.iter().find(|(name, _)| *name == args.server);
     let Some((_, flavour)) = known else {

@@ -19,8 +19,8 @@ use std::time::Duration;
 use clap::Args;
 use hdrhistogram::Histogram;
 
-use super::out::say;
-use super::{Failure, SettingsArgs, demo};
+use super::out::{self, say};
+use super::{Broken, Failure, SettingsArgs, demo, interrupted};
 use crate::base;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::lsn::Lsn;
@@ -117,18 +117,18 @@ pub fn run(args: &SelftestArgs) -> Result<(), Failure> {
         demo::die_with_parent().map_err(Failure::failed)?;
         return write(&options(&config.wal, dir), round, args.plant_loss).map_err(Failure::failed);
     }
+    if let Some(file) = in_the_way(&config.data_dir) {
+        let (data, file) = (config.data_dir.display(), file.display());
+        return Err(Failure::usage(format!("data_dir {data}: {file} is a file and no folder")));
+    }
     let scratch = existing(&config.data_dir).join(format!("selftest-{}", std::process::id()));
     let io_failed = |error| Failure::failed(format!("{}: {error}", scratch.display()));
     let interrupts = Interrupts::listen("ending, and tidying up").map_err(Failure::failed)?;
     base::fs::create_dir_all(&scratch).map_err(io_failed)?;
     let result = test(args, &options(&config.wal, &scratch.join("wal")), (&scratch, &interrupts));
-    let result = match interrupts.heard() {
-        Some(signal) => Err(Failure::Interrupted { signal, told: "nothing was proved".into() }),
-        None => result,
-    };
-    match result {
+    match interrupted(result, interrupts.heard(), "nothing was proved") {
         Err(failure @ (Failure::Failed(_) | Failure::Usage(_))) => {
-            say(&format!("kept for a look: {}", scratch.display()))?;
+            out::say_somewhere(&format!("kept for a look: {}", scratch.display()));
             Err(failure)
         }
         // Who interrupts it, or reads no further, would not look.
@@ -151,28 +151,40 @@ fn test(
         }
         check(options, round, &acknowledged, &mut tally).map_err(Failure::failed)?;
     }
+    let told = tell_all(&tally, &syncs, scratch);
+    if let Some(first) = tally.problems.first() {
+        // Whatever became of the words: the evidence is to be kept.
+        return Err(Failure::failed(Broken(first.clone())));
+    }
+    told?;
+    if tally.acknowledged == 0 {
+        return Err(Failure::failed("nothing was acknowledged, so nothing was proved"));
+    }
+    Ok(())
+}
+
+/// Tells what was counted, and how fast log and disk are.
+fn tell_all(tally: &Tally, syncs: &Histogram<u64>, scratch: &Path) -> Result<(), Failure> {
     let Tally { acknowledged, found, problems } = tally;
     say(&format!(
         "{acknowledged} frames acknowledged, {found} found, {} lost, doubled or changed",
         problems.len()
     ))?;
-    say(&format!("sync of the log    {}", percentiles(&syncs)))?;
+    say(&format!("sync of the log    {}", percentiles(syncs)))?;
     let bare = measure(scratch).map_err(Failure::failed)?;
     say(&format!("sync of the disk   {}", percentiles(&bare)))?;
     let median = Duration::from_nanos(bare.value_at_quantile(0.5));
-    say(verdict(median, is_rotational(scratch)))?;
-    if acknowledged == 0 {
-        return Err(Failure::failed("nothing was acknowledged, so nothing was proved"));
-    }
-    match problems.first() {
-        None => Ok(()),
-        Some(first) => Err(Failure::failed(format!("the promise is broken: {first}"))),
-    }
+    say(verdict(median, is_rotational(scratch)))
 }
 
 /// The log as it is set, in another folder.
 fn options(wal: &Options, dir: &Path) -> Options {
     Options { dir: dir.to_owned(), ..wal.clone() }
+}
+
+/// The file that stands where the folder, or one above it, is to be.
+pub(super) fn in_the_way(dir: &Path) -> Option<&Path> {
+    dir.ancestors().find(|ancestor| ancestor.exists()).filter(|there| !there.is_dir())
 }
 
 /// The folder, or the nearest above it that is there: on the same disk.
@@ -283,7 +295,7 @@ fn first_of(
 }
 
 fn spawn(args: &SelftestArgs, dir: &Path, round: u64) -> io::Result<Child> {
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(demo::program()?);
     command.arg("selftest").arg("--write").arg(dir).args(["--round", &round.to_string()]);
     if let Some(config) = &args.settings.config {
         command.arg("--config").arg(config);

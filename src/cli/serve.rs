@@ -20,8 +20,12 @@ pub struct ServeArgs {
     #[command(flatten)]
     settings: SettingsArgs,
     /// The address to listen on.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     listen: Option<SocketAddr>,
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().ok().ok_or("write an address and a port, as in 127.0.0.1:8086")
 }
 
 impl ServeArgs {
@@ -80,7 +84,12 @@ pub fn log_to_stderr(options: &LogOptions) {
 /// The same, with the level to be set later.
 fn log_with_level(options: &LogOptions) -> SetLevel {
     let filter = EnvFilter::try_new(&options.level).unwrap_or_else(|_wrong| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        // It would tell standard error that standard error takes no more, and panic when it does not: a full
+        // disk under the log file would end the thread that has something to say.
+        .log_internal_errors(false);
     // An error here says that a logger is there already.
     match options.format {
         LogFormat::Text if is_journal(io::stderr(), std::env::var_os(JOURNAL_VARIABLE)) => {

@@ -9,10 +9,8 @@ use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
 use super::{Config, words};
+use crate::base::near::nearest;
 use crate::http::auth::{AccessKey, Secret, Token, User};
-
-/// Names that differ in more letters than one in so many are not taken for each other.
-const LETTERS_A_SLIP: usize = 3;
 
 /// Every key with a value of its type; lists of sections have one.
 pub(super) struct Keys(Table);
@@ -126,7 +124,12 @@ impl Keys {
         for (depth, section) in sections.iter().enumerate() {
             match known.get(section) {
                 Some(Value::Table(inner)) => known = inner,
-                Some(_) => return Some(format!("{section} is not a section")),
+                Some(_) => {
+                    let key = path[..=depth].join(".");
+                    return Some(format!(
+                        "{key} is a key and no section: write its value to {key}"
+                    ));
+                }
                 None => return Some(self.unknown(&path[..=depth])),
             }
         }
@@ -175,16 +178,12 @@ impl Keys {
             sections => self.at(sections).and_then(inside),
         };
         let beside: Vec<&String> = beside.into_iter().flat_map(Table::keys).collect();
-        let near = beside.iter().map(|known| (slips(last, known), known)).min();
         let what = if sections.is_empty() {
             format!("there is no section or key {last:?}")
         } else {
             format!("there is no key {last:?} in [{}]", sections.join("."))
         };
-        if let Some((slips, known)) = near
-            && slips <= known.len().div_ceil(LETTERS_A_SLIP).max(1)
-            && slips < known.len()
-        {
+        if let Some(known) = nearest(last, beside.iter().map(|known| known.as_str())) {
             return format!("{what}; did you mean {known}?");
         }
         let elsewhere = elsewhere(&self.0, last, &mut Vec::new());
@@ -223,21 +222,26 @@ fn elsewhere(keys: &Table, name: &str, path: &mut Vec<String>) -> Vec<String> {
 
 /// What is wrong with a value that cannot be read, if it cannot.
 fn mistyped(path: &[String], value: &Value) -> Option<String> {
-    let mut alone = value.clone();
-    for name in path.iter().rev() {
-        alone = Value::Table(Table::from_iter([(name.clone(), alone)]));
-    }
-    let error = Config::deserialize(alone).err()?;
+    // A list would be read as the values of a section's keys, and one without any be taken.
+    let is_section = !value.is_table() && refusal(path, Value::Table(Table::new())).is_none();
+    let error = refusal(path, if is_section { Value::Boolean(false) } else { value.clone() })?;
     let key = path.join(".");
     if may_be_secret(path) {
-        // Of a list it is a part of it that is wrong, and nobody says which.
-        let wanted = words::wanted(error.message()).filter(|_| !value.is_array());
-        let wanted = wanted.map_or_else(String::new, |wanted| format!(": write {wanted}"));
+        // Of a list of sections it is a part that is wrong, and nobody says which.
+        let is_of_sections = value.is_array() && refusal(path, Value::Array(Vec::new())).is_none();
+        let wanted = match words::wanted(&error) {
+            _ if is_of_sections => format!(": write each part as [[{key}]] and its keys below"),
+            Some(wanted) => format!(": write {wanted}"),
+            None => String::new(),
+        };
         return Some(format!(
             "{key}: its value is of another type{wanted}; it may hold a secret, so it is not shown"
         ));
     }
-    let right = words::right(error.message());
+    // Of what is no text the reader says only that it is none; a text that is no word is told the words.
+    let of_word = refusal(path, Value::String(String::new()));
+    let of_word = of_word.filter(|message| message.starts_with(words::NO_SUCH_WORD));
+    let right = words::right(of_word.as_ref().unwrap_or(&error));
     // The one level of durability that a request asks for, and no setting has.
     let is_of_requests = key == "wal.durability" && value.as_str() == Some("applied");
     let hint = if is_of_requests {
@@ -248,30 +252,18 @@ fn mistyped(path: &[String], value: &Value) -> Option<String> {
     Some(format!("{key} = {value}: {right}{hint}"))
 }
 
+/// What the reader of TOML says of one value where it cannot be read.
+fn refusal(path: &[String], mut value: Value) -> Option<String> {
+    for name in path.iter().rev() {
+        value = Value::Table(Table::from_iter([(name.clone(), value)]));
+    }
+    Config::deserialize(value).err().map(|error| error.message().to_owned())
+}
+
 /// Whether what stands there is not to be shown.
 fn may_be_secret(path: &[String]) -> bool {
     let of_auth = path.first().is_some_and(|section| section == "auth");
     of_auth || path.last().is_some_and(|key| key.contains("secret") || key.contains("password"))
-}
-
-/// In how many letters two names differ: the least number of letters to put in, leave out, change, or swap
-/// with their neighbour.
-fn slips(a: &str, b: &str) -> usize {
-    let [a, b] = [a, b].map(|text| text.chars().collect::<Vec<char>>());
-    let mut slips = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            if i == 0 || j == 0 {
-                slips[i][j] = i + j;
-                continue;
-            }
-            let changed = slips[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let least = changed.min(slips[i - 1][j] + 1).min(slips[i][j - 1] + 1);
-            let are_swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
-            slips[i][j] = if are_swapped { least.min(slips[i - 2][j - 2] + 1) } else { least };
-        }
-    }
-    slips[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -312,19 +304,5 @@ mod tests {
             "x = 1\n[wal]\nbytes_max = \"2 gigs\"\ny = 2\n[log]\nlevel = 3\n[shards]\ncount = 1\n";
         assert_eq!(told(text).len(), 4, "{:?}", told(text));
         assert_eq!(told(include_str!("../../config.toml")), Vec::<String>::new());
-    }
-
-    #[test]
-    fn slips_are_counted_as_letters() {
-        for (a, b, count) in [
-            ("", "", 0),
-            ("a", "", 1),
-            ("wal", "wal", 0),
-            ("metric", "metrics", 1),
-            ("tsl", "tls", 1),
-        ] {
-            assert_eq!(slips(a, b), count, "{a} {b}");
-            assert_eq!(slips(b, a), count, "{b} {a}");
-        }
     }
 }

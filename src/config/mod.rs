@@ -103,23 +103,36 @@ impl Default for LogOptions {
 impl LogOptions {
     fn problem(&self) -> Option<String> {
         let level = &self.level;
-        if let Err(error) = level.parse::<tracing_subscriber::EnvFilter>() {
-            return Some(format!("log.level: {level:?}: {error}"));
-        }
-        // The filter takes a word that is no level for a module's name, and logs nothing else.
-        let is_level = |part: &str| {
-            let levels = ["off", "error", "warn", "info", "debug", "trace"];
-            levels.iter().any(|level| part.eq_ignore_ascii_case(level))
-        };
-        let wrong =
-            level.split(',').map(str::trim).find(|part| !part.contains('=') && !is_level(part));
-        wrong.map(|part| {
+        let wrong = level.split(',').map(str::trim).find(|part| !is_directive(part));
+        let wrong = wrong.map(|part| {
             format!(
-                "log.level: {part:?} is not one of off, error, warn, info, debug and trace, nor a module \
-                 with one, as in \"info,tidegate::wal=debug\""
+                "log.level: {part:?} is not one of {WORDS}, nor a module with one, as in {EXAMPLE}"
             )
+        });
+        // What is in brackets is the filter's own language, and its own matter.
+        let unread = || level.parse::<tracing_subscriber::EnvFilter>().err();
+        wrong.or_else(|| {
+            let error = unread()?;
+            let right = format!("write one of {WORDS}, or a module with one, as in {EXAMPLE}");
+            Some(format!("log.level: {level:?} cannot be read ({error}): {right}"))
         })
     }
+}
+
+/// The words of the log's filter, for it and for people.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+const WORDS: &str = "off, error, warn, info, debug and trace";
+
+/// A level of our own modules.
+const EXAMPLE: &str = "\"info,tidegate::wal=debug\"";
+
+/// Whether a part of a level is one, or a module and one. The filter takes a word that is no level for a
+/// module's name, and logs nothing else.
+fn is_directive(part: &str) -> bool {
+    let (module, level) = part.rsplit_once('=').unwrap_or(("tidegate", part));
+    let is_spans = module.contains('[');
+    let is_level = LEVELS.iter().any(|known| level.trim().eq_ignore_ascii_case(known));
+    is_spans || (is_level && !module.trim().is_empty())
 }
 
 impl Config {

@@ -1,6 +1,7 @@
 //! The file in the repository says what the code does; errors name the place.
 
 mod table;
+mod types;
 
 use std::path::Path;
 
@@ -181,10 +182,24 @@ fn every_contradiction_is_reported_at_once() {
 
 #[test]
 fn a_level_that_there_is_not_is_no_way_to_log_nothing() {
-    for level in ["loud", "warning", "verbose", "", "info,loud", "tidegate::wal"] {
+    for level in [
+        "loud",
+        "warning",
+        "verbose",
+        "",
+        "info,loud",
+        "tidegate::wal",
+        "warn,foo=loud",
+        "=info",
+        "a=",
+        "[x",
+    ] {
         let text = format!("[log]\nlevel = {level:?}\n");
         let problems = from_text(&text).unwrap().problems();
         assert!(problems[0].starts_with("log.level: "), "{level:?}: {problems:?}");
+        for part in ["off, error, warn, info, debug and trace", "\"info,tidegate::wal=debug\""] {
+            assert!(problems[0].contains(part), "{level:?}: {problems:?}");
+        }
     }
     for level in ["info", "WARN", "off", "info,tidegate::wal=debug", "tidegate=trace, error"] {
         let text = format!("[log]\nlevel = {level:?}\n");

@@ -1,6 +1,9 @@
 //! What is wrong with a value, for people: the words of the reader of TOML name types of Rust, and list
 //! without saying what to do.
 
+/// How the reader of TOML begins where a text is none of a few words.
+pub(super) const NO_SUCH_WORD: &str = "unknown variant";
+
 /// What would be right, where the reader of TOML says so; its own words where it says something else.
 pub(super) fn right(message: &str) -> String {
     wanted(message).map_or_else(|| message.trim_end().to_owned(), |right| format!("write {right}"))
@@ -13,7 +16,7 @@ pub(super) fn wanted(message: &str) -> Option<String> {
         return Some("an address and a port, as in \"127.0.0.1:8086\"".to_owned());
     }
     let (found, expected) = message.rsplit_once(", expected ")?;
-    if found.starts_with("unknown variant") {
+    if found.starts_with(NO_SUCH_WORD) {
         return Some(choice(expected));
     }
     let right = match expected {

@@ -201,7 +201,8 @@ impl Service {
             Work::Resubmit => {
                 let body = self.read(phase, head, body).await?;
                 let (app, caller) = (Arc::clone(&self.app), Arc::clone(&call.caller));
-                let answer = pin!(rejects::resubmit::answer(app, caller, body));
+                let longest = self.options.request_timeout.0;
+                let answer = pin!(rejects::resubmit::answer(app, caller, body, longest));
                 self.in_time(phase, answer).await
             }
             Work::Answered(reply) => {
@@ -315,13 +316,16 @@ impl Service {
             },
             Endpoint::Query => Work::Query,
             Endpoint::Rejects => Work::Rejects(Box::new(rejects::plan(call, path)?)),
-            Endpoint::Resubmit => Work::Resubmit,
+            Endpoint::Resubmit => {
+                rejects::resubmit::plan(call)?;
+                Work::Resubmit
+            }
             Endpoint::Export => answered(export::answer(app, call)?),
             Endpoint::Ping => answered(ops::ping(call)?),
             Endpoint::Health => answered(ops::health(app)),
             Endpoint::Ready => answered(ops::ready(app)),
             Endpoint::Metrics => answered(ops::metrics(app)?),
-            Endpoint::Status => answered(status::answer(app)),
+            Endpoint::Status => answered(status::answer(app, call)?),
             Endpoint::Index => answered(ops::index(call)),
             Endpoint::Options => {
                 let allow = HeaderValue::from_static(way.allow);

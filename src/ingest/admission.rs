@@ -72,6 +72,7 @@ impl Memory {
             }
         };
         let reserved = permit.num_permits() * UNIT_BYTES;
+        assert!(reserved >= bytes, "what is reserved has room for the body");
         self.in_flight.add(gauge(reserved));
         Ok(Admission {
             permit,
@@ -115,6 +116,11 @@ impl Admission {
         self.permit.merge(more);
         self.asked = asked;
         self.reserved += grown;
+        assert_eq!(
+            self.reserved,
+            self.permit.num_permits() * UNIT_BYTES,
+            "what is held is given back"
+        );
         self.in_flight.add(gauge(grown));
         Ok(())
     }

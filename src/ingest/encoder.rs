@@ -10,7 +10,7 @@ use hashbrown::HashTable;
 use super::rules::{Rules, broken};
 use super::{Ask, Durability, NamedRefusal, Options, Protocol, Receipt, is_system, quoted};
 use crate::base::class::Class;
-use crate::engine::catalog::{Catalog, CatalogError, Table, TableSettings};
+use crate::engine::catalog::{Catalog, CatalogError, Drafting, Table, TableSettings};
 use crate::record::codec::{FamilyId, LayoutId, PAYLOAD_BYTES_MAX, PayloadBuilder};
 use crate::record::validate::Broken;
 use crate::record::window::Store;
@@ -35,6 +35,8 @@ pub(super) struct Encoder<'e> {
     good: Option<(FamilyId, LayoutId)>,
     /// Bytes that stood around what was refused so far.
     within_bytes: usize,
+    /// The tables and names of this request that the catalog's log may not have yet.
+    drafting: Drafting,
     outcome: Outcome,
 }
 
@@ -118,11 +120,20 @@ impl<'e> Encoder<'e> {
             table_hint: 0,
             good: None,
             within_bytes: 0,
+            drafting: Drafting::default(),
             outcome: Outcome::default(),
         }
     }
 
-    pub(super) fn finish(self) -> Outcome {
+    /// What became of the records, once the catalog's log has what they go by.
+    pub(super) fn finish(mut self) -> Outcome {
+        if let Err(error) = self.catalog.settle(&self.drafting) {
+            assert_ne!(error.class(), Class::Refused, "what is drafted was decided before");
+            self.outcome.fault = Some((error.class(), error.to_string()));
+        }
+        let Outcome { accepted, magnetic, refused, reasons, .. } = &self.outcome;
+        assert!(magnetic <= accepted, "what is late is of what was accepted");
+        assert_eq!(*refused, reasons.values().sum::<u64>(), "what is refused has a reason each");
         self.outcome
     }
 
@@ -186,29 +197,23 @@ impl<'e> Encoder<'e> {
     }
 
     /// Claims the record's attributes as columns of the table, and in a strict table its names, or
-    /// finds that they do not fit.
+    /// finds that they do not fit. Names that are new are drafted.
     fn claim(&mut self, found: &Found, record: &Record<'_>) -> Result<(), Broken> {
         let columns = columns(record);
         if found.rules.is_strict() {
             let attributes = columns.iter().map(|(name, _)| *name);
-            found.table.check_twofold(attributes).map_err(|error| broken(&error.into()))?;
-            found.table.fits(&columns).map_err(|error| broken(&error.into()))?;
-            let dimensions = record.dimensions.iter().map(|dimension| dimension.name);
-            let claimed = self.catalog.claim_names(&found.table, dimensions, record.measure_name);
-            claimed.map_err(|error| self.unclaimed(&error))?;
+            let (table, drafting) = (&*found.table, &mut self.drafting);
+            let twofold = self.catalog.check_twofold(drafting, table, attributes);
+            twofold.map_err(|error| broken(&error.into()))?;
+            table.fits(&columns).map_err(|error| broken(&error.into()))?;
+            let (names, measure) = (record.dimensions.iter().map(|d| d.name), record.measure_name);
+            let claimed = self.catalog.draft_names(drafting, table, names, measure);
+            claimed.map_err(|error| broken(&error))?;
         }
         found.table.claim_attributes(&columns).map_err(|error| broken(&error.into()))
     }
 
-    /// What keeps a record out when the catalog does: it, or a fault of ours.
-    fn unclaimed(&mut self, error: &CatalogError) -> Broken {
-        if error.class() != Class::Refused {
-            self.outcome.fault = Some((error.class(), error.to_string()));
-        }
-        broken(error)
-    }
-
-    /// The place in `tables` of the record's table, which is made where the settings allow it.
+    /// The place in `tables` of the record's table, which is drafted where the settings allow it.
     ///
     /// # Errors
     ///
@@ -256,6 +261,7 @@ impl<'e> Encoder<'e> {
         tables_by_name.insert_unique(hash, at, |&at| {
             hasher.hash_one((&*tables[at].database, &*tables[at].name))
         });
+        assert_eq!(tables.len(), tables_by_name.len(), "each table is found by its name, once");
         Ok(at)
     }
 
@@ -274,8 +280,9 @@ impl<'e> Encoder<'e> {
             }
             return Err(not_found(record));
         }
-        let made = self.catalog.create(record.database, record.table, settings);
-        made.map_err(|error| self.unclaimed(&error))
+        let names = [record.database, record.table];
+        let made = self.catalog.draft_table(&mut self.drafting, names, settings);
+        made.map_err(|error: CatalogError| broken(&error))
     }
 
     /// Where in its line the value stands whose type the table's column does not have; 0 where it is not

@@ -37,6 +37,7 @@ use crate::wal::{CommitError, Wal, WalError};
 
 pub use admission::Admission;
 use admission::Memory;
+pub use again::UnderWay;
 pub use blocking::Pending;
 pub use durability::{Durability, DurabilityError};
 use encoder::{Encoder, Known, Outcome};
@@ -317,22 +318,11 @@ impl Ingest {
     where
         D: Fn(&mut dyn RecordSink) + Send,
     {
-        self.accept_heard(ask, ask.protocol.hearing(), decode).await
-    }
-
-    async fn accept_heard<D>(
-        &self,
-        ask: &Ask<'_>,
-        hearing: Hearing,
-        decode: D,
-    ) -> Result<Receipt, IngestError>
-    where
-        D: Fn(&mut dyn RecordSink) + Send,
-    {
         let shared = &self.shared;
         let durability = ask.durability.unwrap_or(shared.durability);
         let started = shared.parts.clock.monotonic();
-        let encode = || shared.encode_counted(ask, (durability, hearing), started, decode);
+        let waits = (durability, ask.protocol.hearing());
+        let encode = || shared.encode_counted(ask, waits, started, decode);
         let (mut receipt, waiting) = in_place(ask.body_bytes, encode)?;
         if let Some(waiting) = waiting {
             shared.wait(waiting, &mut receipt).await?;
@@ -447,7 +437,9 @@ impl Shared {
             self.give_back(workspace);
             return Ok((receipt, None));
         }
+        assert!(receipt.accepted + receipt.refused > 0, "what is appended was counted");
         workspace.builder.finish(&mut workspace.payload);
+        assert_eq!(workspace.payload.len(), found, "a payload is as long as was bounded");
         let appended = self.append(&workspace.payload, durability, hearing);
         self.give_back(workspace);
         Ok((receipt, Some(appended.map_err(|error| self.refusal(&error))?)))

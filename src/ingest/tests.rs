@@ -22,7 +22,7 @@ const NOW_NS: i64 = 1_700_000_000_000_000_000;
 
 /// A way in over a log of its own; nothing leads out of it.
 struct House {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     ingest: Ingest,
     parts: Parts,
     clock: Arc<ManualClock>,
@@ -47,7 +47,7 @@ impl House {
         let clock = ManualClock::at(NOW_NS);
         let parts = parts(dir.path(), &(Arc::clone(&clock) as SharedClock));
         let ingest = Ingest::new(parts.clone(), options, Durability::Memory, 1);
-        Self { _dir: dir, ingest, parts, clock }
+        Self { dir, ingest, parts, clock }
     }
 
     fn accept(&self, partial: Partial, text: &str) -> Result<Receipt, IngestError> {
@@ -312,7 +312,7 @@ async fn begin<T>(mut future: Pin<&mut impl Future<Output = T>>) -> bool {
 fn who_waits_until_all_is_executed_takes_nobodys_place() {
     const SHORT: Duration = Duration::from_millis(20);
     let house = House::new(Options::default());
-    let settled = || house.ingest.settled(SHORT);
+    let settled = || house.ingest.settled(house.ingest.appended(), SHORT);
     house.accept(Partial::Accept, "m,site=a v=1 1").unwrap();
     run(async {
         assert!(!settled().await);
@@ -338,4 +338,5 @@ fn who_waits_until_all_is_executed_takes_nobodys_place() {
     });
 }
 
+mod drafts;
 mod trial;

@@ -68,20 +68,21 @@ impl ObjectError {
             Trouble::NotFound => "there is no such object".to_owned(),
             Trouble::Denied => format!("access is denied{status}"),
             Trouble::Changed => "it is another object than when it was listed".to_owned(),
-            Trouble::Taken => self.source.to_string(),
+            Trouble::Taken => "it is another gateway's".to_owned(),
             Trouble::Invalid if self.source.is::<std::io::Error>() => self.source.to_string(),
             Trouble::Invalid => "no part of a key may be empty, . or ..".to_owned(),
             Trouble::Away => format!("{}{status}", self.absence()),
         }
     }
 
-    /// The object says that what it stands for is another's; `told` says whose, and what to do.
-    pub(crate) fn taken(
+    /// What an object says makes its store of no use; `told` says to the operator why, and what to do.
+    pub(crate) fn told(
         place: &str,
         key: &str,
+        trouble: Trouble,
         told: impl std::error::Error + Send + Sync + 'static,
     ) -> Self {
-        Self { trouble: Trouble::Taken, ..Self::new("use", place, key, told) }
+        Self { trouble, ..Self::new("use", place, key, told) }
     }
 
     /// Why a store is away.

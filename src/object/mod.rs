@@ -245,6 +245,21 @@ impl Store {
             .map(|bytes| bytes.to_vec())
     }
 
+    /// Reads an object whole that has at most `bytes_max` bytes; `None` where it has more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::get`].
+    pub fn get_small(&self, key: &str, bytes_max: u64) -> Result<Option<Vec<u8>>, ObjectError> {
+        let path = self.key_itself("read", key)?;
+        let read = async {
+            let found = self.inner.get(&path).await?;
+            let is_small = found.meta.size <= bytes_max;
+            Ok(if is_small { Some(found.bytes().await?.to_vec()) } else { None })
+        };
+        self.call("read", key, read)
+    }
+
     /// Reads a part of an object, which must still be the one that was listed.
     ///
     /// # Errors

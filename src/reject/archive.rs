@@ -19,6 +19,7 @@ use super::mark::{Fate, RefusedAgain, Resubmitted};
 use super::seen::Seen;
 use super::select::{Cursor, Order, Query, Spot, State};
 use super::walk::Walk;
+use crate::base::lsn::Lsn;
 use crate::object::{Object, ObjectError, Store, Trouble};
 use crate::record::Reason;
 
@@ -173,9 +174,9 @@ impl Archive {
         self.claim.as_ref().map_or(Ok(()), |claim| claim.check_read())
     }
 
-    /// Sees that the sink is to be written.
-    pub(super) fn hold(&self) -> Result<(), ObjectError> {
-        self.claim.as_ref().map_or(Ok(()), |claim| claim.hold())
+    /// Sees that the sink may be written, as of frame `lsn`.
+    pub(super) fn hold(&self, lsn: Lsn) -> Result<(), ObjectError> {
+        self.claim.as_ref().map_or(Ok(()), |claim| claim.hold(lsn))
     }
 
     pub(super) const fn seen(&self) -> &Seen {

@@ -85,6 +85,9 @@ pub struct WhyAgain {
     /// The version that stood.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub existing_version: Option<i64>,
+    /// The key at which it stood, for people, where that is not the rejection's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// What became of the rejections that one frame carried.
@@ -123,7 +126,8 @@ impl Mark {
         let correction = resubmitted.correction.as_ref();
         let said = correction.map_or(0, |how| how.said.len() + how.hash.len());
         let ids = (stored.len() + refused.len()) * 2 * size_of::<Id>();
-        let why = |why: &WhyAgain| why.message.len() + 2 * size_of::<WhyAgain>();
+        let key = |why: &WhyAgain| why.key.as_ref().map_or(0, String::len);
+        let why = |why: &WhyAgain| why.message.len() + key(why) + 2 * size_of::<WhyAgain>();
         size_of::<Self>()
             + resubmitted.by.len()
             + said
@@ -207,7 +211,7 @@ impl Archive {
     ///
     /// [`ObjectError`]: some may be marked; those that are not stay open.
     pub fn mark(&self, resubmitted: &Resubmitted, ended: &Ended) -> Result<(), ObjectError> {
-        self.hold()?;
+        self.hold(resubmitted.lsn)?;
         let mut marks: BTreeMap<Block, Mark> = BTreeMap::new();
         let empty = Mark {
             resubmitted: resubmitted.clone(),

@@ -143,25 +143,16 @@ pub struct Unreported {
 }
 
 impl Reporter {
-    /// The reporter of `gateway`, which gives up only when `stopping` says so.
+    /// The reporter to the sink of `claim`, which gives up only when `stopping` says so.
     pub fn new(
-        (store, gateway): (Arc<Store>, String),
+        claim: Claim,
         clock: SharedClock,
         metrics: Metrics,
         stopping: Arc<AtomicBool>,
     ) -> Self {
-        let claim = Arc::new(Claim::new(Arc::clone(&store), gateway, Arc::clone(&clock)));
+        let (store, claim) = (Arc::clone(claim.store()), Arc::new(claim));
         let (trouble, shared) = (Arc::default(), Arc::default());
         Self { store, claim, clock, metrics, stopping, trouble, shared }
-    }
-
-    /// Sees at a start that the sink is not another gateway's.
-    ///
-    /// # Errors
-    ///
-    /// [`crate::object::Trouble::Taken`] where it is.
-    pub fn check_owner(&self) -> Result<(), ObjectError> {
-        self.claim.check()
     }
 
     /// Who reads what it has written.

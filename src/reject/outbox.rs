@@ -9,11 +9,12 @@ use std::collections::btree_map::Entry;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::shared::{Key, Shared};
 use super::{PAUSE_MAX, PAUSE_MIN, Report, Reporter, Unreported};
-use crate::object::ObjectError;
+use crate::base::lsn::Lsn;
+use crate::object::{ObjectError, Trouble};
 
 /// Objects that wait at most; with the last of them all are written.
 pub const WAITING_REPORTS_MAX: usize = 256;
@@ -35,6 +36,8 @@ pub struct Outbox {
     /// What waits for objects of many.
     shared: BTreeMap<Key, Shared>,
     bytes: usize,
+    /// The last frame that had a report in here.
+    last: Lsn,
 }
 
 /// An object of one report.
@@ -64,6 +67,7 @@ impl Outbox {
     }
 
     fn add(&mut self, report: &Report<'_>) {
+        self.last = self.last.max(report.lsn);
         let entries = report.entries();
         let bytes: usize = entries.iter().map(|(_, json)| json.len()).sum();
         self.bytes += bytes;
@@ -106,7 +110,12 @@ impl Reporter {
             let Err(error) = self.attempt(outbox) else { break };
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             let waiting = outbox.len();
-            warn!(waiting, %error, cause = cause.as_deref(), "reject sink is away; trying again");
+            let cause_text = cause.as_deref();
+            if error.trouble() == Trouble::Taken {
+                error!(waiting, %error, cause = cause_text, "the log keeps what was refused");
+            } else {
+                warn!(waiting, %error, cause = cause_text, "reject sink is away; trying again");
+            }
             self.metrics.reject_retries.inc();
             let why = cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
             self.set_trouble(Some(why));
@@ -125,7 +134,7 @@ impl Reporter {
 
     /// Writes what waits, and forgets what is durable by now.
     fn attempt(&self, outbox: &mut Outbox) -> Result<(), ObjectError> {
-        self.claim.hold()?;
+        self.claim.hold(outbox.last)?;
         let mut grown = Vec::with_capacity(outbox.shared.len());
         for (key, waiting) in &outbox.shared {
             let mut shared = self.shared.take(&self.store, key)?;

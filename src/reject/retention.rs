@@ -19,6 +19,7 @@ use super::key::{self, Day, RESUBMITTED};
 use super::mark::Mark;
 use super::select::{Order, Query};
 use super::walk::Walk;
+use crate::base::lsn::Lsn;
 use crate::base::thread::Thread;
 use crate::base::units::Span;
 use crate::object::{ObjectError, Store};
@@ -184,7 +185,7 @@ impl Reporter {
         let keep_from = Day::of(self.clock.wall_ns().saturating_sub(keep_ns));
         let mut sweep = Sweep { store: &self.store, keep_from, stopping, marks_after };
         let removed = &mut || self.metrics.reject_removed.inc();
-        match self.claim.hold().and_then(|()| sweep.round(removed)) {
+        match self.claim.hold(Lsn::ZERO).and_then(|()| sweep.round(removed)) {
             Ok(Swept { removed, is_cut }) => {
                 if removed > 0 {
                     let keep_from = keep_from.to_string();

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::report::{Content, Place, place_in};
 use super::*;
-use crate::base::clock::ManualClock;
+use crate::base::clock::{ManualClock, SystemClock};
 use crate::base::lsn::Lsn;
 use crate::record::codec::{Payload, PayloadBuilder, RefusedLine};
 use crate::record::request::{Rejection, Stood};
@@ -173,7 +173,7 @@ fn a_report_is_written_and_counted_and_a_stop_gives_up() {
     let metrics = Metrics::new().unwrap();
     let stopping = Arc::new(AtomicBool::new(false));
     let reporter = Reporter::new(
-        (Arc::clone(&store), "one".to_owned()),
+        Claim::new(Arc::clone(&store), "one".to_owned(), Lsn(u64::MAX), SystemClock::shared()),
         ManualClock::at(0),
         metrics.clone(),
         Arc::clone(&stopping),
@@ -243,7 +243,7 @@ fn sink(
     let path = dir.path().to_owned();
     let clock = Arc::new(Mender(Box::new(move || mend(&path))));
     let reporter = Reporter::new(
-        (Arc::clone(&store), "one".to_owned()),
+        Claim::new(Arc::clone(&store), "one".to_owned(), Lsn(u64::MAX), SystemClock::shared()),
         clock,
         metrics.clone(),
         Arc::default(),

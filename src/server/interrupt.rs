@@ -1,5 +1,11 @@
 //! Ctrl-C for commands that have something to tidy up: the first SIGINT, SIGTERM, SIGHUP or SIGQUIT
-//! is told to whoever asks, the second ends the process at once.
+//! is told to whoever asks, a second one ends the process at once.
+//!
+//! One asking may be several signals. GNU `timeout` sends one to the process and one to its group; `npm` and
+//! many a script hand on to their child what the terminal has sent to both; a terminal that closes sends
+//! SIGHUP while its session's manager sends SIGTERM. Who counts, as Docker's client does, to three, is one signal
+//! away from the same mistake. We go by time: what comes within [`ONE_ASKING`] after the first is the same wish,
+//! said twice.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -10,7 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, SystemClock};
 use crate::base::thread::Thread;
 
 /// What a shell adds to the number of the signal that ended a process.
@@ -18,6 +24,10 @@ const EXIT_CODE_OF_SIGNALS: i32 = 128;
 
 /// How soon somebody who waits notices.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How long what comes after a first signal belongs to it. The repeats of programs come within milliseconds, and
+/// a person needs longer than this to see that the first one has ended nothing.
+pub(super) const ONE_ASKING: Duration = Duration::from_secs(1);
 
 /// Nobody has asked for the end.
 const NONE: i32 = 0;
@@ -85,6 +95,11 @@ impl Drop for Interrupts {
     }
 }
 
+/// Whether a signal that comes now asks again, after a first one at that time.
+pub(super) fn is_asked_again(first: Duration, now: Duration) -> bool {
+    now.saturating_sub(first) >= ONE_ASKING
+}
+
 /// Listens until `ended`.
 fn hear(
     runtime: &Runtime,
@@ -92,6 +107,8 @@ fn hear(
     mut ended: oneshot::Receiver<()>,
     (heard, said): (&AtomicI32, &str),
 ) {
+    let clock = SystemClock::new();
+    let mut asked = None;
     loop {
         let [(interrupt, one), (terminate, two), (hang_up, three), (quit, four)] = &mut signals;
         let next = runtime.block_on(async {
@@ -104,10 +121,32 @@ fn hear(
             }
         });
         let Some(number) = next else { return };
-        if heard.swap(number, Ordering::Relaxed) != NONE {
-            std::process::exit(EXIT_CODE_OF_SIGNALS + number);
+        let now = clock.monotonic();
+        match asked {
+            None => {
+                asked = Some(now);
+                heard.store(number, Ordering::Relaxed);
+                // Standard error may be closed, most of all after SIGHUP.
+                drop(writeln!(io::stderr(), "\n{said} (again: at once)"));
+            }
+            Some(first) if is_asked_again(first, now) => {
+                std::process::exit(EXIT_CODE_OF_SIGNALS + number);
+            }
+            Some(_) => {}
         }
-        // Standard error may be closed, most of all after SIGHUP.
-        drop(writeln!(io::stderr(), "\n{said} (again: at once)"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_within_a_second_is_one_asking() {
+        let at = Duration::from_millis;
+        for (now, again) in [(500, false), (501, false), (1499, false), (1500, true), (9000, true)]
+        {
+            assert_eq!(is_asked_again(at(500), at(now)), again, "{now}");
+        }
     }
 }

@@ -2,15 +2,18 @@
 //! the certificate's files, tells the service manager, and bounds the stop.
 
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
+use super::interrupt::is_asked_again;
 use super::notify::Notifier;
 use super::reload::{self, ReloadError};
 use super::{Core, Server};
+use crate::base::clock::{Clock, SystemClock};
 use crate::base::thread::Thread;
 use crate::config::{Config, ConfigError};
 use crate::http::tls::{self, Material, Stamps};
@@ -223,7 +226,7 @@ impl Server {
         format!("serving on {}", self.local_addr)
     }
 
-    /// Stops as [`Self::stop`] does, within `server.stop_timeout`: at its end, or at a second signal, the
+    /// Stops as [`Self::stop`] does, within `server.stop_timeout`: at its end, or when it is asked again, the
     /// process ends with exit code `code`. What was acknowledged is in the log.
     pub fn stop_in_time(self, notifier: &Notifier, code: i32) {
         notifier.say(&["STOPPING=1", "STATUS=stopping"]);
@@ -246,21 +249,30 @@ fn replaying(core: &Core) -> String {
     format!("STATUS=replaying the log: frame {applied} of {until}")
 }
 
-/// Ends the process after `longest` or at a signal, unless what is returned is dropped before.
+/// Ends the process after `longest` or when it is asked again, unless what is returned is dropped before.
+/// Whoever sends the first signal to process and group sends two of them: that asks once.
 fn bounded(longest: Duration, code: i32) -> io::Result<(tokio::sync::oneshot::Sender<()>, Thread)> {
-    let (done, is_done) = tokio::sync::oneshot::channel();
+    let (done, mut is_done) = tokio::sync::oneshot::channel();
     let runtime: Runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut terminate, mut interrupt) = {
         let _inside = runtime.enter();
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
     };
+    let clock = SystemClock::new();
+    let asked = clock.monotonic();
     let thread = Thread::spawn("stop-bound", move || {
         let why = runtime.block_on(async {
-            tokio::select! {
-                _ = is_done => None,
-                _ = terminate.recv() => Some("a second SIGTERM"),
-                _ = interrupt.recv() => Some("a second SIGINT"),
-                () = tokio::time::sleep(longest) => Some("server.stop_timeout is over"),
+            let mut over = pin!(tokio::time::sleep(longest));
+            loop {
+                let again = tokio::select! {
+                    _ = &mut is_done => return None,
+                    () = &mut over => return Some("server.stop_timeout is over"),
+                    _ = terminate.recv() => "a second SIGTERM",
+                    _ = interrupt.recv() => "a second SIGINT",
+                };
+                if is_asked_again(asked, clock.monotonic()) {
+                    return Some(again);
+                }
             }
         });
         if let Some(why) = why {

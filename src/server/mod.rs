@@ -53,7 +53,7 @@ use crate::load::{self, LoadError, Loads};
 use crate::metrics::Metrics;
 use crate::object::Store;
 use crate::record::Reason;
-use crate::reject::{Reporter, Sweeper};
+use crate::reject::{Claim, Reporter, Sweeper};
 use crate::shard::{self, Shards};
 use crate::wal::Wal;
 use crate::{http, ingest};
@@ -66,6 +66,15 @@ use status::{LogObserver, ServerStatus};
 
 /// The folder of load tasks in the data folder.
 const LOADS_DIR: &str = "batch-load";
+
+/// What a data folder is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To take writes: everything must be there.
+    Serve,
+    /// To read what is in it, whoever has its reject sink by now.
+    Read,
+}
 
 /// Log, engine and everything between them, running.
 #[derive(Debug)]
@@ -95,7 +104,7 @@ impl Core {
     /// # Errors
     ///
     /// [`StartError`] names what does not open and why.
-    pub fn open(config: &Config) -> Result<Self, StartError> {
+    pub fn open(config: &Config, purpose: Purpose) -> Result<Self, StartError> {
         let config = config.clone().placed();
         refuse(config.problems_of_data())?;
         make_folder(&config.data_dir)?;
@@ -113,14 +122,13 @@ impl Core {
         let count = config.shards.effective_count();
         let (catalog, engine) = open_tables(&config, count, &wal, &clock, &stopping)?;
         let store = Arc::new(Store::open(&config.rejects.url, &config.object)?);
-        let gateway = name_of(&config.data_dir, &clock)?;
-        let reporter = Reporter::new(
-            (store, gateway),
-            Arc::clone(&clock),
-            metrics.clone(),
-            Arc::clone(&stopping),
-        );
-        reporter.check_owner()?;
+        let (gateway, replay_until) = (name_of(&config.data_dir, &clock)?, wal.marks().durable);
+        let claim = Claim::new(store, gateway, replay_until, Arc::clone(&clock));
+        if purpose == Purpose::Serve {
+            claim.check()?;
+        }
+        let reporter =
+            Reporter::new(claim, Arc::clone(&clock), metrics.clone(), Arc::clone(&stopping));
         let parts = shard::Parts {
             wal: wal.clone(),
             engine: Arc::clone(&engine),
@@ -131,7 +139,6 @@ impl Core {
             poison: poison.clone(),
             stopping: Arc::clone(&stopping),
         };
-        let replay_until = wal.marks().durable;
         let shards = Shards::start(&parts, count, &config.batch).map_err(StartError::Thread)?;
         let way_in = ingest::Parts {
             wal: wal.clone(),
@@ -273,7 +280,7 @@ impl Server {
         runtime.block_on(async { outlive_file_size_limit() }).map_err(StartError::Thread)?;
         let hang_up = runtime.block_on(async { signal(SignalKind::hangup()) });
         let hang_up = hang_up.map_err(StartError::Thread)?;
-        let mut core = Core::open(config)?;
+        let mut core = Core::open(config, Purpose::Serve)?;
         // After the folder's lock: two servers on one folder must fail for the folder, not the port.
         let listener = runtime
             .block_on(tokio::net::TcpListener::bind(config.server.listen))
@@ -377,7 +384,7 @@ fn app(core: &Core, config: &Config, loads: &Arc<Loads>) -> App {
         datazone: Arc::new(DataZone::new(config.datazone.clone())),
         exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
         loads: Arc::clone(loads),
-        rejects: Desk::new(core.reporter.archive()),
+        rejects: Desk::new(core.reporter.archive()).keeping(config.rejects.keep_for),
     }
 }
 

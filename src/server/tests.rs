@@ -35,14 +35,14 @@ fn write(core: &Core, text: &str, durability: Durability) -> Receipt {
 
 /// Writes one record, and stops: it is in the files, and the checkpoint says so.
 fn stopped_with_a_record(dir: &Path) {
-    let mut core = Core::open(&config(dir)).unwrap();
+    let mut core = Core::open(&config(dir), Purpose::Serve).unwrap();
     write(&core, "m,site=a v=1 1", Durability::Applied);
     core.close();
 }
 
 /// Writes one record that stays in the log alone.
 fn killed_with_a_record(dir: &Path) {
-    let core = Core::open(&config(dir)).unwrap();
+    let core = Core::open(&config(dir), Purpose::Serve).unwrap();
     write(&core, "m,site=a v=1 1", Durability::Applied);
     // As SIGKILL would: nothing of it may be flushed.
     copy_of(dir, &dir.with_extension("copy"));
@@ -68,7 +68,7 @@ fn copy_of(from: &Path, to: &Path) {
 }
 
 fn refused(dir: &Path) -> StartError {
-    Core::open(&config(dir)).map(drop).expect_err("it starts")
+    Core::open(&config(dir), Purpose::Serve).map(drop).expect_err("it starts")
 }
 
 /// Its first frames would get the numbers of frames that are stored, and be left out as stored.
@@ -77,7 +77,7 @@ fn a_log_that_ends_before_what_is_stored_is_refused() {
     let place = tempfile::tempdir().unwrap();
     let (dir, other) = (place.path().join("data"), place.path().join("other"));
     stopped_with_a_record(&dir);
-    drop(Core::open(&config(&other)).unwrap());
+    drop(Core::open(&config(&other), Purpose::Serve).unwrap());
     std::fs::remove_dir_all(dir.join("wal")).unwrap();
     copy_of(&other.join("wal"), &dir.join("wal"));
     let StartError::LogBehind { stored, durable, .. } = refused(&dir) else { panic!() };
@@ -108,12 +108,12 @@ fn no_log_is_begun_beside_tables() {
 fn a_start_that_was_cut_between_log_and_catalog_is_gone_on_with() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("data");
-    drop(Core::open(&config(&dir)).unwrap());
+    drop(Core::open(&config(&dir), Purpose::Serve).unwrap());
     std::fs::remove_file(dir.join("catalog.log")).unwrap();
     std::fs::remove_file(dir.join("tables/manifest.json")).unwrap();
-    drop(Core::open(&config(&dir)).unwrap());
+    drop(Core::open(&config(&dir), Purpose::Serve).unwrap());
     std::fs::remove_dir_all(dir.join("wal")).unwrap();
-    drop(Core::open(&config(&dir)).unwrap());
+    drop(Core::open(&config(&dir), Purpose::Serve).unwrap());
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn no_tables_are_begun_where_the_log_says_that_there_are_some() {
     assert!(matches!(&error, StartError::TablesMissing { stored: Lsn(1), .. }), "{error}");
     assert!(!tables.exists(), "nothing is made in the place of what may be mounted there");
     copy_of(&away, &tables);
-    drop(Core::open(&config(&dir)).unwrap());
+    drop(Core::open(&config(&dir), Purpose::Serve).unwrap());
 }
 
 /// The next table would get the number, and the records with it.
@@ -153,7 +153,7 @@ fn a_catalog_without_a_table_of_the_log_is_refused() {
         assert!(is_it && error.to_string().contains("catalog.log"), "{cut:?}: {error}");
     }
     std::fs::write(&catalog, &whole).unwrap();
-    let core = Core::open(&config(&dir)).unwrap();
+    let core = Core::open(&config(&dir), Purpose::Serve).unwrap();
     assert!(core.wait_replayed());
 }
 
@@ -161,7 +161,7 @@ fn a_catalog_without_a_table_of_the_log_is_refused() {
 #[expect(clippy::disallowed_methods, reason = "what is measured is real time")]
 fn a_stop_does_not_wait_for_a_sink_that_is_away() {
     let dir = tempfile::tempdir().unwrap();
-    let mut core = Core::open(&config(dir.path())).unwrap();
+    let mut core = Core::open(&config(dir.path()), Purpose::Serve).unwrap();
     write(&core, "m,site=a v=1 1", Durability::Applied);
     let sink = dir.path().join("rejects");
     std::fs::remove_dir_all(&sink).unwrap();

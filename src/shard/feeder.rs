@@ -169,6 +169,7 @@ impl Feeder {
 
     /// Waits for a frame, and takes along what else is durable by then.
     fn gather(&mut self) -> Result<(), Ended> {
+        assert!(self.fed.is_empty(), "what was gathered before is handed out");
         let mut wait = TURN;
         let mut bytes = 0;
         while self.fed.len() < GATHERED_FRAMES_MAX && bytes < GATHERED_BYTES_MAX {
@@ -203,6 +204,9 @@ impl Feeder {
     }
 
     fn hand_out(&mut self) -> Result<(), Ended> {
+        let parts: usize = self.fed.iter().map(|fed| fed.parts as usize).sum();
+        let gathered: usize = self.gathered.iter().map(VecDeque::len).sum();
+        assert_eq!(parts, gathered, "the marks wait for each part, and for no other");
         // Before the first is sent: a worker may be done before the second.
         self.marks.fed(&self.fed);
         self.fed.clear();

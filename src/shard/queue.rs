@@ -136,6 +136,7 @@ impl Receiver {
             taken.push(one);
         }
         let stay = state.waiting.len();
+        assert!(stay > 0 || state.bytes == 0, "the bytes are those of what waits");
         drop(state);
         if was_full {
             self.0.emptied.notify_one();

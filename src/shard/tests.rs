@@ -18,6 +18,7 @@ use crate::object::Store;
 use crate::record::codec::{Bucket, CodecError, PayloadBuilder};
 use crate::record::request::{Outcome, Rejection, WriteRequest};
 use crate::record::{Attribute, Dimension, Reason, Record, TableId, Value};
+use crate::reject::Claim;
 use crate::wal::{Durability, Unobserved};
 
 /// Longest time until a thread does what it must, on a busy machine.
@@ -163,7 +164,7 @@ impl House {
         let stopping = Arc::new(AtomicBool::new(false));
         let store = Arc::new(Store::in_directory(&dir.path().join("rejects")).unwrap());
         let reporter = Reporter::new(
-            (store, "one".to_owned()),
+            Claim::new(store, "one".to_owned(), Lsn(u64::MAX), SystemClock::shared()),
             Arc::clone(&clock),
             metrics.clone(),
             Arc::clone(&stopping),

@@ -154,6 +154,8 @@ impl Worker {
 
     fn execute(&mut self, work: &[Work]) -> Result<(), Ended> {
         assert!(!work.is_empty(), "a turn has a frame");
+        let is_before = |a: &Work, b: &Work| a.frame.lsn() < b.frame.lsn();
+        assert!(work.is_sorted_by(is_before), "frames come in the order of the log, each once");
         let payloads =
             work.iter().map(|w| Payload::open(w.frame.payload())).collect::<Result<Vec<_>, _>>()?;
         let mut dictionaries: Vec<Dictionary<'_>> = vec![Dictionary::default(); work.len()];
@@ -213,6 +215,11 @@ impl Worker {
 
     /// All frames of the turn are in engine or sink: the marks move.
     fn finish(&self, work: &[Work], payloads: &[Payload<'_>], tally: &Tally) {
+        let told = tally.verdicts.len() as u64;
+        assert_eq!(
+            told, tally.outcomes[3],
+            "whoever waits hears of every record that was rejected"
+        );
         self.counters.count(tally);
         self.metrics.shard_dropped_records.inc_by(tally.dropped);
         let of_records = tally.verdicts.iter().map(|told| told.rejection.reason);
@@ -333,10 +340,15 @@ impl Turn<'_> {
     ) -> Result<(), Ended> {
         let lsn = work.frame.lsn();
         let own = usize::from(self.worker.id.0);
+        let is_routed = payload.sections() == self.worker.shards;
+        assert!(
+            is_routed || work.filter == Filter::Buckets,
+            "another's section is not taken for ours"
+        );
         let sections = match work.filter {
             Filter::None => own..own + 1,
             // Written by as many shards: no other section has a record of this one's buckets.
-            Filter::Buckets if payload.sections() == self.worker.shards => own..own + 1,
+            Filter::Buckets if is_routed => own..own + 1,
             Filter::Buckets => 0..payload.sections(),
         };
         for section in sections {
@@ -378,6 +390,7 @@ impl Turn<'_> {
             worker.counters.batches[cause as usize].inc();
         }
         let table = requests[0].table;
+        assert!(requests.iter().all(|request| request.table == table), "batches are of one table");
         // A start looks for this, and a way in resolves what it appends: no catalog lost it but while
         // the server ran. Whatever was done with the records, a table made later would get the number.
         if !worker.catalog.has_numbered(table) {
@@ -480,6 +493,7 @@ impl Turn<'_> {
         (received_ns, part): (i64, u32),
         records: Vec<ReportedRecord>,
     ) -> Result<(), Ended> {
+        assert!(!records.is_empty(), "a report tells of a record");
         let catalog = &self.worker.catalog;
         // Deleted since its records were rejected: they are reported all the same.
         let named = catalog.get(*table).or_else(|| catalog.deleted(*table));
@@ -515,6 +529,7 @@ impl Turn<'_> {
                 (bytes, part) = (0, part + 1);
             }
         }
+        assert!(lines.is_empty(), "every refused line is in a report");
         Ok(())
     }
 }

@@ -6,11 +6,13 @@ use std::io::{BufRead, BufReader, Read, pipe};
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+
+use tidegate::base::clock::{Clock as _, SystemClock};
 
 use super::common::gateway::{Gateway, Place, files_below, without_settings};
 use super::common::wait_for;
@@ -74,31 +76,47 @@ fn filled() -> Place {
     place
 }
 
-#[test]
-fn nobody_who_reads_no_further_hears_a_complaint_and_none_is_told_that_all_is_well() {
-    let place = filled();
-    let data = place.data().display().to_string();
+/// Every command that prints something of a folder, or of nothing, and ends by itself.
+fn printing(data: &str) -> Vec<Vec<&str>> {
     let table = ["--database", "fleet", "--table", "m"];
-    let export = |format| [&["export", "--data", &data, "--format", format], &table[..]].concat();
-    for words in [
+    let export = |format| [&["export", "--data", data, "--format", format], &table[..]].concat();
+    vec![
+        vec!["--help"],
+        vec!["--version"],
+        vec!["help", "wal"],
+        vec!["wal", "replay", "--help"],
         vec!["check"],
         vec!["completions", "bash"],
         vec!["man"],
         vec!["explain", "weather t=1"],
         vec!["schema", "postgres", "--database", "d", "--table", "t"],
-        vec!["doctor", "--data", &data],
-        vec!["doctor", "--data", &data, "--json"],
-        vec!["cost", "--data", &data],
-        vec!["wal", "ls", "--data", &data],
-        vec!["wal", "verify", "--data", &data],
-        vec!["wal", "dump", "--from", "1", "--data", &data],
-        vec!["rejects", "ls", "--data", &data],
-        vec!["selftest", "--kills", "1", "--data", &data],
+        vec!["doctor", "--data", data],
+        vec!["doctor", "--data", data, "--json"],
+        vec!["cost", "--data", data],
+        vec!["wal", "ls", "--data", data],
+        vec!["wal", "verify", "--data", data],
+        vec!["wal", "dump", "--from", "1", "--data", data],
+        vec!["wal", "replay", "--to", "http://127.0.0.1:1", "--dry-run", "--data", data],
+        vec!["rejects", "ls", "--data", data],
+        vec!["rejects", "ls", "--format", "json", "--data", data],
+        vec!["selftest", "--kills", "1", "--data", data],
         export("json"),
         export("line"),
         export("csv"),
         export("parquet"),
-    ] {
+    ]
+}
+
+fn scratch_left(place: &Place) -> bool {
+    let left = fs::read_dir(place.data()).expect("a folder").flatten();
+    left.into_iter().any(|one| one.file_name().to_string_lossy().contains("selftest"))
+}
+
+#[test]
+fn nobody_who_reads_no_further_hears_a_complaint_and_none_is_told_that_all_is_well() {
+    let place = filled();
+    let data = place.data().display().to_string();
+    for words in printing(&data) {
         let (reader, writer) = pipe().expect("a pipe");
         drop(reader);
         let output = plain(&place, &words).stdout(writer).output().expect("the binary starts");
@@ -107,8 +125,61 @@ fn nobody_who_reads_no_further_hears_a_complaint_and_none_is_told_that_all_is_we
         let complaint = said.lines().find(|line| line.starts_with("tidegate:"));
         assert_eq!((output.status.code(), complaint), (Some(UNREAD), None), "{words:?}: {said}");
     }
-    let left: Vec<_> = fs::read_dir(place.data()).expect("a folder").flatten().collect();
-    assert!(left.iter().all(|one| !one.file_name().to_string_lossy().contains("selftest")));
+    assert!(!scratch_left(&place));
+}
+
+/// Standard output on a disk that is full.
+#[test]
+fn an_output_that_takes_no_more_is_told_by_word_and_code() {
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has one");
+    let is_told = |words: &[&str], output: &Output| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
+        let complaint = said.lines().find(|line| line.starts_with("tidegate:")).unwrap_or_default();
+        assert!(complaint.contains("standard output: No space left"), "{words:?}: {said}");
+        assert!(!said.contains("panicked"), "{words:?}: {said}");
+    };
+    let place = filled();
+    let data = place.data().display().to_string();
+    for words in printing(&data) {
+        let output = plain(&place, &words).stdout(full()).output().expect("the binary starts");
+        is_told(&words, &output);
+    }
+    assert!(!scratch_left(&place));
+    // Those of a server.
+    let server = place.start();
+    let url = format!("http://{}", server.address);
+    for words in [
+        vec!["health", "--url", &url],
+        vec!["rejects", "ls", "--url", &url],
+        vec!["load", "--url", &url, "--seconds", "1", "--batch", "10"],
+        vec!["wal", "replay", "--to", &url, "--data", &data],
+    ] {
+        let output = plain(&place, &words).stdout(full()).output().expect("the binary starts");
+        is_told(&words, &output);
+    }
+    server.stop();
+}
+
+/// Goal: a server whose log file is on a disk that is full serves. Method: one that has nothing else, which is
+/// asked, refused and stopped.
+#[test]
+fn a_server_whose_words_nobody_takes_serves() {
+    let place = Place::new("[log]\nlevel = \"trace\"\n");
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has one");
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = free.local_addr().expect("bound").to_string();
+    drop(free);
+    let mut serve = place.command("serve");
+    let mut child = serve.args(["--listen", &address]).stderr(full).spawn().expect("it starts");
+    let written = || {
+        let words = ["health", "--url", &format!("http://{address}"), "--ready"];
+        plain(&place, &words).output().expect("the binary starts").status.success().then_some(())
+    };
+    wait_for("the server to be ready", LONG, written);
+    assert!(child.try_wait().expect("our child").is_none(), "it serves");
+    signal(&child, Signal::TERM);
+    assert_eq!(code(&mut child), 0);
 }
 
 #[test]
@@ -173,6 +244,12 @@ fn a_second_signal_ends_at_once() {
     let _open = silent.accept().expect("a client");
     signal(&child, Signal::INT);
     let said = hear(&mut child, "again: at once");
+    let clock = SystemClock::new();
+    // A script that hands on what its terminal has sent to both; that is no second time.
+    signal(&child, Signal::INT);
+    wait_for("a second to be over", LONG, || {
+        (clock.monotonic() > Duration::from_millis(1100)).then_some(())
+    });
     assert!(child.try_wait().expect("our child").is_none(), "it waits for what is under way");
     signal(&child, Signal::INT);
     assert_eq!(code(&mut child), INTERRUPTED);

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -26,8 +27,8 @@ pub(crate) struct Server {
 impl Server {
     /// A new, running server with an empty database `tidegate`.
     pub(crate) fn new() -> Self {
-        let dir = TempDir::with_prefix_in("postgres-", env!("CARGO_TARGET_TMPDIR"));
-        let dir = dir.expect("the build folder can be written");
+        let dir = TempDir::with_prefix_in("postgres-", below());
+        let dir = dir.expect("a folder can be made");
         let port =
             TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("it").port();
         let mut server = Self { dir, port, child: None };
@@ -185,6 +186,14 @@ impl Server {
         command.current_dir(self.dir.path()).env("HOME", self.dir.path());
         command
     }
+}
+
+/// Where the server's folder is: the build folder, unless that lies below one which the user `postgres` may not
+/// enter, such as the home of root.
+fn below() -> &'static Path {
+    let build = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let is_open = |dir: &Path| fs::metadata(dir).is_ok_and(|dir| dir.permissions().mode() & 1 != 0);
+    if !is_root() || build.ancestors().all(is_open) { build } else { Path::new("/var/tmp") }
 }
 
 impl Drop for Server {

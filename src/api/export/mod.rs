@@ -44,13 +44,17 @@ const END: usize = 1;
 /// When a client should ask again while too many exports run.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// What may be asked of it.
+const PARAMETERS: [&str; 5] = ["db", "table", "from", "to", "format"];
+
 /// Answers an export.
 ///
 /// # Errors
 ///
-/// [`Fault`] when a parameter is missing or wrong, the caller may not read there, there is no such
+/// [`Fault`] when a parameter is missing, unknown or wrong, the caller may not read there, there is no such
 /// table, the engine cannot be read, the log is not replayed yet, or too many exports run.
 pub fn answer(app: &App, call: &Call<'_>) -> Result<Reply, Fault> {
+    call.params.only(&PARAMETERS)?;
     let database = required(call, "db")?;
     let table = required(call, "table")?;
     if !call.caller.read.covers(database) {

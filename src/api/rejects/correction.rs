@@ -7,9 +7,10 @@ use serde_json::{Value as Json, json};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::resubmit::Request;
+use super::shell;
 use crate::reject::mark::{Correction, Resubmitted};
 
-/// Characters of a text in the words of a correction.
+/// Most characters of a flag's value in the words of a correction.
 const TEXT_CHARS_MAX: usize = 160;
 
 /// How a request mends what it sends.
@@ -26,23 +27,30 @@ pub(super) fn of(request: &Request) -> Correction {
     let all = json!([set, request.line, json, request.format, request.precision]);
     let hash = format!("{:032x}", xxh3_128(all.to_string().as_bytes()));
     let mut said: Vec<String> =
-        set.iter().map(|(name, value)| format!("--set {name}={}", cut(value))).collect();
+        set.iter().map(|(name, value)| flag("set", &format!("{name}={value}"))).collect();
+    // What is JSON says so by its flag.
+    let format = request.format.as_deref().filter(|_| json.is_none());
     let flags = [
         ("line", request.line.as_deref()),
         ("json", json),
-        ("text-format", request.format.as_deref()),
+        ("text-format", format),
         ("precision", request.precision.as_deref()),
     ];
-    let given = flags.iter().filter_map(|(flag, text)| Some((flag, (*text)?)));
-    said.extend(given.map(|(flag, text)| format!("--{flag} {}", cut(text))));
+    let given = flags.iter().filter_map(|(name, text)| Some((name, (*text)?)));
+    said.extend(given.map(|(name, text)| flag(name, text)));
     let said = if said.is_empty() { Correction::NONE.to_owned() } else { said.join(" ") };
     Correction { said, hash }
 }
 
-fn cut(text: &str) -> String {
+/// A flag that can be pasted. What is too long is cut off, and what is left then is no word that a shell takes: half
+/// of a correction must not be given for all of it.
+fn flag(name: &str, text: &str) -> String {
     match text.char_indices().nth(TEXT_CHARS_MAX) {
-        Some((end, _)) => format!("{}..", &text[..end]),
-        None => text.to_owned(),
+        Some((end, _)) => {
+            let chars = text.chars().count();
+            format!("{}..({chars} characters)", shell::flag(name, &text[..end]))
+        }
+        None => shell::flag(name, text),
     }
 }
 

@@ -19,9 +19,12 @@ use super::choose::Chosen;
 use super::mend::{Mender, Set, Versions, Why};
 use super::outcome::Outcome as Told;
 use super::text::Text;
+use super::told::{self, NONE_ABOVE};
+use super::unmade::Unmade;
 use crate::api::Mapping;
 use crate::api::call::Caller;
 use crate::api::write::decode_for;
+use crate::engine::catalog::Catalog;
 use crate::engine::standing::Met;
 use crate::engine::{EngineError, TableEngine};
 use crate::ingest::{Ask, Ingest, Trial, VERSION_FIRST};
@@ -35,6 +38,7 @@ use crate::reject::entry::RecordJson;
 pub(super) struct Asked {
     pub(super) engine: Arc<dyn TableEngine>,
     pub(super) ingest: Ingest,
+    pub(super) catalog: Arc<Catalog>,
     pub(super) mapping: Mapping,
     pub(super) caller: Caller,
     pub(super) versions: Versions,
@@ -42,13 +46,17 @@ pub(super) struct Asked {
     pub(super) received_ns: i64,
     /// Whether all that was acknowledged before is executed: else what stands is not what will.
     pub(super) is_settled: bool,
+    /// Whether the records are to be shown.
+    pub(super) is_dry: bool,
 }
 
 /// What would become of one rejection.
 #[derive(Debug, Default)]
 pub(super) struct Foreseen {
-    /// Its records as they would be sent, with their versions.
+    /// Its records as they would be sent, with their versions; of a dry run, which shows them.
     pub(super) records: Vec<RecordJson>,
+    /// The key that it goes to, where it is one record and that is not its own.
+    pub(super) key: Option<String>,
     /// What is set last: a version for each record.
     pub(super) versions: Vec<i64>,
     /// Why it is not to be sent.
@@ -66,8 +74,8 @@ impl Foreseen {
     /// What is said of it where it is not sent.
     pub(super) fn unsent(&self) -> Option<Told> {
         let held_back = self.unknown.as_ref().filter(|_| self.is_held_back);
-        let unknown = held_back.map(|why| Told::why("unknown", why));
-        self.refused.as_ref().map(Told::refused).or(unknown)
+        let unsent = held_back.map(|why| Told::why("not_sent", &format!("not sent: {why}")));
+        self.refused.as_ref().map(Told::refused).or(unsent)
     }
 
     /// What a dry run says.
@@ -94,12 +102,15 @@ struct Passed {
     is_next: bool,
     /// The version that it has, or gets where it is to be the next one and nothing stands.
     version: i64,
-    record: RecordJson,
+    /// Of a dry run.
+    record: Option<RecordJson>,
 }
 
 /// Gathers the records of one rejection after the other, as they would be written.
 struct Gathering<'g> {
     trial: Trial<'g>,
+    unmade: Unmade<'g>,
+    is_dry: bool,
     builder: PayloadBuilder,
     passed: Vec<Passed>,
     /// Numbers for tables that are not there: below no record of them can anything stand.
@@ -111,19 +122,24 @@ struct Gathering<'g> {
 struct OfOne<'o, 'g> {
     gathering: &'o mut Gathering<'g>,
     set: &'o Set,
+    rejected: &'o Rejected,
     number: u64,
 }
 
 impl RecordSink for OfOne<'_, '_> {
     fn record(&mut self, record: &Record<'_>) {
-        let Self { gathering, set, number } = self;
-        let trial = &mut gathering.trial;
-        let checked = trial.check(record).and_then(|table| {
+        let Self { gathering, set, rejected, number } = self;
+        let Gathering { trial, unmade, .. } = &mut **gathering;
+        let checked = unmade.check(record, rejected).and_then(|()| {
+            let table = trial.check(record)?;
             // The engine takes such a record and forgets it, and the mark would close what is its only copy.
             trial.check_kept(record).map(|()| table)
         });
         match checked {
-            Ok(table) => gathering.pass(record, table, (*number, set.wants_next())),
+            Ok(table) => {
+                gathering.pass(record, table, (*number, set.wants_next()));
+                gathering.note_key(record, (rejected, *number));
+            }
             Err(why) => gathering.refuse(*number, why),
         }
     }
@@ -147,7 +163,16 @@ impl Gathering<'_> {
         let ids = (self.builder.family(table, record).0, self.builder.layout(record).0);
         let time_ns = record.time_ns.expect("a mended record has its time");
         self.builder.push(ids, record, time_ns, version);
-        self.passed.push(Passed { number, is_next, version, record: RecordJson::from(record) });
+        let record = self.is_dry.then(|| RecordJson::from(record));
+        self.passed.push(Passed { number, is_next, version, record });
+    }
+
+    /// Keeps the key that a rejection goes to: which of several a refusal is of, nobody says.
+    fn note_key(&mut self, record: &Record<'_>, (rejected, number): (&Rejected, u64)) {
+        let mut of_it = self.passed.iter().rev().take_while(|passed| passed.number == number);
+        let is_one = of_it.nth(1).is_none();
+        let key = is_one.then(|| told::other_key(rejected, record)).flatten();
+        self.foreseen.entry(number).or_default().key = key;
     }
 
     /// Keeps the first reason of a rejection.
@@ -170,17 +195,20 @@ impl Gathering<'_> {
     }
 }
 
-/// What would become of these rejections, whose texts these are.
+/// What would become of these rejections, whose texts these are; and why the engine cannot be asked just now, where
+/// it cannot.
 pub(super) fn foresee(
     asked: &Asked,
     chosen: &Chosen,
     texts: &BTreeMap<u64, Text>,
-) -> BTreeMap<u64, Foreseen> {
+) -> (BTreeMap<u64, Foreseen>, Option<String>) {
     let ask = Ask::of_rejections("", asked.received_ns, 0);
     let mut builder = PayloadBuilder::new(1);
     builder.start(asked.received_ns);
     let mut gathering = Gathering {
         trial: asked.ingest.trial(&ask),
+        unmade: Unmade::new(&asked.catalog, asked.ingest.options().profile),
+        is_dry: asked.is_dry,
         builder,
         passed: Vec::new(),
         missing: BTreeMap::new(),
@@ -188,7 +216,7 @@ pub(super) fn foresee(
     };
     for (number, text) in texts {
         let (rejected, number) = (&chosen[number], *number);
-        let mut sink = OfOne { gathering: &mut gathering, set: &text.set, number };
+        let mut sink = OfOne { gathering: &mut gathering, set: &text.set, rejected, number };
         let mut mender = Mender::new(&mut sink, (&text.set, asked.versions), (rejected, number));
         // A text that left its time to the receipt means the first one.
         let from = (&text.plan(rejected), &asked.mapping, rejected.entry.received.0);
@@ -198,17 +226,17 @@ pub(super) fn foresee(
     let Gathering { builder, passed, mut foreseen, .. } = gathering;
     let mut payload = Vec::new();
     builder.finish(&mut payload);
-    against_engine(asked, chosen, (&payload, passed), &mut foreseen);
-    foreseen
+    let away = against_engine(asked, chosen, (&payload, passed), &mut foreseen);
+    (foreseen, away)
 }
 
-/// Holds what passed against what stands.
+/// Holds what passed against what stands; why the engine cannot be asked just now, where it cannot.
 fn against_engine(
     asked: &Asked,
     chosen: &Chosen,
     (payload, passed): (&[u8], Vec<Passed>),
     foreseen: &mut BTreeMap<u64, Foreseen>,
-) {
+) -> Option<String> {
     let payload = Payload::open(payload).expect("it was built here");
     let (mut families, mut layouts) = (Vec::new(), Vec::new());
     payload.dictionary(&mut families, &mut layouts).expect("it was built here");
@@ -239,9 +267,15 @@ fn against_engine(
             }
             Err(error) => one.meet_unknown(error, &chosen[&passed.number], &mut passed),
         }
-        passed.record.version = Some(passed.version);
         one.versions.push(passed.version);
-        one.records.push(passed.record);
+        if let Some(mut record) = passed.record {
+            record.version = Some(passed.version);
+            one.records.push(record);
+        }
+    }
+    match met {
+        Err(EngineError::Busy { what }) => Some(what),
+        _ => None,
     }
 }
 
@@ -305,5 +339,5 @@ impl Foreseen {
 }
 
 fn none_above(version: i64) -> Why {
-    (Reason::InvalidVersion, format!("version=next: {version} stands, and there is none above it"))
+    (Reason::InvalidVersion, format!("version=next: {version} stands, and {NONE_ABOVE}"))
 }

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
+use super::shell::word;
 use crate::api::export::time_ns;
 use crate::record::{
     Attribute, Dimension, MeasureKind, Reason, Record, RecordSink, Refusal, Value, ValueType,
@@ -195,9 +196,10 @@ impl Measure {
     fn apply<'r>(&'r self, record: &mut Record<'r>) -> Result<(), Why> {
         if record.kind == MeasureKind::Scalar && !self.is_of_scalar(record.measure_name) {
             let (name, own) = (&self.name, record.measure_name);
+            let right = word(&format!("measure.{own}=VALUE"));
             let message = format!(
-                "the record has one value, that of {own:?}, and no {name:?}: write measure.{own}=VALUE; or give \
-                 the whole record with --json to make it one of several"
+                "the record has one value, that of {own:?}, and no {name:?}: write {right}; or give the whole record \
+                 with --json to make it one of several"
             );
             return Err((Reason::InvalidValue, message));
         }
@@ -221,8 +223,9 @@ impl Measure {
     /// Nothing of the name is there, so nothing says of which type it is to be.
     fn untyped(&self) -> Why {
         let name = &self.name;
+        let right = word(&format!("measure.{name}:TYPE=VALUE"));
         let message = format!(
-            "the record measures no {name:?}: write measure.{name}:TYPE=VALUE to add it, TYPE being one of {TYPES}"
+            "the record measures no {name:?}: write {right} to add it, TYPE being one of {TYPES}"
         );
         (Reason::InvalidValue, message)
     }

@@ -2,21 +2,31 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /api/v1/rejects?reason=&db=&table=&kind=&from=&to=&lsn=&state=&order=&limit=&after=` | `{"rejections":[..],"next":".."}`: the newest open ones, unless asked otherwise; `next` is given back as `after`; `untold` counts texts that `table` passed over because nobody can tell theirs |
+//! | `GET /api/v1/rejects?reason=&db=&table=&kind=&from=&to=&lsn=&state=&all=&order=&limit=&after=` | `{"rejections":[..],"next":".."}`: the newest open ones, unless asked otherwise; `next` is given back as `after`; `untold` counts texts that `table` passed over because nobody can tell theirs; `frame` says of `lsn` whether that is executed, and what an empty list means; `under_way` which of the list are in frames that are not executed |
 //! | `GET /api/v1/rejects/ID` | one, with what its reason means and what to do about it |
 //! | `POST /api/v1/rejects/resubmit` | [`resubmit`] |
 //!
 //! A caller sees the databases that it may read, and sends again into those that it may write too.
 
 pub mod resubmit;
+pub mod executed;
+pub mod shell;
+pub mod told;
+mod asked;
 mod choose;
 mod correction;
 mod foresee;
+mod frame;
+mod load;
+mod members;
 mod outcome;
+mod patience;
 mod mend;
 mod text;
+mod unmade;
+mod work;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,17 +37,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use self::choose::Sending;
 use super::App;
 use super::call::{Call, Caller, Scope};
-use super::export::time_ns;
 use super::fault::{Fault, Kind};
 use super::reply::Reply;
 use crate::base::lsn::Lsn;
+use crate::base::units::Span;
 use crate::object::ObjectError;
-use crate::record::Reason;
 use crate::reject::Archive;
 use crate::reject::archive::{Page, Rejected};
 use crate::reject::entry::Id;
 use crate::reject::mark::{Ended, Resubmitted};
-use crate::reject::select::{self, LIMIT_MAX, Order, Query, State};
+use crate::reject::select::{Query, State};
+
+pub use self::asked::query;
 
 /// The path of the list.
 pub const PATH: &str = "/api/v1/rejects";
@@ -61,6 +72,8 @@ pub struct Desk {
     readers: Arc<Semaphore>,
     looks: Arc<Semaphore>,
     sending: Sending,
+    /// How long the sink keeps a day; zero for ever.
+    keep_for: Span,
 }
 
 /// What a `GET` asks.
@@ -76,7 +89,13 @@ impl Desk {
     /// Of the sink that `archive` reads.
     pub fn new(archive: Archive) -> Self {
         let [readers, looks] = [READERS_MAX, LOOKS_MAX].map(|max| Arc::new(Semaphore::new(max)));
-        Self { archive, readers, looks, sending: Sending::default() }
+        Self { archive, readers, looks, sending: Sending::default(), keep_for: Span::secs(0) }
+    }
+
+    /// The same of a sink that keeps each day so long.
+    #[must_use]
+    pub fn keeping(self, keep_for: Span) -> Self {
+        Self { keep_for, ..self }
     }
 
     /// Runs `read` on a thread that may wait for the sink.
@@ -115,13 +134,19 @@ impl Desk {
         self.ask(move |archive| archive.page(&query, &|database| scope.covers(database))).await
     }
 
-    async fn find(
-        &self,
-        ids: BTreeSet<Id>,
-        caller: &Caller,
-    ) -> Result<std::collections::BTreeMap<Id, Rejected>, Fault> {
+    /// The frames that the open ones of these are in which the engine has not executed.
+    fn under_way(&self, rejections: &[Rejected]) -> BTreeMap<Id, Lsn> {
+        let open = rejections.iter().filter(|one| one.state == State::Open);
+        let ids = open.map(|one| one.entry.id);
+        ids.filter_map(|id| Some((id, self.sending.frame_of(id)?))).collect()
+    }
+
+    /// One of those that `caller` may read.
+    async fn find(&self, id: Id, caller: &Caller) -> Result<Option<Rejected>, Fault> {
         let scope = caller.read.clone();
-        self.ask(move |archive| archive.find(&ids, &|database| scope.covers(database))).await
+        let ids = BTreeSet::from([id]);
+        let found = self.ask(move |archive| archive.find(&ids, &|database| scope.covers(database)));
+        Ok(found.await?.remove(&id))
     }
 }
 
@@ -172,9 +197,10 @@ pub fn plan(call: &Call<'_>, path: &str) -> Result<Asked, Fault> {
         let id = number.parse().map_err(|wrong: crate::reject::entry::NoId| {
             Fault::new(Kind::NotFound, format!("no rejection {number:?}: {wrong}"))
         })?;
+        asked::of_one(call)?;
         return Ok(Asked::One(id));
     }
-    let query = query(&|name| call.params.get(name).map(str::to_owned))?;
+    let query = asked::of_list(call)?;
     check_may_read(&call.caller, query.database.as_deref())?;
     Ok(Asked::Page(query))
 }
@@ -197,13 +223,24 @@ fn check_may_read(caller: &Caller, database: Option<&str>) -> Result<(), Fault> 
 pub async fn answer(app: &App, caller: &Caller, asked: Asked) -> Result<Reply, Fault> {
     match asked {
         Asked::Page(query) => {
+            // The first page says it: another one may be empty since that had all.
+            let lsn = query.lsn.filter(|_| query.after.is_none());
+            let frame = lsn.map(|lsn| (lsn, executed::reach(app, lsn)));
             let page = app.rejects.page(query, caller).await?;
+            let is_empty = page.rejections.is_empty();
+            let under_way = app.rejects.under_way(&page.rejections);
             let mut body = json!({
                 "rejections": page.rejections,
                 "next": page.next.map(|next| next.to_string()),
             });
             if page.untold > 0 {
                 body["untold"] = page.untold.into();
+            }
+            if !under_way.is_empty() {
+                body["under_way"] = json!(under_way);
+            }
+            if let Some(frame) = frame {
+                body["frame"] = executed::of_frame(app, caller, frame, is_empty).await?;
             }
             // Keys name databases.
             if caller.read == Scope::All && !page.unreadable.is_empty() {
@@ -212,8 +249,7 @@ pub async fn answer(app: &App, caller: &Caller, asked: Asked) -> Result<Reply, F
             Ok(Reply::json(StatusCode::OK, &body))
         }
         Asked::One(id) => {
-            let found = app.rejects.find(BTreeSet::from([id]), caller).await?.remove(&id);
-            let found = found.ok_or_else(|| {
+            let found = app.rejects.find(id, caller).await?.ok_or_else(|| {
                 let message = format!(
                     "no rejection {id}: it is of no report, not reported yet, or of a database that \
                      {:?} may not read",
@@ -221,7 +257,13 @@ pub async fn answer(app: &App, caller: &Caller, asked: Asked) -> Result<Reply, F
                 );
                 Fault::new(Kind::NotFound, message)
             })?;
-            Ok(Reply::json(StatusCode::OK, &explained(&found)))
+            let mut body = explained(&found);
+            if let Some(lsn) =
+                app.rejects.sending.frame_of(id).filter(|_| found.state == State::Open)
+            {
+                body["under_way"] = json!(lsn);
+            }
+            Ok(Reply::json(StatusCode::OK, &body))
         }
     }
 }
@@ -230,91 +272,13 @@ pub async fn answer(app: &App, caller: &Caller, asked: Asked) -> Result<Reply, F
 fn explained(one: &Rejected) -> Value {
     let mut body = serde_json::to_value(one).expect("texts and numbers always serialise");
     body["meaning"] = one.entry.reason.meaning().into();
-    body["remedy"] = one.entry.reason.remedy().into();
+    body["remedy"] = told::remedy(one).into();
     body["suggested"] = one.suggested().into();
     body
 }
 
-/// The names of a query's parts, as parameters and in a body.
-const NAMES: [&str; 11] =
-    ["reason", "db", "table", "kind", "from", "to", "lsn", "state", "order", "limit", "after"];
-
-/// Reads a query by the names of its parts.
-///
-/// # Errors
-///
-/// [`Fault`] 400 for a part that is wrong.
-pub fn query(get: &dyn Fn(&str) -> Option<String>) -> Result<Query, Fault> {
-    let part = |name: &str| get(name).filter(|text| !text.is_empty());
-    let wrong = |name: &str, found: &str, right: &str| {
-        Fault::invalid(format!("invalid {name} {found:?} (use {right})"))
-    };
-    let mut query = Query { database: part("db"), table: part("table"), ..Query::default() };
-    if let Some(code) = part("reason") {
-        let known = Reason::ALL.iter().find(|reason| reason.code() == code);
-        let codes = || Reason::ALL.iter().map(|reason| reason.code()).collect::<Vec<_>>();
-        query.reason =
-            Some(*known.ok_or_else(|| {
-                wrong("reason", &code, &format!("one of {}", codes().join(", ")))
-            })?);
-    }
-    if let Some(name) = part("kind") {
-        let kind = select::Kind::from_name(&name);
-        query.kind = Some(kind.ok_or_else(|| wrong("kind", &name, "record or line"))?);
-    }
-    for (name, end) in [("from", &mut query.from_ns), ("to", &mut query.to_ns)] {
-        if let Some(text) = part(name) {
-            let right = "nanoseconds since 1970, or RFC 3339 as in 2026-01-31T12:00:00Z";
-            *end = time_ns(&text).ok_or_else(|| wrong(name, &text, right))?;
-        }
-    }
-    if query.from_ns > query.to_ns {
-        return Err(Fault::invalid("from lies after to"));
-    }
-    if let Some(text) = part("lsn") {
-        let lsn = text.parse().ok().map(Lsn).filter(|lsn| *lsn < Lsn::LIMIT);
-        query.lsn = Some(lsn.ok_or_else(|| wrong("lsn", &text, "the number of a frame"))?);
-    }
-    if let Some(text) = part("state") {
-        let states = [State::Open, State::Resubmitted, State::Again];
-        let known = states.into_iter().find(|state| state.name() == text);
-        query.state = match text.as_str() {
-            "all" => None,
-            _ => Some(
-                known.ok_or_else(|| wrong("state", &text, "open, resubmitted, again or all"))?,
-            ),
-        };
-    }
-    paged(query, &part)
-}
-
-/// The parts of a query that say how it is shown.
-fn paged(mut query: Query, part: &dyn Fn(&str) -> Option<String>) -> Result<Query, Fault> {
-    query.order = match part("order").as_deref() {
-        None | Some("newest") => Order::Newest,
-        Some("oldest") => Order::Oldest,
-        Some(found) => {
-            return Err(Fault::invalid(format!("invalid order {found:?} (use newest or oldest)")));
-        }
-    };
-    if let Some(text) = part("limit") {
-        let limit = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-        query.limit = limit.ok_or_else(|| {
-            Fault::invalid(format!("invalid limit {text:?} (use 1 to {LIMIT_MAX})"))
-        })?;
-    }
-    if let Some(text) = part("after") {
-        let cursor = text.parse().map_err(|wrong: select::NoCursor| {
-            Fault::invalid(format!("invalid after {text:?}: {wrong}"))
-        })?;
-        query.after = Some(cursor);
-    }
-    Ok(query)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::future::poll_fn;
     use std::path::Path;
     use std::pin::{Pin, pin};
@@ -403,37 +367,5 @@ mod tests {
         {
             assert_eq!(number_in(path), None, "{path}");
         }
-    }
-
-    #[test]
-    fn each_part_of_a_query_is_read_and_a_wrong_one_says_what_is_right() {
-        let read = |name: &'static str, value: &'static str| {
-            query(&move |asked| (asked == name).then(|| value.to_owned()))
-        };
-        assert_eq!(read("reason", "version_lower").unwrap().reason, Some(Reason::VersionLower));
-        assert_eq!(read("state", "all").unwrap().state, None);
-        assert_eq!(read("state", "").unwrap().state, Some(State::Open));
-        assert_eq!(read("from", "1970-01-01T00:00:01Z").unwrap().from_ns, 1_000_000_000);
-        assert_eq!(read("limit", "1000").unwrap().limit, 1_000);
-        assert_eq!(
-            read("after", "20261122.42-57").unwrap().after.unwrap().to_string(),
-            "20261122.42-57"
-        );
-        for (name, value, right) in [
-            ("reason", "none", "version_conflict"),
-            ("kind", "row", "record or line"),
-            ("from", "yesterday", "RFC 3339"),
-            ("lsn", "-1", "number of a frame"),
-            ("state", "shut", "open, resubmitted, again or all"),
-            ("order", "up", "newest or oldest"),
-            ("limit", "0", "1 to 1000"),
-            ("limit", "1001", "1 to 1000"),
-            ("after", "42-57", "next"),
-        ] {
-            let fault = read(name, value).unwrap_err();
-            assert_eq!(fault.status(), 400);
-            assert!(fault.message.contains(right), "{}", fault.message);
-        }
-        assert!(NAMES.contains(&"after") && NAMES.len() == 11);
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value as Json, json};
 
 use super::mend::Why;
+use crate::base::lsn::Lsn;
 use crate::ingest::{NamedRefusal, Receipt};
 
 /// What became of one rejection.
@@ -30,6 +31,12 @@ impl Outcome {
 
     pub(super) fn why(name: &'static str, message: &str) -> Self {
         Self { name, more: json!({ "message": message }) }
+    }
+
+    /// The same of what is in this frame.
+    pub(super) fn in_frame(mut self, lsn: Lsn) -> Self {
+        self.more["resubmitted_lsn"] = json!(lsn);
+        self
     }
 
     /// The same, and beside what it says `more` for people.
@@ -70,16 +77,31 @@ pub(super) fn tell(outcomes: &mut Outcomes, said: BTreeMap<u64, Outcome>) {
     }
 }
 
-/// Tells those that have no outcome, since nothing of theirs was sent.
-pub(super) fn tell_unsent(outcomes: &mut Outcomes, why: &str) {
-    let message = format!("not sent: {why}");
+/// Tells those that have no outcome, since nothing of theirs was sent; of a dry run, since nobody looked.
+pub(super) fn tell_unsent(outcomes: &mut Outcomes, (is_dry, why): (bool, &str)) {
+    let (name, message) = if is_dry {
+        ("unknown", format!("not looked at: {why}"))
+    } else {
+        ("not_sent", format!("not sent: {why}"))
+    };
     for (_, outcome) in outcomes.values_mut().filter(|(_, outcome)| outcome.is_none()) {
-        *outcome = Some(Outcome::why("unknown", &message));
+        *outcome = Some(Outcome::why(name, &message));
     }
 }
 
+/// What an answer says beside what became of each.
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    /// Where the next page begins.
+    pub(super) next: Option<String>,
+    /// Texts that were passed over because nobody can tell their table.
+    pub(super) untold: u64,
+    /// Why nothing more was sent, and why whoever goes on page by page should not for now.
+    pub(super) stopped: Option<String>,
+}
+
 /// The answer.
-pub(super) fn shown(outcomes: &Outcomes, next: Option<&str>, untold: u64) -> Json {
+pub(super) fn shown(outcomes: &Outcomes, ending: &Ending) -> Json {
     let count = |names: &[&str]| {
         let all = outcomes.values().filter_map(|(_, outcome)| outcome.as_ref());
         all.filter(|outcome| names.contains(&outcome.name)).count()
@@ -98,13 +120,17 @@ pub(super) fn shown(outcomes: &Outcomes, next: Option<&str>, untold: u64) -> Jso
         "stored": count(&["stored", "would_be_stored"]),
         "refused": count(&["refused", "would_be_refused"]),
         "already": count(&["resubmitted"]),
-        "unknown": count(&["unknown", "under_way"]),
-        "not_sent": count(&["taken_otherwise", "not_found", "forbidden"]),
+        "under_way": count(&["under_way"]),
+        "unknown": count(&["unknown"]),
+        "not_sent": count(&["not_sent", "taken_otherwise", "not_found", "forbidden"]),
         "results": results,
-        "next": next,
+        "next": ending.next,
     });
-    if untold > 0 {
-        answer["untold"] = untold.into();
+    if ending.untold > 0 {
+        answer["untold"] = ending.untold.into();
+    }
+    if let Some(why) = &ending.stopped {
+        answer["stopped"] = why.as_str().into();
     }
     answer
 }

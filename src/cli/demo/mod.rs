@@ -26,14 +26,14 @@ use serde_json::Value;
 use super::client::{Address, Client, Reply};
 use super::doctor::disk::kind_of;
 use super::out::{self, say};
-use super::{Failure, SettingsArgs, serve};
+use super::{Broken, Failure, SettingsArgs, interrupted, serve};
 use crate::base::clock::{Clock, SystemClock};
 use crate::server::Interrupts;
 use count::Count;
 use fleet::Fleet;
 use server::Child;
 
-pub(super) use server::die_with_parent;
+pub(super) use server::{die_with_parent, program};
 
 /// What stands below `demo --help`.
 pub const EXAMPLES: &str = "Examples:
@@ -90,30 +90,29 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
         let (config, data) = (Some(dir.join(server::SETTINGS_FILE)), Some(dir.join("data")));
         return serve::run(&serve::ServeArgs::new(SettingsArgs { config, data }, listen));
     }
+    // Before there is anything to tidy up.
+    let interrupts = Interrupts::listen("ending, and tidying up").map_err(Failure::failed)?;
     let (dir, kind) = folder()?;
     let failed = |error| Failure::failed(format!("{}: {error}", dir.display()));
     fs::create_dir(&dir).map_err(failed)?;
-    let interrupts = Interrupts::listen("ending, and tidying up").map_err(Failure::failed)?;
     let result = story(args, (&dir, &kind), &interrupts);
-    let result = match interrupts.heard() {
-        Some(signal) => Err(Failure::Interrupted { signal, told: "nothing was counted".into() }),
-        None => result,
-    };
-    // Who interrupts it, or reads no further, would not look.
+    let result = interrupted(result, interrupts.heard(), "nothing was counted");
+    // Who interrupts it, or reads no further, would not look; and where the output takes no more, the disk
+    // that is full may be this one.
     if args.keep || matches!(result, Err(Failure::Failed(_) | Failure::Usage(_))) {
-        let data = dir.join("data");
-        let kept = format!(
-            "\nkept for a look: {}\n  tidegate serve --data {}",
-            dir.display(),
-            data.display()
-        );
-        // Of one that nobody can be told of, nothing is to stay: the terminal was closed, which its
-        // signal tells later than the writing does.
-        if say(&kept).is_ok() || args.keep {
-            return result;
-        }
+        let (dir, data) = (dir.display(), dir.join("data"));
+        let how = format!("\nkept for a look: {dir}\n  tidegate serve --data {}", data.display());
+        out::say_somewhere(&how);
+        return result;
     }
-    fs::remove_dir_all(&dir).map_err(failed).and(result)
+    fs::remove_dir_all(&dir).map_err(failed)?;
+    if let Err(Failure::Unwritten(error)) = &result {
+        let dir = dir.display();
+        return Err(Failure::failed(format!(
+            "standard output: {error}; the demo ended there, and its folder {dir} is removed"
+        )));
+    }
+    result
 }
 
 /// A new folder's name, on a file system that takes a log, and that system's kind.
@@ -174,18 +173,30 @@ fn story(
     let is_asked = || interrupts.heard().is_some();
     let count = Count::of(&mut client, &ledger, args.plant_loss, &is_asked);
     let count = count.map_err(Failure::failed)?;
-    say(&format!("   {count}"))?;
-    say(&format!("   {} requests were sent twice, and stored once", grouped(ledger.repeated)))?;
-    let mended = rejection(&mut client, &address, dir)?;
-    child.stop()?;
-    match (count.is_whole(), mended) {
-        (false, _) => Err(Failure::failed(format!("the promise is broken: {count}"))),
-        (true, Err(why)) => Err(Failure::failed(why)),
-        (true, Ok(())) => say(&format!(
-            "\nNothing was lost, in {:.0} s. The status page was http://{at}/ while it ran; yours: tidegate serve",
-            clock.monotonic().as_secs_f64()
-        )),
+    let told = end(&mut client, (&address, dir), (count, ledger.repeated), child);
+    if !count.is_whole() {
+        // Whatever became of the words: the evidence is to be kept.
+        return Err(Failure::failed(Broken(count.to_string())));
     }
+    told?;
+    say(&format!(
+        "\nNothing was lost, in {:.0} s. The status page was http://{at}/ while it ran; yours: tidegate serve",
+        clock.monotonic().as_secs_f64()
+    ))
+}
+
+/// Tells the count, shows a rejection, and stops the server.
+fn end(
+    client: &mut Client,
+    (address, dir): (&Address, &Path),
+    (count, repeated): (Count, u64),
+    child: Child,
+) -> Result<(), Failure> {
+    say(&format!("   {count}"))?;
+    say(&format!("   {} requests were sent twice, and stored once", grouped(repeated)))?;
+    let mended = rejection(client, address, dir)?;
+    child.stop()?;
+    mended.map_err(Failure::failed)
 }
 
 /// Waits until everything that was acknowledged can be read: frames are executed in their order.

@@ -131,9 +131,17 @@ impl Drop for Child {
     }
 }
 
+/// This program, to be started again.
+pub(crate) fn program() -> io::Result<PathBuf> {
+    let file = std::env::current_exe()?;
+    // An upgrade or a build takes the file away under us; what runs can still be started by this name, by which
+    // `ps` knows nobody.
+    Ok(if file.exists() { file } else { "/proc/self/exe".into() })
+}
+
 /// A command of this binary, as a user types it who has set nothing.
 pub(super) fn ours() -> io::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(program()?);
     for (name, _) in std::env::vars_os() {
         // Settings of the user's own server are not the demo's.
         if name.to_string_lossy().starts_with("TIDEGATE_") {

@@ -12,7 +12,7 @@
 //! and the environment hold, and for credentials in URLs.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 
 use flate2::Compression;
@@ -35,7 +35,7 @@ const BLOCK_BYTES: usize = 512;
 /// Shorter secrets are words that stand anywhere.
 const SECRET_BYTES_MIN: usize = 4;
 
-/// Writes the file, as a whole or not at all.
+/// Writes the file, as a whole or not at all; what stands there and is no file is written into.
 ///
 /// # Errors
 ///
@@ -82,6 +82,12 @@ pub(super) fn write(
     tar.resize(tar.len() + 2 * BLOCK_BYTES, 0);
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     let packed = gzip.write_all(&tar).and_then(|()| gzip.finish()).map_err(failed)?;
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        // A device, a pipe, or a link such as /dev/stdout: a new file in its place would end it for everybody.
+        let mut open =
+            fs::OpenOptions::new().write(true).truncate(true).open(path).map_err(failed)?;
+        return open.write_all(&packed).map_err(failed);
+    }
     replace(path, &packed).map_err(failed)
 }
 
@@ -170,11 +176,18 @@ fn system(config: &Config) -> String {
 pub(super) fn is_place(path: &Path) -> Result<(), Failure> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let folder = parent.unwrap_or(Path::new("."));
-    if folder.is_dir() && !path.is_dir() {
-        return Ok(());
+    let (path_text, folder_text) = (path.display(), folder.display());
+    if path.is_dir() {
+        return Err(Failure::usage(format!(
+            "--bundle {path_text}: it is a folder; name a file in it"
+        )));
     }
-    let error = io::Error::from(io::ErrorKind::NotFound);
-    Err(Failure::usage(format!("--bundle {}: no file can be made there: {error}", path.display())))
+    if !folder.is_dir() {
+        return Err(Failure::usage(format!(
+            "--bundle {path_text}: there is no folder {folder_text}"
+        )));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

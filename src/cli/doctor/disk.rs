@@ -53,6 +53,13 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
 }
 
 fn of_folder(config: &Config, check: &'static str, (dir, base): (&Path, &Path)) -> Vec<Finding> {
+    if let Some(file) = selftest::in_the_way(dir) {
+        let found = format!("{}: {} is a file and no folder", dir.display(), file.display());
+        return vec![Finding::fault(
+            check,
+            (found, "name a folder in the settings, or move the file away"),
+        )];
+    }
     let mount = mount_of(base);
     let mut findings = vec![file_system(check, (dir, base), mount.as_ref())];
     let scratch = base.join(format!("tidegate-doctor-{}", std::process::id()));

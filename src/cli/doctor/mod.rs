@@ -5,6 +5,7 @@
 //! | file | what is looked at |
 //! |---|---|
 //! | `disk` | the file systems of log and tables: kind, writable, how fast and whether truly they sync, space |
+//! | `room` | whether log, tables and rejections fit on their disk together |
 //! | `process` | open files, memory, swap, clock |
 //! | `parts` | files with secrets and certificates, engine, reject sink, port |
 //! | this one | the settings: read, free of contradictions, which are not the defaults, which do not fit |
@@ -15,9 +16,10 @@ mod bundle;
 pub(super) mod disk;
 mod parts;
 mod process;
+mod room;
 
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
@@ -117,7 +119,7 @@ pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
         bundle::is_place(path)?;
     }
     let is_terminal = io::stdout().is_terminal();
-    let look = match (is_terminal, out::has_colours(is_terminal)) {
+    let look = match (is_terminal && out::has_signs(), out::has_colours(is_terminal)) {
         (false, _) => Look::Plain,
         (true, false) => Look::Signs,
         (true, true) => Look::Colours,
@@ -136,6 +138,7 @@ pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
     report.add(settings(&config))?;
     let config = config.placed();
     report.add(disk::findings(&config))?;
+    report.add(room::findings(&config))?;
     report.add(process::findings(&config))?;
     report.add(parts::files(&config))?;
     report.add([parts::engine(&config)])?;
@@ -316,6 +319,12 @@ fn misfits(config: &Config) -> Vec<Finding> {
         warn(found, "raise wal.bytes_max, or lower flush_bytes");
     }
     findings
+}
+
+/// Whether a store is a folder of this machine, and which.
+fn folder_of(url: &str) -> Option<&Path> {
+    let path = url.strip_prefix("file://").unwrap_or(url);
+    (!path.contains("://")).then(|| Path::new(path))
 }
 
 fn counted((count, what): (usize, &str)) -> String {

@@ -7,15 +7,21 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{Access, access};
+
 use super::super::client::{Client, Trust};
+use super::super::selftest::existing;
 use super::super::{Failure, chain, health};
-use super::Finding;
+use super::{Finding, folder_of};
 use crate::base::clock::{Clock, SystemClock};
+use crate::base::identity;
 use crate::config::Config;
+use crate::engine::catalog::Catalog;
 use crate::engine::{EngineError, Kind, postgres, timestream};
 use crate::http;
 use crate::http::tls::Material;
 use crate::object::Store;
+use crate::reject::claim::{self, Found, Taken};
 
 /// What a file of the settings holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,13 +166,26 @@ pub(super) fn engine(config: &Config) -> Finding {
 
 pub(super) fn sink(config: &Config) -> Finding {
     let url = &config.rejects.url;
-    let path = Path::new(url);
-    let is_folder = !url.contains("://");
-    if is_folder && !path.exists() {
-        return Finding::ok("reject sink", format!("{url} is made by the first start"));
+    if let Some(folder) = folder_of(url) {
+        match fs::metadata(folder) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => {
+                let remedy = "name a folder in rejects.url, or move the file away";
+                let found = format!("{url} is a file and no folder");
+                return Finding::fault("reject sink", (found, remedy));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return missing_sink(config, folder);
+            }
+            Err(error) => {
+                let remedy = "name a folder in rejects.url that the user that runs Tidegate may read and write";
+                let found = format!("{url} cannot be looked at: {error}");
+                return Finding::fault("reject sink", (found, remedy));
+            }
+        }
     }
     match try_sink(config) {
-        Ok(place) => Finding::ok("reject sink", format!("{place} takes objects and lets them go")),
+        Ok(finding) => finding,
         Err(why) => {
             let remedy = "give the credentials the right to put and delete, or name another in rejects.url: \
                           while it is away the log keeps what was refused, and grows";
@@ -175,14 +194,64 @@ pub(super) fn sink(config: &Config) -> Finding {
     }
 }
 
-/// Writes an object and removes it.
-fn try_sink(config: &Config) -> Result<String, String> {
+/// A folder that is not there: a start makes one, if it can. Where there was a start before, one was made, and
+/// lies elsewhere.
+fn missing_sink(config: &Config, folder: &Path) -> Finding {
+    let place = folder.display();
+    let above = existing(folder);
+    if let Err(error) = access(above, Access::WRITE_OK | Access::EXEC_OK) {
+        let found =
+            format!("{place} is not there, and cannot be made in {}: {error}", above.display());
+        let remedy = "give the user that runs Tidegate the right to write there, or name another in rejects.url";
+        return Finding::fault("reject sink", (found, remedy));
+    }
+    let data = config.data_dir.display();
+    match Catalog::is_begun(&config.data_dir) {
+        Ok(false) => Finding::ok("reject sink", format!("{place} is made by the first start")),
+        Ok(true) => {
+            let found = format!(
+                "{place} is not there, and {data} was served from before: what was refused then lies elsewhere, \
+                 or is lost; a start makes an empty one"
+            );
+            let remedy = "mount or restore the folder, or point rejects.url at where it lies";
+            Finding::warning("reject sink", (found, remedy))
+        }
+        Err(error) => {
+            let found =
+                format!("{place} is not there, and whether it was before is unknown: {error}");
+            Finding::warning("reject sink", (found, "make the data folder readable"))
+        }
+    }
+}
+
+/// Writes an object and removes it, unless the sink is another gateway's.
+fn try_sink(config: &Config) -> Result<Finding, String> {
     let told = |error| shortened(&chain(&error));
     let store = Store::open(&config.rejects.url, &config.object).map_err(told)?;
+    let own = identity::known(&config.data_dir).map_err(|error| {
+        format!("{}: {error}", config.data_dir.join(identity::FILE_NAME).display())
+    })?;
+    let other = match claim::look(&store).map_err(told)? {
+        Found::Owner(owner) if own.as_ref() != Some(&owner.gateway) => Some(Taken::Another(owner)),
+        Found::Unreadable(why) => Some(Taken::Unreadable(why)),
+        Found::Owner(_) | Found::Nobody => None,
+    };
+    if let Some(taken) = other {
+        return Ok(of_another(store.place(), &taken));
+    }
     let key = format!("tidegate-doctor-{}", std::process::id());
     store.put(&key, b"{}".to_vec()).map_err(told)?;
     store.delete(&key).map_err(told)?;
-    Ok(store.place().to_owned())
+    let place = store.place();
+    Ok(Finding::ok("reject sink", format!("{place} takes objects and lets them go")))
+}
+
+fn of_another(place: &str, taken: &Taken) -> Finding {
+    // Words and remedy are those of the start that is refused.
+    let told = taken.to_string();
+    let (found, remedy) =
+        told.split_once(": ").unwrap_or((&told, "give rejects.url a prefix of its own"));
+    Finding::fault("reject sink", (format!("{place}: {found}"), remedy))
 }
 
 /// The begin of what a client says, who may repeat each of its layers.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::disk::{mount_in, sync, with_files};
 use super::process::{judge_clock, judge_memory, judge_open_files, judge_swap};
+use super::room::{Disk, Held, judge};
 use super::*;
 
 #[test]
@@ -69,6 +70,24 @@ fn swap_that_is_in_use_is_a_warning_that_says_whose_memory_matters() {
     ] {
         let finding = judge_swap(of);
         assert!(finding.mark == mark && finding.found.contains(part), "{of:?}: {finding:?}");
+    }
+}
+
+/// Each part would fit alone.
+#[test]
+fn what_lies_on_one_disk_is_added_up() {
+    let held = |of_a_day| Held { bytes: 1000, of_a_day };
+    for (log, tables, rejections, mark, part) in [
+        (Some(60), Some((held(0), 40)), Some(held(0)), Mark::Ok, "free for all of it"),
+        (Some(61), Some((held(0), 40)), None, Mark::Warning, "together that is more"),
+        (Some(51), Some((held(4), 0)), Some(held(3)), Mark::Ok, "free for all of it"),
+        (Some(52), Some((held(4), 0)), Some(held(3)), Mark::Warning, "room for 6 days"),
+        (None, None, Some(held(60)), Mark::Warning, "room for 1 day like"),
+        (None, Some((held(14), 0)), None, Mark::Ok, "tables hold 1000 B (14 B of the last day)"),
+    ] {
+        let disk = Disk { free: 100, log, tables, rejections };
+        let finding = judge(&disk);
+        assert!(finding.mark == mark && finding.found.contains(part), "{disk:?}: {finding:?}");
     }
 }
 

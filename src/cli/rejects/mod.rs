@@ -3,22 +3,22 @@
 //! `ls` and `show` read the sink itself, so that they work without a server and beside one; with `--url` they ask
 //! a running server, which may be elsewhere. `resubmit` always asks a server, since only that writes.
 
+mod log;
+mod resubmit;
 mod show;
 mod source;
+mod tally;
 
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value, json};
 
-use self::source::{Server, Source};
-use super::client::{Access, Address};
+use self::source::Source;
+use super::client::Access;
 use super::out::print;
-use super::{Failure, SettingsArgs, health};
+use super::{Failure, SettingsArgs};
 use crate::reject::entry::Id;
-use crate::server::Interrupts;
 
 /// What stands below `rejects --help`.
 pub const EXAMPLES: &str = "Examples:
@@ -71,7 +71,10 @@ place; --precision says another unit of timestamps. A text in the place of a rec
 
 A dry run decodes, mends and holds against what stands now, in the order in which they would be sent, 200 at a
 time; it writes nothing. Sent again in the same way, what was taken is done, and nothing is sent; in another way
-nothing is sent either, and the exit code says so: write the record as any other, or give --again."#;
+nothing is sent either, and the exit code says so: write the record as any other, or give --again.
+
+While the engine is away, what is in the log by then is told as under_way, with its frame, and nothing behind it is
+sent: what is under way is taken or refused when the engine is back; give the same command again then."#;
 
 /// Which server, if any.
 #[derive(Debug, Args)]
@@ -184,13 +187,10 @@ struct ResubmitArgs {
     /// Send them though they were taken before, mended in another way.
     #[arg(long, conflicts_with = "all")]
     again: bool,
-    /// The rejections' numbers.
-    #[arg(value_name = "ID", required_unless_present = "all")]
+    /// The rejections' numbers, or --all.
+    #[arg(value_name = "ID")]
     ids: Vec<String>,
 }
-
-/// Rejections that one request sends again: few enough for a server's limit of time.
-const SENT_AT_ONCE: usize = 200;
 
 /// Runs one of the commands.
 ///
@@ -204,7 +204,7 @@ pub fn run(args: &RejectsArgs) -> Result<(), Failure> {
     match &args.command {
         Command::Ls(args) => ls(args, &settings(&args.settings)),
         Command::Show(args) => show(args, &settings(&args.settings)),
-        Command::Resubmit(args) => resubmit(args, &settings(&args.settings)),
+        Command::Resubmit(args) => resubmit::run(args, &settings(&args.settings)),
     }
 }
 
@@ -242,7 +242,7 @@ fn ls(args: &LsArgs, settings: &SettingsArgs) -> Result<(), Failure> {
         parts.push(("state", "all".to_owned()));
     }
     let (mut left, mut count, mut untold) = (args.limit as usize, 0, 0);
-    let mut after = None;
+    let (mut after, mut frame) = (None, None);
     while left > 0 {
         let page = source.page(&parts, left, after.take())?;
         for warning in page.unreadable {
@@ -251,6 +251,7 @@ fn ls(args: &LsArgs, settings: &SettingsArgs) -> Result<(), Failure> {
         }
         left = left.saturating_sub(page.rejections.len());
         untold += page.untold;
+        frame = frame.or(page.frame);
         for one in page.rejections {
             if is_json {
                 print_json(&one)?;
@@ -258,7 +259,7 @@ fn ls(args: &LsArgs, settings: &SettingsArgs) -> Result<(), Failure> {
                 if count == 0 {
                     print(show::HEAD)?;
                 }
-                print(&show::row(&one))?;
+                print(&show::row(&one, page.under_way.contains_key(&one.entry.id)))?;
             }
             count += 1;
         }
@@ -269,10 +270,22 @@ fn ls(args: &LsArgs, settings: &SettingsArgs) -> Result<(), Failure> {
         after = Some(next);
     }
     show::untold(untold);
-    if count == 0 && !is_json {
-        print(&format!("nothing refused is open in {}\n", source.place()))?;
+    let frame = frame.filter(|frame| count == 0 || !frame.is_executed());
+    match frame {
+        // Lines of JSON are rejections alone; standard error may be closed.
+        Some(frame) if is_json || count > 0 => drop(writeln!(io::stderr(), "{}", frame.told())),
+        Some(frame) => print(&format!("{}\n", frame.told()))?,
+        None if count == 0 && !is_json => print(&nothing(args, source.place()))?,
+        None => {}
     }
     Ok(())
+}
+
+/// What an empty list means.
+fn nothing(args: &LsArgs, place: &str) -> String {
+    let is_open = if args.all { "is" } else { "is open" };
+    let what = if args.filter.parts().is_empty() { "" } else { " of what is asked for" };
+    format!("nothing refused{what} {is_open} in {place}\n")
 }
 
 fn show(args: &ShowArgs, settings: &SettingsArgs) -> Result<(), Failure> {
@@ -283,7 +296,7 @@ fn show(args: &ShowArgs, settings: &SettingsArgs) -> Result<(), Failure> {
     for id in ids {
         match source.find(id)? {
             Some(one) if is_json => print_json(&one)?,
-            Some(one) => print(&show::explained(&one))?,
+            Some(one) => print(&show::explained(&one.rejected, one.under_way))?,
             None => missing.push(id.to_string()),
         }
     }
@@ -300,155 +313,6 @@ fn ids(texts: &[String]) -> Result<Vec<Id>, Failure> {
         })
     };
     texts.iter().map(parse).collect()
-}
-
-fn resubmit(args: &ResubmitArgs, settings: &SettingsArgs) -> Result<(), Failure> {
-    ids(&args.ids)?;
-    let parts = args.filter.parts();
-    if !args.all && !parts.is_empty() {
-        return Err(Failure::usage("filters choose among --all; leave them out beside IDs"));
-    }
-    let config = settings.load(Vec::new())?;
-    let trust = &args.remote.access.trust;
-    let address = match &args.remote.url {
-        Some(url) => Address::parse("--url", url, trust)?,
-        None => health::ours(&config.server, trust)?,
-    };
-    let mut server = Server::new(address, &args.remote)?;
-    let mut request = Map::new();
-    request.insert("set".into(), set(&args.set)?);
-    request.insert("dry_run".into(), args.dry_run.into());
-    if args.again {
-        request.insert("again".into(), true.into());
-    }
-    let format = args.json.as_ref().map(|_| "json".to_owned()).or(args.text_format.clone());
-    let texts = [("line", args.text()?), ("precision", args.precision.clone()), ("format", format)];
-    for (name, text) in texts.into_iter().filter_map(|(name, text)| Some((name, text?))) {
-        request.insert(name.into(), text.into());
-    }
-    let mut tally = Tally::default();
-    let is = if args.dry_run { Run::Dry } else { Run::Real };
-    if !args.all {
-        for some in args.ids.chunks(SENT_AT_ONCE) {
-            request.insert("ids".into(), json!(some));
-            tally.told(&server.resubmit(&request)?, is)?;
-        }
-        return tally.end(is);
-    }
-    let mut filter: Map<String, Value> =
-        parts.into_iter().map(|(name, part)| (name.to_owned(), part.into())).collect();
-    filter.insert("limit".into(), SENT_AT_ONCE.into());
-    let interrupts = Interrupts::listen("ending with the request under way");
-    let interrupts = interrupts.map_err(Failure::failed)?;
-    loop {
-        request.insert("filter".into(), filter.clone().into());
-        let answer = server.resubmit(&request)?;
-        tally.told(&answer, is)?;
-        if let Some(signal) = interrupts.heard().filter(|_| !answer["next"].is_null()) {
-            let told = tally.counts(is) + "; the others were not sent";
-            return Err(Failure::Interrupted { signal, told });
-        }
-        // Those that stay open are behind the mark, and do not come again.
-        match &answer["next"] {
-            Value::Null => return tally.end(is),
-            next => filter.insert("after".into(), next.clone()),
-        };
-    }
-}
-
-impl ResubmitArgs {
-    /// The text that is given, whichever way.
-    fn text(&self) -> Result<Option<String>, Failure> {
-        let Some(path) = &self.line_file else {
-            return Ok(self.line.clone().or_else(|| self.json.clone()));
-        };
-        let read = if path.as_os_str() == "-" {
-            io::read_to_string(io::stdin())
-        } else {
-            std::fs::read_to_string(path)
-        };
-        let told = |error| Failure::usage(format!("--line-file {}: {error}", path.display()));
-        // The end of the file is none of the text.
-        read.map(|text| Some(text.trim_end_matches('\n').to_owned())).map_err(told)
-    }
-}
-
-/// What is set, by name.
-fn set(pairs: &[String]) -> Result<Value, Failure> {
-    let mut set = Map::new();
-    for pair in pairs {
-        let (key, value) = pair.split_once('=').ok_or_else(|| {
-            Failure::usage(format!("--set {pair}: write KEY=VALUE, as in version=next"))
-        })?;
-        if set.insert(key.to_owned(), value.into()).is_some() {
-            return Err(Failure::usage(format!("--set {key}: it stands twice")));
-        }
-    }
-    Ok(set.into())
-}
-
-/// What became of all that was sent.
-#[derive(Debug, Default)]
-struct Tally {
-    stored: u64,
-    /// Taken before, as it would be now.
-    already: u64,
-    /// Of a dry run: nobody can tell.
-    unknown: u64,
-    left: u64,
-    /// Texts of no known table.
-    untold: u64,
-}
-
-impl Tally {
-    /// Prints an answer, and counts it.
-    fn told(&mut self, answer: &Value, is: Run) -> Result<(), Failure> {
-        for result in answer["results"].as_array().into_iter().flatten() {
-            let outcome = result["outcome"].as_str().unwrap_or("unknown");
-            *match outcome {
-                "stored" | "would_be_stored" => &mut self.stored,
-                "resubmitted" => &mut self.already,
-                "unknown" if is == Run::Dry => &mut self.unknown,
-                _ => &mut self.left,
-            } += 1;
-            print(&show::outcome(result, outcome))?;
-        }
-        self.untold += answer["untold"].as_u64().unwrap_or(0);
-        Ok(())
-    }
-
-    /// What became of all, in a line.
-    fn counts(&self, is: Run) -> String {
-        let Self { stored, already, unknown, left, .. } = self;
-        let would = if is == Run::Dry { "would be " } else { "" };
-        let mut text = format!("{stored} {would}stored, {left} not");
-        for (count, what) in [(already, "already taken"), (unknown, "unknown")] {
-            if *count > 0 {
-                write!(text, ", {count} {what}").expect("a string takes everything");
-            }
-        }
-        text
-    }
-
-    fn end(&self, is: Run) -> Result<(), Failure> {
-        print(&(self.counts(is) + "\n"))?;
-        show::untold(self.untold);
-        match (self.left, self.unknown, is) {
-            (0, 0, _) => Ok(()),
-            (0, unknown, _) => Err(Failure::failed(format!(
-                "of {unknown} nobody can tell whether they would be stored"
-            ))),
-            (left, _, Run::Dry) => Err(Failure::failed(format!("{left} would be not stored"))),
-            (left, _, Run::Real) => Err(Failure::failed(format!("{left} not stored"))),
-        }
-    }
-}
-
-/// Whether anything is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Run {
-    Real,
-    Dry,
 }
 
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {

@@ -5,9 +5,12 @@ use std::io::{self, Write as _};
 
 use serde_json::Value;
 
+use crate::api::rejects::shell;
+use crate::api::rejects::told::{key, remedy};
+use crate::base::lsn::Lsn;
 use crate::reject::archive::Rejected;
-use crate::reject::entry::{MeasureJson, Moment, RecordJson};
-use crate::reject::mark::Resubmitted;
+use crate::reject::entry::{Entry, MeasureJson, RecordJson};
+use crate::reject::mark::{RefusedAgain, Resubmitted};
 use crate::reject::select::State;
 
 /// The head of a list.
@@ -19,9 +22,7 @@ const MESSAGE_CHARS_MAX: usize = 100;
 /// A text without the characters that a terminal would obey: names and lines are whatever a client sent.
 pub(super) fn plain(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut plain, c| {
-        // Marks of direction turn the order of what follows around, without being control characters.
-        let is_mark = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || is_mark {
+        if shell::is_obeyed(c) {
             plain.extend(c.escape_unicode());
         } else {
             plain.push(c);
@@ -31,7 +32,7 @@ pub(super) fn plain(text: &str) -> String {
 }
 
 /// One line of a list.
-pub(super) fn row(one: &Rejected) -> String {
+pub(super) fn row(one: &Rejected, is_under_way: bool) -> String {
     let entry = &one.entry;
     let table = one.table.as_deref().unwrap_or("-");
     let message: String = plain(&entry.message).chars().take(MESSAGE_CHARS_MAX).collect();
@@ -42,67 +43,91 @@ pub(super) fn row(one: &Rejected) -> String {
         plain(&one.database),
         plain(table),
         entry.reason,
-        one.state.name(),
+        if is_under_way { "under_way" } else { one.state.name() },
     )
 }
 
-/// All about one.
-pub(super) fn explained(one: &Rejected) -> String {
+/// A text under a name, as `show` tells it.
+fn line(out: &mut String, name: &str, text: &str) {
+    pasted(out, name, &plain(text));
+}
+
+/// The same of a text that commands no terminal as it is, and is to be pasted so.
+fn pasted(out: &mut String, name: &str, text: &str) {
+    writeln!(out, "{name:<10}{text}").expect("a string takes everything");
+}
+
+/// All about one, which may be under way in a frame.
+pub(super) fn explained(one: &Rejected, under_way: Option<Lsn>) -> String {
     let entry = &one.entry;
-    let mut out = String::new();
-    let mut line = |name: &str, text: &str| {
-        writeln!(out, "{name:<10}{}", plain(text)).expect("a string takes everything");
-    };
-    line("id", &entry.id.to_string());
-    match &one.resubmitted {
-        Some(sent) => line("state", &format!("{}: sent again {}", one.state.name(), how(sent))),
-        None => line("state", one.state.name()),
+    let out = &mut String::new();
+    line(out, "id", &entry.id.to_string());
+    let state = one.state.name();
+    match (&one.resubmitted, under_way) {
+        (Some(sent), _) => pasted(out, "state", &format!("{state}: sent again {}", how(sent))),
+        (None, Some(lsn)) => {
+            line(
+                out,
+                "state",
+                &format!("{state}: sent again in frame {lsn}, which is not executed yet"),
+            );
+        }
+        (None, None) => line(out, "state", state),
     }
-    line("table", &format!("{} in {}", one.table.as_deref().unwrap_or("(not told)"), one.database));
-    line(
-        "received",
-        &format!("{}, frame {}, line or record {}", entry.received, entry.lsn, entry.number),
-    );
-    line("reason", &format!("{}: {}", entry.reason, entry.reason.meaning()));
-    line("", &entry.message);
+    let table = one.table.as_deref().unwrap_or("(not told)");
+    line(out, "table", &format!("{table} in {}", one.database));
+    let Entry { received, lsn, number, .. } = entry;
+    line(out, "received", &format!("{received}, frame {lsn}, line or record {number}"));
+    line(out, "reason", &format!("{}: {}", entry.reason, entry.reason.meaning()));
+    line(out, "", &entry.message);
     if let Some(stood) = entry.existing_version {
         let sent = entry.record.as_ref().and_then(|record| record.version);
         let sent = sent.map_or(String::new(), |sent| format!(", sent {sent}"));
-        line("version", &format!("stood {stood}{sent}"));
+        line(out, "version", &format!("stood {stood}{sent}"));
     }
     if let Some(again) = &one.refused_again {
-        let why = &again.why;
-        line("again", &format!("sent again {}", how(&again.sent)));
-        line("", &format!("refused once more: {}: {}", why.reason, why.message));
-        if let Some(stood) = why.existing_version {
-            line("", &format!("stood {stood} by then"));
-        }
+        refused_again(out, again);
     }
     if let Some(record) = &entry.record {
-        line("key", &key(record));
+        line(out, "key", &key(record));
         for measure in measures(record) {
-            line("", &compared(&measure, (&entry.stood, &record.measure_name)));
+            line(out, "", &compared(&measure, (&entry.stood, &record.measure_name)));
         }
     }
+    refused_text(out, entry);
+    line(out, "fix", &remedy(one));
+    if let Some(what) = command(one) {
+        line(out, "", &what);
+    }
+    out.push('\n');
+    std::mem::take(out)
+}
+
+/// That it was sent again and refused once more, the last time.
+fn refused_again(out: &mut String, again: &RefusedAgain) {
+    let why = &again.why;
+    pasted(out, "again", &format!("sent again {}", how(&again.sent)));
+    line(out, "", &format!("refused once more: {}: {}", why.reason, why.message));
+    let Some(stood) = why.existing_version else { return };
+    let at = why.key.as_ref().map(|key| format!(", at the key that it was sent to: {key}"));
+    line(out, "", &format!("stood {stood} by then{}", at.unwrap_or_default()));
+}
+
+/// The text that never was a record, and how it was to be read.
+fn refused_text(out: &mut String, entry: &Entry) {
     match (&entry.line, &entry.line_base64) {
-        (Some(text), _) => line("text", text),
-        (None, Some(text)) => line("base64", text),
+        (Some(text), _) => line(out, "text", text),
+        (None, Some(text)) => line(out, "base64", text),
         (None, None) => {}
     }
-    if let Some(reading) = &entry.reading {
-        let format = if reading.is_json() { "JSON" } else { "line protocol" };
-        let table = reading.table.as_ref().map(|table| format!(", table {table}"));
-        let unit = &reading.precision;
-        line("as", &format!("{format}, timestamps in {unit}{}", table.unwrap_or_default()));
-        if let Some(within) = &reading.within {
-            line("within", within);
-        }
+    let Some(reading) = &entry.reading else { return };
+    let format = if reading.is_json() { "JSON" } else { "line protocol" };
+    let table = reading.table.as_ref().map(|table| format!(", table {table}"));
+    let unit = &reading.precision;
+    line(out, "as", &format!("{format}, timestamps in {unit}{}", table.unwrap_or_default()));
+    if let Some(within) = &reading.within {
+        line(out, "within", within);
     }
-    line("fix", one.reason().remedy());
-    if let Some(what) = command(one) {
-        line("", &what);
-    }
-    out + "\n"
 }
 
 /// What to type, or to do, of one that is still open; `None` where nobody knows.
@@ -118,19 +143,11 @@ fn command(one: &Rejected) -> Option<String> {
     typed.or_else(|| one.was_changed().then(|| told.to_owned()))
 }
 
-/// By whom, when and how it was sent again.
+/// By whom, when and how it was sent again; the how can be pasted.
 fn how(sent: &Resubmitted) -> String {
-    let mended = sent.correction.as_ref().map(|how| format!(", {}", how.said));
-    format!("in frame {} at {} by {}{}", sent.lsn, sent.at, sent.by, mended.unwrap_or_default())
-}
-
-/// What names the record, and when it was measured.
-fn key(record: &RecordJson) -> String {
-    let names: Vec<String> =
-        record.dimensions.iter().map(|one| format!("{}={}", one.name, one.value)).collect();
-    let time =
-        record.time.parse().map_or_else(|_| record.time.clone(), |ns| Moment(ns).to_string());
-    format!("{} / {} / {time}", names.join(", "), record.measure_name)
+    let mended = sent.correction.as_ref().map(|how| format!(", {}", shell::shown(&how.said)));
+    let by = plain(&sent.by);
+    format!("in frame {} at {} by {by}{}", sent.lsn, sent.at, mended.unwrap_or_default())
 }
 
 /// The values of a record, the one of a scalar too.
@@ -167,7 +184,8 @@ pub(super) fn outcome(result: &Value, outcome: &str) -> String {
     let mut out = format!("{}\t{outcome}", plain(text("id")));
     for member in ["reason", "message"] {
         if !text(member).is_empty() {
-            write!(out, "\t{}", plain(text(member))).expect("a string takes everything");
+            // A message may tell of a correction, which can be pasted.
+            write!(out, "\t{}", shell::shown(text(member))).expect("a string takes everything");
         }
     }
     if !result["sent"].is_null() {

@@ -1,27 +1,66 @@
 //! Where `rejects ls` and `show` look: the sink itself, or a running server.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Remote;
+use super::show::plain;
+use super::{Remote, log};
+use crate::api::rejects::executed::{self, Kept, Reach};
 use crate::api::rejects::{PATH, RESUBMIT, query};
+use crate::base::lsn::Lsn;
+use crate::base::units::Span;
 use crate::cli::client::{Address, Client, Reply, Secret};
 use crate::cli::{Failure, SettingsArgs};
 use crate::object::Store;
 use crate::reject::Archive;
-use crate::reject::archive::Rejected;
+use crate::reject::archive::{self, Rejected};
 use crate::reject::entry::Id;
-use crate::reject::select::LIMIT_MAX;
+use crate::reject::select::{LIMIT_MAX, Query};
 
 /// Where rejections are looked up.
 pub(super) enum Source {
-    Sink(Archive),
+    Sink(Box<Sink>),
     Server(Box<Server>),
+}
+
+/// The sink itself, and where the log is whose it is.
+pub(super) struct Sink {
+    archive: Archive,
+    wal: PathBuf,
+    keep_for: Span,
+}
+
+/// What is known of the frame that was asked for.
+#[derive(Debug, Deserialize)]
+pub(super) struct Frame {
+    state: String,
+    message: String,
+}
+
+impl Frame {
+    /// Whether an end of the list is the end of what there is.
+    pub(super) fn is_executed(&self) -> bool {
+        self.state == Reach::Executed.name()
+    }
+
+    /// What that means, for people.
+    pub(super) fn told(&self) -> String {
+        plain(&self.message)
+    }
+}
+
+/// One rejection, and the frame that it is under way in.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Found {
+    #[serde(flatten)]
+    pub(super) rejected: Rejected,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) under_way: Option<Lsn>,
 }
 
 /// Some rejections, and where to go on.
@@ -34,6 +73,12 @@ pub(super) struct Page {
     pub(super) untold: u64,
     #[serde(default)]
     pub(super) unreadable: Vec<String>,
+    /// Those that are in frames which are not executed; only a server knows them.
+    #[serde(default)]
+    pub(super) under_way: BTreeMap<Id, Lsn>,
+    /// Where a frame was asked for.
+    #[serde(default)]
+    pub(super) frame: Option<Frame>,
 }
 
 impl Source {
@@ -47,18 +92,18 @@ impl Source {
         // To open a store makes its folder, and a wrong path should be told and not made.
         let folder = url.strip_prefix("file://").unwrap_or(url);
         if !folder.contains("://") && !Path::new(folder).is_dir() {
-            return Err(Failure::failed(format!(
-                "there is no reject sink at {folder}: --data or --config name another, --url a server"
-            )));
+            return Err(no_sink(folder, &config.wal.dir));
         }
         let store = Store::open(url, &config.object).map_err(Failure::failed)?;
-        Ok(Self::Sink(Archive::new(Arc::new(store))))
+        let archive = Archive::new(Arc::new(store));
+        let (wal, keep_for) = (config.wal.dir, config.rejects.keep_for);
+        Ok(Self::Sink(Box::new(Sink { archive, wal, keep_for })))
     }
 
     /// Where it is, for people.
     pub(super) fn place(&self) -> &str {
         match self {
-            Self::Sink(archive) => archive.place(),
+            Self::Sink(sink) => sink.archive.place(),
             Self::Server(server) => &server.url,
         }
     }
@@ -75,32 +120,77 @@ impl Source {
         parts.extend(after.map(|after| ("after", after)));
         match self {
             Self::Server(server) => server.page(&parts),
-            Self::Sink(archive) => {
-                let get = |name: &str| {
-                    parts.iter().find(|(known, _)| *known == name).map(|(_, part)| part.clone())
-                };
-                let query = query(&get).map_err(|fault| Failure::usage(fault.message))?;
-                let page = archive.page(&query, &|_database| true).map_err(Failure::failed)?;
-                Ok(Page {
-                    rejections: page.rejections,
-                    next: page.next.map(|next| next.to_string()),
-                    untold: page.untold,
-                    unreadable: page.unreadable,
-                })
-            }
+            Self::Sink(sink) => sink.page(&parts),
         }
     }
 
     /// One rejection, whatever became of it.
-    pub(super) fn find(&mut self, id: Id) -> Result<Option<Rejected>, Failure> {
+    pub(super) fn find(&mut self, id: Id) -> Result<Option<Found>, Failure> {
         match self {
-            Self::Sink(archive) => {
-                let found = archive.find(&BTreeSet::from([id]), &|_database| true);
-                Ok(found.map_err(Failure::failed)?.remove(&id))
+            Self::Sink(sink) => {
+                let found = sink.archive.find(&BTreeSet::from([id]), &|_database| true);
+                let found = found.map_err(Failure::failed)?.remove(&id);
+                Ok(found.map(|rejected| Found { rejected, under_way: None }))
             }
             Self::Server(server) => server.find(id),
         }
     }
+}
+
+impl Sink {
+    fn page(&self, parts: &[(&'static str, String)]) -> Result<Page, Failure> {
+        let get = |name: &str| {
+            parts.iter().find(|(known, _)| *known == name).map(|(_, part)| part.clone())
+        };
+        let query = query(&get).map_err(|fault| Failure::usage(fault.message))?;
+        // Before the list: what is executed in between is listed, or not called executed.
+        let reach = query.lsn.and_then(|lsn| Some((lsn, log::reach(&self.wal, lsn)?)));
+        let page = self.read(&query)?;
+        let frame = match reach {
+            None => None,
+            Some((lsn, reach)) => Some(self.frame((lsn, reach), page.rejections.is_empty())?),
+        };
+        Ok(Page {
+            rejections: page.rejections,
+            next: page.next.map(|next| next.to_string()),
+            untold: page.untold,
+            unreadable: page.unreadable,
+            under_way: BTreeMap::new(),
+            frame,
+        })
+    }
+
+    fn frame(&self, (lsn, reach): (Lsn, Reach), is_empty: bool) -> Result<Frame, Failure> {
+        let all = || Query { lsn: Some(lsn), limit: 1, ..Query::all() };
+        let kept = if !is_empty {
+            Kept::Shown
+        } else if self.read(&all())?.rejections.is_empty() {
+            Kept::Nothing
+        } else {
+            Kept::PassedOver
+        };
+        let message = executed::told(lsn, reach, (kept, self.keep_for));
+        // What is listed of a frame is executed, whatever the log's files say.
+        let state = if kept == Kept::Nothing { reach } else { Reach::Executed };
+        Ok(Frame { state: state.name().to_owned(), message })
+    }
+
+    fn read(&self, query: &Query) -> Result<archive::Page, Failure> {
+        self.archive.page(query, &|_database| true).map_err(Failure::failed)
+    }
+}
+
+/// That there is no folder where the sink should be.
+fn no_sink(folder: &str, wal: &Path) -> Failure {
+    // A server makes it when it starts.
+    if wal.is_dir() {
+        return Failure::failed(format!(
+            "the reject sink {folder} cannot be read: its folder is gone: put it back, or mount it again"
+        ));
+    }
+    Failure::failed(format!(
+        "there is no reject sink at {folder}: --data or --config name another, --url a server"
+    ))
 }
 
 /// A running server.
@@ -126,7 +216,7 @@ impl Server {
         serde_json::from_slice(&self.well(reply)?.body).map_err(Failure::failed)
     }
 
-    fn find(&mut self, id: Id) -> Result<Option<Rejected>, Failure> {
+    fn find(&mut self, id: Id) -> Result<Option<Found>, Failure> {
         let reply = self.get(&format!("{PATH}/{id}"))?;
         if reply.status == 404 {
             return Ok(None);

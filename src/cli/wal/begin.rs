@@ -27,7 +27,7 @@ use crate::engine::{Kind, LogEnds, TableEngine};
 use crate::object::Store;
 use crate::record::TableId;
 use crate::record::codec::Bucket;
-use crate::reject::claim::Owner;
+use crate::reject::claim::{self, Found, Taken};
 use crate::reject::{self, Claim};
 use crate::wal::begin::{AFTER_LIMIT, Beginning};
 
@@ -59,14 +59,10 @@ pub(super) fn run(args: &BeginArgs, of_wal: &SettingsArgs) -> Result<(), Failure
         }
         fs::create_dir_all(&config.data_dir).map_err(Failure::failed)?;
     }
-    let sink = sink(&config)?;
-    let claim = sink.as_ref().map(|store| claim(&config, store)).transpose()?;
-    if let Some(claim) = claim.as_ref().filter(|_| !args.take_rejects) {
-        claim.check().map_err(|error| Failure::failed(error.plain()))?;
-    }
     // The lock first, as in a start: it keeps a server out of the tables too.
     let beginning = Beginning::take(&config.wal).map_err(Failure::failed)?;
-    let known = known(&config, sink.as_deref())?.max(beginning.given());
+    let sink = Sink::of(&config, args.take_rejects)?;
+    let known = known(&config)?.max(beginning.given()).max(sink.known);
     let after = args.after.map_or_else(|| known.max(beginning.begun_after()), Lsn);
     if after < known {
         return Err(Failure::failed(format!(
@@ -80,54 +76,90 @@ pub(super) fn run(args: &BeginArgs, of_wal: &SettingsArgs) -> Result<(), Failure
         )));
     }
     beginning.make(after).map_err(Failure::failed)?;
-    if let Some(claim) = claim.filter(|_| args.take_rejects) {
-        tell_taken(claim.take().map_err(Failure::failed)?)?;
-    }
+    let taken = sink.take(after)?;
     super::print(&format!(
-        "a new, empty log begins after LSN {after}; the server can be started.\nWhat the lost log held \
+        "a new, empty log begins after LSN {after}; the server can be started.\n{taken}What the lost log held \
          and no table or report has is gone: records that were acknowledged and not yet written to \
          Parquet files ([engine.embedded] flush_interval tells how old those can be). Whoever still \
          has them sends them again; what the tables have already is taken as repeated.\n"
     ))
 }
 
-/// The last frame that the tables or the rejection reports know.
-fn known(config: &Config, sink: Option<&Store>) -> Result<Lsn, Failure> {
+/// The last frame that the tables know.
+fn known(config: &Config) -> Result<Lsn, Failure> {
     let catalog = Arc::new(Catalog::open(&config.data_dir).map_err(Failure::failed)?);
-    let stored = match config.engine.kind {
-        Kind::Embedded => stored_here(config, catalog)?,
-        Kind::Postgres => stored_elsewhere(config, catalog)?,
-        Kind::Timestream => stored_upstream(config, catalog)?,
-    };
-    let reported = sink.map_or(Ok(Lsn::ZERO), reject::last_reported).map_err(Failure::failed)?;
-    Ok(stored.max(reported))
-}
-
-/// The reject sink. A folder that is not there has no reports, and is not made for the question.
-fn sink(config: &Config) -> Result<Option<Arc<Store>>, Failure> {
-    let url = &config.rejects.url;
-    let folder = url.strip_prefix("file://").unwrap_or(url);
-    if !folder.contains("://") && !Path::new(folder).is_dir() {
-        return Ok(None);
+    match config.engine.kind {
+        Kind::Embedded => stored_here(config, catalog),
+        Kind::Postgres => stored_elsewhere(config, catalog),
+        Kind::Timestream => stored_upstream(config, catalog),
     }
-    let store = Store::open(url, &config.object).map_err(Failure::failed)?;
-    Ok(Some(Arc::new(store)))
 }
 
-fn claim(config: &Config, store: &Arc<Store>) -> Result<Claim, Failure> {
-    let clock = SystemClock::shared();
-    let gateway = identity::of_folder(&config.data_dir, clock.wall_ns()).map_err(|error| {
-        let path = config.data_dir.join(identity::FILE_NAME);
-        Failure::failed(format!("cannot read or make {}: {error}", path.display()))
-    })?;
-    Ok(Claim::new(Arc::clone(store), gateway, clock))
+/// The reject sink.
+struct Sink {
+    /// `None` where there is no folder: it has no reports, and is not made for the question.
+    claim: Option<Claim>,
+    /// Who has it, where it is another gateway's, or nobody knows whose.
+    other: Option<Taken>,
+    /// Up to which frame it may have reports.
+    known: Lsn,
 }
 
-fn tell_taken(before: Option<Owner>) -> Result<(), Failure> {
-    let Some(Owner { gateway, host, since }) = before else { return Ok(()) };
-    super::print(&format!(
-        "the reject sink was that of gateway {gateway} on {host} since {since}; it is this one's now\n"
-    ))
+impl Sink {
+    /// Looks at the sink, which is only to be another's where it `may_take` it over.
+    fn of(config: &Config, may_take: bool) -> Result<Self, Failure> {
+        let url = &config.rejects.url;
+        let folder = url.strip_prefix("file://").unwrap_or(url);
+        if !folder.contains("://") && !Path::new(folder).is_dir() {
+            if may_take {
+                let told =
+                    format!("--take-rejects: there is no reject sink at {folder} (rejects.url)");
+                return Err(Failure::failed(told));
+            }
+            return Ok(Self { claim: None, other: None, known: Lsn::ZERO });
+        }
+        let store = Arc::new(Store::open(url, &config.object).map_err(Failure::failed)?);
+        let clock = SystemClock::shared();
+        let gateway = identity::of_folder(&config.data_dir, clock.wall_ns()).map_err(|error| {
+            let path = config.data_dir.join(identity::FILE_NAME);
+            Failure::failed(format!("cannot read or make {}: {error}", path.display()))
+        })?;
+        let found = claim::look(&store).map_err(Failure::failed)?;
+        let (reserved, other) = match found {
+            Found::Nobody => (Lsn::ZERO, None),
+            Found::Owner(owner) if owner.gateway == gateway => (owner.reserved, None),
+            Found::Owner(owner) => (owner.reserved, Some(Taken::Another(owner))),
+            Found::Unreadable(why) => (Lsn::ZERO, Some(Taken::Unreadable(why))),
+        };
+        if let Some(taken) = other.as_ref().filter(|_| !may_take) {
+            return Err(Failure::failed(format!("cannot use {}: {taken}", store.place())));
+        }
+        let reported = reject::last_reported(&store).map_err(Failure::failed)?;
+        let known = reported.max(reserved);
+        let known = if other.is_some() { claim::behind(known) } else { known };
+        let claim = Claim::new(store, gateway, known, clock);
+        Ok(Self { claim: Some(claim), other, known })
+    }
+
+    /// Makes it this gateway's where it is another's; what is to be said of it.
+    fn take(self, begun: Lsn) -> Result<String, Failure> {
+        let Self { claim: Some(claim), other: Some(other), known: _ } = self else {
+            return Ok(String::new());
+        };
+        claim.take(begun).map_err(|error| {
+            let told =
+                "the log is made, and the reject sink is still another's; run the same again";
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            Failure::failed(format!("{told}: {error}: {}", cause.unwrap_or_default()))
+        })?;
+        Ok(match other {
+            Taken::Another(owner) => {
+                format!("The reject sink was gateway {owner}'s, and is this one's now.\n")
+            }
+            _ => "The reject sink, whose owner could not be read, is this gateway's now.\n"
+                .to_owned(),
+        })
+    }
 }
 
 fn stored_here(config: &Config, catalog: Arc<Catalog>) -> Result<Lsn, Failure> {

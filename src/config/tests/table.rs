@@ -6,9 +6,9 @@ use toml::{Table, Value};
 use super::{Config, from_text};
 
 /// A key; then values as they are written in a file, each with what must be told.
-type Case = (&'static str, &'static [(&'static str, &'static str)]);
+pub(super) type Case = (&'static str, &'static [(&'static str, &'static str)]);
 
-const CASES: &[Case] = &[
+pub(super) const CASES: &[Case] = &[
     ("data_dir", &[("\"\"", "name a folder"), ("3", "write ")]),
     (
         "server.listen",
@@ -207,7 +207,7 @@ const CASES: &[Case] = &[
 ];
 
 /// Keys that hold any text, a name or a place of somebody else's choice.
-const TEXTS: &[&str] = &[
+pub(super) const TEXTS: &[&str] = &[
     "data_dir",
     "server.tls.cert_file",
     "server.tls.key_file",
@@ -363,7 +363,14 @@ fn metrics_may_be_kept_for_those_that_are_known() {
 
 #[test]
 fn a_section_that_is_no_section_is_told_how_one_is_written() {
-    for text in ["wal = 3", "server.tls = \"x\"", "engine = true"] {
+    for text in [
+        "wal = 3",
+        "server.tls = \"x\"",
+        "engine = true",
+        "wal = []",
+        "[[wal]]",
+        "[[engine.embedded]]",
+    ] {
         let said = complaints(text);
         assert!(said.contains("its name in brackets") && !said.contains("struct"), "{said}");
     }
@@ -402,7 +409,7 @@ fn a_text_from_the_environment_is_that_text_whatever_it_looks_like() {
     assert_eq!(count, TEXTS.len() * LOOKS.len());
 }
 
-fn at(config: &Config, path: &[&str]) -> Value {
+pub(super) fn at(config: &Config, path: &[&str]) -> Value {
     let table = Value::Table(Table::try_from(config).unwrap());
     path.iter().fold(table, |inner, key| inner[*key].clone())
 }

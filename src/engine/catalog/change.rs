@@ -3,12 +3,13 @@
 
 use std::sync::{Arc, PoisonError};
 
+use super::drafts::Drafting;
 use super::erasure::Erasure;
-use super::log::Entry;
+use super::log::{Entry, Log};
 use super::settings::{DatabaseSettings, TableSettings, TableUpdate, Tags, check_tags};
 use super::state::State;
 use super::table::{Database, Table};
-use super::{Catalog, CatalogError, ClaimError, Resource};
+use super::{Catalog, CatalogError, Resource};
 use crate::record::limits::{DATABASES_MAX, TABLE_NAME_BYTES_MAX, TABLES_MAX};
 
 /// What would be made before a table that is not made either.
@@ -40,17 +41,10 @@ impl Catalog {
         table: &str,
         settings: &TableSettings,
     ) -> Result<Arc<Table>, CatalogError> {
-        if let Some(table) = self.resolve(database, table) {
-            return Ok(table);
-        }
-        check_name("database", database)?;
-        check_name("table", table)?;
-        self.change(|state| match state.find(database, table) {
-            // Whoever held the lock before may have made it.
-            Some(_) => Ok(None),
-            None => entry_of_table(state, [database, table], settings).map(Some),
-        })?;
-        self.resolve(database, table).ok_or_else(|| CatalogError::no_table(table))
+        let mut drafting = Drafting::default();
+        let made = self.draft_table(&mut drafting, [database, table], settings);
+        self.settle(&drafting)?;
+        made
     }
 
     /// The table that [`Self::create`] would make now, were `others` made before it: databases and tables that
@@ -216,7 +210,7 @@ impl Catalog {
     }
 
     /// Counts the names of a strict table's record among those of its table. Costs a sync where one of
-    /// them is new, which happens a bounded number of times in a table's life.
+    /// them is new; see [`Self::draft_names`].
     ///
     /// # Errors
     ///
@@ -228,18 +222,10 @@ impl Catalog {
         dimensions: impl Iterator<Item = &'n str> + Clone,
         measure: &str,
     ) -> Result<(), CatalogError> {
-        if table.new_names(dimensions.clone(), measure)?.is_empty() {
-            return Ok(());
-        }
-        self.change(|state| {
-            let id = table.id;
-            let table = state.get(id).ok_or(ClaimError::Deleted { id })?;
-            let new = table.new_names(dimensions, measure)?;
-            // Another may have counted them between the two looks.
-            let (dimensions, measures) = (new.dimensions, new.measures);
-            let is_new = !dimensions.is_empty() || !measures.is_empty();
-            Ok(is_new.then_some(Entry::Names { id, dimensions, measures }))
-        })
+        let mut drafting = Drafting::default();
+        let drafted = self.draft_names(&mut drafting, table, dimensions, measure);
+        self.settle(&drafting)?;
+        drafted
     }
 
     /// Erases rows of a table: those with these dimensions, sorted by name, that were written with a
@@ -329,12 +315,19 @@ impl Catalog {
     }
 
     /// Decides on a change, writes it and executes it; `None` is no change. What `decide` saw holds
-    /// until the end: nobody else changes anything meanwhile.
+    /// until the end: nobody else changes anything meanwhile, nor drafts anything, and what was drafted
+    /// before is written first.
     fn change(
         &self,
         decide: impl FnOnce(&State) -> Result<Option<Entry>, CatalogError>,
     ) -> Result<(), CatalogError> {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut drafts = self.drafts();
+        if !drafts.is_empty() {
+            let group = drafts.group();
+            let appended = log.append(&group.entry());
+            self.finish(&mut drafts, group, appended)?;
+        }
         let Some(entry) = decide(&self.state())? else { return Ok(()) };
         let appended = log.append(&entry);
         if let Err(CatalogError::Io { .. }) = &appended {
@@ -343,12 +336,16 @@ impl Catalog {
         appended?;
         let executed = self.state.write().unwrap_or_else(PoisonError::into_inner).execute(entry);
         assert_eq!(executed, Ok(()), "what was decided can be executed, now and by a replay");
-        // The change is durable already, so that its caller hears of success; the next one hears that
-        // the log takes no more.
+        self.renew_if_large(&mut log);
+        Ok(())
+    }
+
+    /// Writes the log anew, if it has become large. The change before it is durable already, so that its
+    /// caller hears of success; the next one hears that the log takes no more.
+    pub(super) fn renew_if_large(&self, log: &mut Log) {
         if let Err(error) = log.renew_if_large(&self.state()) {
             tracing::error!(%error, "the catalog takes no change until a restart");
         }
-        Ok(())
     }
 }
 
@@ -364,7 +361,7 @@ fn entry_of_table(
     Ok(Entry::Create { id, database: database.into(), table: table.into(), settings })
 }
 
-fn check_room_for_table(
+pub(super) fn check_room_for_table(
     state: &State,
     (database, others): (&str, Others),
 ) -> Result<(), CatalogError> {
@@ -392,7 +389,7 @@ fn known_table<'s>(
     home.tables.get(table).ok_or_else(|| CatalogError::no_table(table))
 }
 
-fn check_name(what: &'static str, name: &str) -> Result<(), CatalogError> {
+pub(super) fn check_name(what: &'static str, name: &str) -> Result<(), CatalogError> {
     let problem = if name.is_empty() {
         "is empty"
     } else if name.len() > TABLE_NAME_BYTES_MAX {

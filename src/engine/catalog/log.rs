@@ -19,7 +19,7 @@ use crate::record::TableId;
 pub const FILE_NAME: &str = "catalog.log";
 
 /// The format that this code writes. It reads the ones before it.
-pub(super) const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 4;
 
 /// Bytes below which a log is never written anew.
 const RENEW_BYTES_MIN: u64 = 1 << 20;
@@ -36,6 +36,8 @@ pub(super) enum Entry {
     SetTable { id: TableId, settings: TableSettings },
     /// Names that records of a strict table were the first to use.
     Names { id: TableId, dimensions: Vec<Box<str>>, measures: Vec<Box<str>> },
+    /// Several of the two before, in this order, of which a crash leaves all or none.
+    Together { changes: Vec<Entry> },
     /// A table's end.
     DeleteTable { id: TableId },
     /// A database.
@@ -177,6 +179,17 @@ impl Log {
         Ok(())
     }
 
+    /// Why what was taken back by a failure of somebody else's line is not in the log.
+    pub(super) fn taken_back(&self) -> CatalogError {
+        match self.poison.reason() {
+            Some(reason) => CatalogError::Poisoned { reason: reason.to_owned() },
+            None => CatalogError::Unwritten {
+                path: self.path.clone(),
+                source: std::io::Error::other("the line that it was written with found no room"),
+            },
+        }
+    }
+
     fn poisoned_by(&self, source: std::io::Error) -> CatalogError {
         self.poison.throw(source.to_string());
         CatalogError::Io { what: "append to", path: self.path.clone(), source }
@@ -245,7 +258,7 @@ fn header() -> Vec<u8> {
     line_of(&Entry::Catalog { format: FORMAT })
 }
 
-/// A sound log of an older format in this one: every entry of formats 1 and 2 means the same here.
+/// A sound log of an older format in this one: every entry of those means the same here.
 fn in_this_format(bytes: &[u8]) -> Vec<u8> {
     let first = bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| at + 1);
     [&header(), &bytes[first..]].concat()

@@ -9,9 +9,10 @@
 //! | [`error`] | why the catalog refuses or fails |
 //! | [`state`] | what the log's entries amount to |
 //! | [`log`] | the file |
+//! | [`drafts`] | tables and names that requests need, on their way into the log |
 //! | [`change`] | the changes that there are |
 //!
-//! # `catalog.log`, version 3
+//! # `catalog.log`, version 4
 //!
 //! Append-only lines of text, so that an operator can read it and a crash can hurt the last line only:
 //!
@@ -38,6 +39,7 @@
 //! | `erased` | `numbers` of erasures in force that were carried out | 3 |
 //! | `kept_erasure` | an `erasure` with a number above all before; whether it is `in_force`, and `noted` | 3 |
 //! | `given_erasures` | `to`: every number of an erasure up to it was given | 3 |
+//! | `together` | `changes`: entries `create` and `names` in their order, which took one sync | 4 |
 //!
 //! A log is valid if and only if every line's checksum is right, the first says the format, tables
 //! and erasures are numbered 1, 2, 3 and so on, but for those that lines say were forgotten, and every
@@ -51,7 +53,8 @@
 //! beside the old one and takes its name by one rename: a crash leaves one or the other, which amount to
 //! the same. A change is appended to the new one after that name is durable.
 //!
-//! A change is known to nobody before its line is synced. A line that a crash cut short (no end, or
+//! A change is known to nobody before its line is synced, but to requests that need it and wait for that
+//! before anything of theirs is written ([`drafts`]). A line that a crash cut short (no end, or
 //! holes of zeros where its bytes should be) was therefore never acknowledged and is dropped at
 //! start; anything else that is wrong is damage, and the start is refused with the line's number,
 //! since a lost table would orphan every record that names its number.
@@ -74,19 +77,23 @@ pub mod erasure;
 pub mod error;
 mod state;
 mod log;
+mod drafts;
 mod change;
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use super::checked;
 use crate::base::lsn::Lsn;
 use crate::record::TableId;
 
+use drafts::Drafts;
 use log::Log;
 use state::State;
 
 pub use change::Others;
+pub use drafts::Drafting;
 pub use erasure::{Erasure, Hidden};
 pub use error::{CatalogError, ClaimError};
 pub use log::FILE_NAME;
@@ -99,10 +106,17 @@ pub use table::{Database, Table};
 /// Databases and tables, for every thread. What it answers is durable.
 #[derive(Debug)]
 pub struct Catalog {
-    /// Read for every request, written by every change. Locked after `log`, never before.
+    /// Read for every request, written by every change. Locked after the other two, never before.
     state: RwLock<State>,
-    /// Held while a change is decided, written and executed, so that changes are in one order.
+    /// Held while a change is decided, written and executed, so that changes are in one order. Also across
+    /// its sync: that is what keeps the order, and nobody waits for it who changes nothing.
     log: Mutex<Log>,
+    /// Locked after `log`, for a moment by whoever needs a table or name that there is not, and by a
+    /// change of other things for as long as that holds `log`.
+    drafts: Mutex<Drafts>,
+    /// Whether `drafts` has any, so that nobody locks it for nothing. Stored with Release under its lock,
+    /// loaded with Acquire by [`Catalog::check_twofold`].
+    has_drafts: AtomicBool,
 }
 
 /// What has tags.
@@ -145,7 +159,8 @@ impl Catalog {
     /// [`CatalogError::Io`]: the log cannot be read, cut or begun.
     pub fn open(dir: &Path) -> Result<Self, CatalogError> {
         let (log, state) = Log::open(dir)?;
-        Ok(Self { state: RwLock::new(state), log: Mutex::new(log) })
+        let (state, log) = (RwLock::new(state), Mutex::new(log));
+        Ok(Self { state, log, drafts: Mutex::default(), has_drafts: AtomicBool::new(false) })
     }
 
     /// Every table in the catalog in `dir`, by number, deleted ones too since a log may name them still
@@ -286,6 +301,13 @@ impl Catalog {
     /// The erasures of the last [`erasure::NOTE_KEPT_NS`], in order, carried out or not.
     pub fn erasures_noted(&self) -> Vec<Arc<Erasure>> {
         self.state().erasures.noted().map(Arc::clone).collect()
+    }
+
+    /// Lets the log take no line more: `/dev/full` takes no byte.
+    #[cfg(test)]
+    pub(crate) fn break_log(&self) {
+        let full = std::fs::OpenOptions::new().append(true).open("/dev/full");
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).file = full.expect("it is there");
     }
 
     // A panic elsewhere leaves a map whole: nothing in here panics between two changes.

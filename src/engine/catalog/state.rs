@@ -156,7 +156,8 @@ impl State {
     ///
     /// # Errors
     ///
-    /// What makes no sense after the entries before it, for people; nothing was executed.
+    /// What makes no sense after the entries before it, for people; nothing was executed, of several
+    /// changes together those before it were.
     pub(super) fn execute(&mut self, entry: Entry) -> Result<(), String> {
         match entry {
             Entry::Catalog { .. } => Err("a second beginning".to_owned()),
@@ -168,8 +169,13 @@ impl State {
                 Ok(())
             }
             Entry::Names { id, dimensions, measures } => {
-                self.live_table(id)?.add_names(NewNames { dimensions, measures });
-                Ok(())
+                self.add_names(id, NewNames { dimensions, measures })
+            }
+            Entry::Together { changes } => {
+                changes.into_iter().try_for_each(|change| match change {
+                    Entry::Create { .. } | Entry::Names { .. } => self.execute(change),
+                    other => Err(format!("{other:?} is not written together with others")),
+                })
             }
             Entry::DeleteTable { id } => self.delete_table(id),
             Entry::Deleted { id, database, table } => self.add_deleted(id, [&database, &table]),
@@ -240,25 +246,43 @@ impl State {
         [database, name]: [Box<str>; 2],
         mut settings: TableSettings,
     ) -> Result<(), String> {
-        if id != self.next_id() {
-            return Err(format!("table number {id}, expected {}", self.next_id()));
-        }
-        if self.find(&database, &name).is_some() {
-            return Err(format!("table {database:?}.{name:?} is made a second time"));
-        }
         // Format 1 knew no time of an update.
         settings.updated_ns = settings.updated_ns.max(settings.created_ns);
-        if !self.by_name.contains_key(&database) {
-            let (created_ns, updated_ns) = (settings.created_ns, settings.created_ns);
-            let settings =
-                DatabaseSettings { created_ns, updated_ns, ..DatabaseSettings::default() };
-            self.add_database(&database, settings);
+        self.add_table(&Arc::new(Table::new(id, &database, &name, settings)))
+    }
+
+    /// Adds a table, and its database where there is none.
+    ///
+    /// # Errors
+    ///
+    /// What makes no sense, for people; nothing was added.
+    pub(super) fn add_table(&mut self, table: &Arc<Table>) -> Result<(), String> {
+        let Table { id, database, name, .. } = &**table;
+        if *id != self.next_id() {
+            return Err(format!("table number {id}, expected {}", self.next_id()));
         }
-        let table = Arc::new(Table::new(id, &database, &name, settings));
-        let home = self.by_name.get_mut(&database).expect("it was just made, or known before");
-        home.tables.insert(name, Arc::clone(&table));
-        self.give(id)?;
-        self.by_id.insert(id, Slot { table, is_deleted: false });
+        if self.find(database, name).is_some() {
+            return Err(format!("table {database:?}.{name:?} is made a second time"));
+        }
+        if !self.by_name.contains_key(database) {
+            let created_ns = table.settings().created_ns;
+            let (updated_ns, others) = (created_ns, DatabaseSettings::default());
+            self.add_database(database, DatabaseSettings { created_ns, updated_ns, ..others });
+        }
+        let home = self.by_name.get_mut(database).expect("it was just made, or known before");
+        home.tables.insert(name.clone(), Arc::clone(table));
+        self.give(*id)?;
+        self.by_id.insert(*id, Slot { table: Arc::clone(table), is_deleted: false });
+        Ok(())
+    }
+
+    /// Counts names among those of a table.
+    ///
+    /// # Errors
+    ///
+    /// There is no such table.
+    pub(super) fn add_names(&mut self, id: TableId, new: NewNames) -> Result<(), String> {
+        self.live_table(id)?.add_names(new);
         Ok(())
     }
 

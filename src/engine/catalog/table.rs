@@ -55,7 +55,7 @@ pub struct Table {
     names: RwLock<Names>,
 }
 
-/// The names of a strict table's dimensions and measures.
+/// Names of a strict table's dimensions and measures.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Names {
     dimensions: Set<Box<str>>,
@@ -63,7 +63,7 @@ pub(super) struct Names {
 }
 
 /// Names that a table does not have yet.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct NewNames {
     pub(super) dimensions: Vec<Box<str>>,
     pub(super) measures: Vec<Box<str>>,
@@ -228,21 +228,37 @@ impl Table {
         dimensions: impl Iterator<Item = &'n str>,
         measure: &str,
     ) -> Result<NewNames, ClaimError> {
+        self.new_names_beside(&Names::default(), dimensions, measure)
+    }
+
+    /// The same for a table that will have `drafted` too, which it has not.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::new_names`].
+    pub(super) fn new_names_beside<'n>(
+        &self,
+        drafted: &Names,
+        dimensions: impl Iterator<Item = &'n str>,
+        measure: &str,
+    ) -> Result<NewNames, ClaimError> {
         let columns = self.columns.read().unwrap_or_else(PoisonError::into_inner);
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
         let mut new = NewNames::default();
-        for name in dimensions.filter(|name| !names.dimensions.contains(*name)) {
+        let has = |name: &str| names.dimensions.contains(name) || drafted.dimensions.contains(name);
+        let before = names.dimensions.len() + drafted.dimensions.len();
+        for name in dimensions.filter(|name| !has(name)) {
             if columns.contains_key(name) {
                 return Err(ClaimError::Twofold { name: name.to_owned() });
             }
-            if names.dimensions.len() + new.dimensions.len() >= DIMENSIONS_PER_TABLE_MAX {
+            if before + new.dimensions.len() >= DIMENSIONS_PER_TABLE_MAX {
                 let (what, max) = ("dimension", DIMENSIONS_PER_TABLE_MAX);
                 return Err(ClaimError::Names { what, name: name.to_owned(), max });
             }
             new.dimensions.push(name.into());
         }
-        if !names.measures.contains(measure) {
-            if names.measures.len() >= MEASURE_NAMES_PER_TABLE_MAX {
+        if !names.measures.contains(measure) && !drafted.measures.contains(measure) {
+            if names.measures.len() + drafted.measures.len() >= MEASURE_NAMES_PER_TABLE_MAX {
                 let (what, max) = ("measure name", MEASURE_NAMES_PER_TABLE_MAX);
                 return Err(ClaimError::Names { what, name: measure.to_owned(), max });
             }
@@ -258,28 +274,56 @@ impl Table {
     /// [`ClaimError::Twofold`] names the first.
     pub fn check_twofold<'n>(
         &self,
-        mut attributes: impl Iterator<Item = &'n str>,
+        attributes: impl Iterator<Item = &'n str>,
     ) -> Result<(), ClaimError> {
-        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
-        let found = attributes.find(|name| names.dimensions.contains(*name));
-        found.map_or(Ok(()), |name| Err(ClaimError::Twofold { name: name.to_owned() }))
+        self.names.read().unwrap_or_else(PoisonError::into_inner).check_twofold(attributes)
     }
 
     /// All names that were counted, sorted.
     pub(super) fn names(&self) -> NewNames {
-        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
+        self.names.read().unwrap_or_else(PoisonError::into_inner).sorted()
+    }
+
+    pub(super) fn add_names(&self, new: NewNames) {
+        self.names.write().unwrap_or_else(PoisonError::into_inner).add(new);
+    }
+}
+
+impl Names {
+    pub(super) fn is_empty(&self) -> bool {
+        self.dimensions.is_empty() && self.measures.is_empty()
+    }
+
+    pub(super) fn add(&mut self, new: NewNames) {
+        self.dimensions.extend(new.dimensions);
+        self.measures.extend(new.measures);
+    }
+
+    pub(super) fn remove(&mut self, names: &NewNames) {
+        for name in &names.dimensions {
+            self.dimensions.remove(name);
+        }
+        for name in &names.measures {
+            self.measures.remove(name);
+        }
+    }
+
+    /// Whether an attribute has the name of one of these dimensions.
+    pub(super) fn check_twofold<'n>(
+        &self,
+        mut attributes: impl Iterator<Item = &'n str>,
+    ) -> Result<(), ClaimError> {
+        let found = attributes.find(|name| self.dimensions.contains(*name));
+        found.map_or(Ok(()), |name| Err(ClaimError::Twofold { name: name.to_owned() }))
+    }
+
+    pub(super) fn sorted(&self) -> NewNames {
         let sorted = |names: &Set<Box<str>>| {
             let mut all: Vec<Box<str>> = names.iter().cloned().collect();
             all.sort_unstable();
             all
         };
-        NewNames { dimensions: sorted(&names.dimensions), measures: sorted(&names.measures) }
-    }
-
-    pub(super) fn add_names(&self, new: NewNames) {
-        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
-        names.dimensions.extend(new.dimensions);
-        names.measures.extend(new.measures);
+        NewNames { dimensions: sorted(&self.dimensions), measures: sorted(&self.measures) }
     }
 }
 

@@ -1,6 +1,5 @@
 //! The catalog: what it answered stays, and what it cannot read it refuses.
 
-use std::fs::OpenOptions;
 use std::path::PathBuf;
 
 use super::log::{Entry, FILE_NAME, FORMAT, line_of};
@@ -15,6 +14,8 @@ use crate::record::limits::{
     MEASURE_NAMES_PER_TABLE_MAX, TABLE_NAME_BYTES_MAX, TABLES_MAX, TAGS_PER_RESOURCE_MAX,
 };
 use crate::record::{Attribute, MeasureKind, Reason, Record, Value, ValueType};
+
+mod drafts;
 
 fn open(dir: &Path) -> Catalog {
     Catalog::open(dir).unwrap()
@@ -160,7 +161,7 @@ fn damage_elsewhere_is_refused_with_its_line() {
     let mut newer = line_of(&Entry::Catalog { format: FORMAT + 1 });
     newer.extend_from_slice(lines[1]);
     std::fs::write(log_of(dir.path()), newer).unwrap();
-    assert!(Catalog::open(dir.path()).unwrap_err().to_string().contains("catalog format 4"));
+    assert!(Catalog::open(dir.path()).unwrap_err().to_string().contains("catalog format 5"));
 }
 
 #[test]
@@ -235,7 +236,7 @@ fn after_a_failed_write_no_table_is_made() {
     let dir = tempfile::tempdir().unwrap();
     let catalog = open(dir.path());
     make(&catalog, "d", "before").unwrap();
-    catalog.log.lock().unwrap().file = OpenOptions::new().append(true).open("/dev/full").unwrap();
+    catalog.break_log();
     let error = make(&catalog, "d", "t").unwrap_err();
     assert!(matches!(error, CatalogError::Io { .. }) && error.class() == Class::Fault);
     assert!(catalog.resolve("d", "t").is_none());
@@ -276,7 +277,7 @@ fn a_table_whose_delete_is_in_doubt_takes_nothing_more() {
     let catalog = open(dir.path());
     make(&catalog, "d", "t").unwrap();
     make(&catalog, "d", "u").unwrap();
-    catalog.log.lock().unwrap().file = OpenOptions::new().append(true).open("/dev/full").unwrap();
+    catalog.break_log();
     let error = catalog.delete_table("d", "t").unwrap_err();
     assert!(matches!(error, CatalogError::Io { .. }) && error.class() == Class::Fault);
     assert!(catalog.resolve("d", "t").is_none());
@@ -303,7 +304,7 @@ fn after_an_erasure_in_doubt_no_number_is_given() {
     assert!(matches!(erase(TableId(9)), Err(CatalogError::NotFound { .. })));
     erase(table).unwrap();
     assert_eq!(catalog.next_erasure(), Some(2));
-    catalog.log.lock().unwrap().file = OpenOptions::new().append(true).open("/dev/full").unwrap();
+    catalog.break_log();
     assert!(matches!(erase(table), Err(CatalogError::Io { .. })));
     assert_eq!(catalog.next_erasure(), None);
     assert!(matches!(erase(table), Err(CatalogError::Poisoned { .. })));

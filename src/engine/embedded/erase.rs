@@ -6,7 +6,8 @@
 //! 1. Nothing is done before everything up to the erasure's last frame is in files: from then on no
 //!    replay and no flush can bring one of its rows.
 //! 2. Each file of the table whose runs ([`super::runs`]) have the erasure's values is written anew
-//!    without the rows, by the commit of all files ([`super::magnetic`]); one that has no others goes.
+//!    without the rows ([`super::rewrite`]), by the commit of all files ([`super::magnetic`]); one that has
+//!    no others goes.
 //! 3. The catalog hears that the erasure was carried out.
 //!
 //! A crash before 3 repeats 2, which then finds nothing. Where a flush has replaced a file meanwhile,
@@ -22,25 +23,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::base::lsn::Lsn;
+use crate::engine::EngineError;
 use crate::engine::catalog::erasure::hash_of;
 use crate::engine::catalog::{Erasure, Hidden, Table};
-use crate::engine::{EngineError, TimeRange};
 use crate::record::TableId;
 
-use super::columns::ColumnSet;
+use super::column::RowId;
 use super::commit::{Changes, Written};
-use super::compact::GROUP_BYTES;
-use super::file_out::{FileOut, Finished, Target};
 use super::flusher::{Inner, lock};
 use super::io_error;
 use super::magnetic::MagneticFile;
-use super::names::SeriesNames;
-use super::parquet_read::Part;
-use super::parquet_write::{GROUP_ROWS, Pick};
-use super::store::{SeriesId, Stamp, TableStore};
-
-/// Rows that are read at a time: some of them may be long texts.
-const BATCH_ROWS: usize = 1024;
+use super::rewrite;
 
 impl Inner {
     /// Carries out the erasures that can be, now.
@@ -115,7 +108,12 @@ impl Inner {
     ) -> Result<Option<u64>, EngineError> {
         let meta = &file.meta;
         let target = self.magnetic.target(table, meta.day, meta.number, meta.generation + 1)?;
-        let written = self.write_without(&target, file, hidden);
+        let written =
+            rewrite::copy(file, &target, self.magnetic.disk(), &mut |key, batch, rows, staying| {
+                let dimensions: Vec<_> = key.dimensions().collect();
+                let is_hidden = |row: &RowId| hidden.hides(&dimensions, batch.row(*row).version());
+                staying.extend(rows.iter().copied().filter(|row| !is_hidden(row)));
+            });
         let is_needed = matches!(&written, Ok((_, gone)) if *gone > 0);
         if !is_needed && target.path.exists() {
             let removed = self.magnetic.disk().remove(&target.path);
@@ -145,51 +143,5 @@ impl Inner {
         }
         self.commit_tidied(&changes, &mut manifest)?;
         Ok(Some(gone))
-    }
-
-    /// Writes the rows of a file that are not erased. Returns what was written, and how many were not.
-    fn write_without(
-        &self,
-        target: &Target,
-        file: &MagneticFile,
-        hidden: &Hidden,
-    ) -> Result<(Option<Finished>, u64), EngineError> {
-        let reader = file.open()?;
-        let mut columns = ColumnSet::default();
-        columns.see_specs(reader.specs());
-        let mut out = FileOut::new(target, columns, self.magnetic.disk());
-        let (mut group, mut picks, mut gone) = (TableStore::default(), Vec::new(), 0);
-        let groups = (0..reader.groups()).collect();
-        let mut batches = reader.batches(groups, Part::Whole, BATCH_ROWS)?;
-        loop {
-            let mut batch = TableStore::default();
-            if !batches.next(TimeRange::ALL, &mut batch)? {
-                break;
-            }
-            for (at, key) in (0..).map(SeriesId).zip(batch.keys().iter()) {
-                let dimensions: Vec<_> = key.dimensions().collect();
-                for &id in batch.rows_of(at) {
-                    let row = batch.row(id);
-                    if hidden.hides(&dimensions, row.version()) {
-                        gone += 1;
-                        continue;
-                    }
-                    if picks.len() == GROUP_ROWS || group.bytes() >= GROUP_BYTES {
-                        out.write_group(&[&group], &SeriesNames::of(&group), &picks)?;
-                        (group, picks) = (TableStore::default(), Vec::new());
-                    }
-                    let series = group.series(&key.wanted(), || i64::MIN);
-                    let layout = group.layout(row.shape.kind, &row.shape.borrowed());
-                    let stamp = Stamp { time_ns: row.time_ns(), version: row.version() };
-                    let values = row.chunk.columns.iter().map(|column| column.value(row.row));
-                    let row = group.append_values(series, stamp, layout, values);
-                    picks.push(Pick { source: 0, series: series.0, row });
-                }
-            }
-        }
-        if !picks.is_empty() {
-            out.write_group(&[&group], &SeriesNames::of(&group), &picks)?;
-        }
-        Ok((out.finish()?, gone))
     }
 }

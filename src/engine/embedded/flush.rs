@@ -7,9 +7,9 @@
 //!
 //! Memory: beside the frozen stores, the order of their series and the numbers of their names, some 120
 //! bytes a series, which stay until the next flush, a row group in the making, the index of the new
-//! files and, while an old file is written anew, that file decoded.
+//! files and, while an old file is written anew, what [`super::rewrite`] says.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::base::lsn::Lsn;
@@ -17,6 +17,7 @@ use crate::engine::catalog::{Catalog, Table};
 use crate::engine::{EngineError, TimeRange};
 use crate::record::TableId;
 
+use super::column::RowId;
 use super::columns::ColumnSet;
 use super::commit::{Changes, CommitError, Written};
 use super::disk::Disk;
@@ -25,14 +26,15 @@ use super::io_error;
 use super::magnetic::{Magnetic, MagneticFile};
 use super::manifest::Manifest;
 use super::order::{Ordered, Orders};
-use super::parquet_read::Part;
-use super::parquet_write::{GROUP_ROWS, Pick};
+use super::parquet_write::GROUP_ROWS;
 use super::partition::day_of;
+use super::rewrite::{self, RowKeys};
+use super::series::SeriesKey;
 use super::store::{SeriesId, TableStore};
 use super::write::Frozen;
 
 /// Most rows of one file, unless they are all of one time, or a series has fewer than eight of them:
-/// what a late record or a scan decodes at worst, and what one merge holds in memory.
+/// what a late record or a scan decodes at worst, though never at once.
 pub(super) const FILE_ROWS_MAX: usize = 1 << 20;
 
 /// What a flush works with.
@@ -102,8 +104,7 @@ impl Flush<'_> {
             let number = self.manifest.next_file;
             self.manifest.next_file += 1;
             let target = self.magnetic.target(table, day, number, 0)?;
-            let keep = |_: &Pick| true;
-            if let Some(finished) = self.write_file(&target, ordered, range, keep)? {
+            if let Some(finished) = self.write_file(&target, ordered, range)? {
                 let written = Written::new(self.magnetic, &target, None, finished);
                 changes.written.push(written);
             }
@@ -122,52 +123,46 @@ impl Flush<'_> {
             let files = self.magnetic.files(|files| files.day(table.id, day));
             for file in files.iter().flat_map(|files| &**files) {
                 let index = self.magnetic.index(file)?;
-                let may_have = |&(source, series, time_ns): &(usize, SeriesId, i64)| {
-                    let key = &sources[source].keys()[series.0 as usize];
-                    index.may_have(key.hash, time_ns)
-                };
-                let keys: Vec<_> = keys.iter().copied().filter(may_have).collect();
-                if !keys.is_empty() {
-                    self.rewrite(table, file, sources, &keys, changes)?;
+                let keys = keys.iter().map(|&(source, series, time_ns)| {
+                    (sources[source].keys().get(series), time_ns)
+                });
+                let may_have =
+                    |&(key, time_ns): &(&Arc<SeriesKey>, i64)| index.may_have(key.hash, time_ns);
+                let keys: Vec<_> = keys.filter(may_have).collect();
+                if keys.is_empty() {
+                    continue;
+                }
+                let gone = rewrite::rows_in(&file.open()?, &index, &keys)?;
+                if !gone.is_empty() {
+                    self.rewrite(table, file, &gone, changes)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Writes `file` anew without the rows of `keys`, if it has any of them.
+    /// Writes `file` anew without the rows of these keys, all of which it has.
     fn rewrite(
         &mut self,
         table: &Table,
         file: &Arc<MagneticFile>,
-        sources: &[&TableStore],
-        keys: &[(usize, SeriesId, i64)],
+        gone: &RowKeys,
         changes: &mut Changes,
     ) -> Result<(), EngineError> {
-        let mut store = TableStore::default();
-        let reader = file.open()?;
-        reader.read((0..reader.groups()).collect(), Part::Whole, TimeRange::ALL, &mut store)?;
-        store.seal();
-        let gone: HashSet<(SeriesId, i64)> = keys
-            .iter()
-            .filter_map(|&(source, series, time_ns)| {
-                let key = &sources[source].keys()[series.0 as usize];
-                let series = store.find_series(&key.wanted())?;
-                store.find_row(series, time_ns).map(|_| (series, time_ns))
-            })
-            .collect();
-        if gone.is_empty() {
-            return Ok(());
-        }
         let meta = &file.meta;
         let target = self.magnetic.target(table, meta.day, meta.number, meta.generation + 1)?;
-        let ordered = Ordered::new(vec![&store]);
-        let keep = |pick: &Pick| {
-            !gone.contains(&(store.series_of(pick.row), store.row(pick.row).time_ns()))
-        };
-        match self.write_file(&target, &ordered, TimeRange::ALL, keep)? {
+        let disk = self.magnetic.disk();
+        let written = rewrite::copy(file, &target, disk, &mut |key, batch, rows, staying| {
+            let times = gone.times(key);
+            let is_gone =
+                |row: &RowId| times.is_some_and(|times| times.contains(&batch.row(*row).time_ns()));
+            staying.extend(rows.iter().copied().filter(|row| !is_gone(row)));
+        });
+        let (finished, count) = self.or_without_file(&target, written)?;
+        assert_eq!(count, gone.len(), "every row that was found, and no other");
+        match finished {
             Some(finished) => {
-                let expected = meta.rows - gone.len() as u64;
+                let expected = meta.rows - count;
                 assert_eq!(finished.meta.rows, expected, "every other row was written again");
                 let replaces = Some(Arc::clone(file));
                 let written = Written::new(self.magnetic, &target, replaces, finished);
@@ -178,19 +173,26 @@ impl Flush<'_> {
         Ok(())
     }
 
-    /// Writes the rows in `range` that `keep` keeps; nothing, and no file, if there are none.
+    /// Writes the rows in `range`; nothing, and no file, if there are none.
     fn write_file(
         &self,
         target: &Target,
         ordered: &Ordered<'_>,
         range: TimeRange,
-        keep: impl Fn(&Pick) -> bool,
     ) -> Result<Option<Finished>, EngineError> {
-        let disk = self.magnetic.disk();
-        let written = write_rows(target, disk, ordered, range, keep);
+        self.or_without_file(target, write_rows(target, self.magnetic.disk(), ordered, range))
+    }
+
+    /// Deletes what was written of a file that failed.
+    fn or_without_file<T>(
+        &self,
+        target: &Target,
+        written: Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
         if written.is_err() && target.path.exists() {
             // Start-up would delete it; until then it would take space that may just have run out.
-            disk.remove(&target.path).map_err(|error| io_error("delete", &target.path, error))?;
+            let removed = self.magnetic.disk().remove(&target.path);
+            removed.map_err(|error| io_error("delete", &target.path, error))?;
         }
         written
     }
@@ -201,7 +203,6 @@ fn write_rows(
     disk: &Arc<Disk>,
     ordered: &Ordered<'_>,
     range: TimeRange,
-    keep: impl Fn(&Pick) -> bool,
 ) -> Result<Option<Finished>, EngineError> {
     let mut columns = ColumnSet::default();
     ordered.sources.iter().for_each(|source| columns.see_store(source));
@@ -209,9 +210,7 @@ fn write_rows(
     let mut picks = Vec::new();
     ordered.each_series(|series| {
         ordered.rows_of(series, range, &mut |pick| {
-            if keep(&pick) {
-                picks.push(pick);
-            }
+            picks.push(pick);
             if picks.len() == GROUP_ROWS {
                 out.write_group(&ordered.sources, ordered.names(), &picks)?;
                 picks.clear();

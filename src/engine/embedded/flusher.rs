@@ -58,8 +58,6 @@ pub(super) struct Inner {
     pub(super) magnetic: Magnetic,
     /// As the last commit left it; locked by whoever commits, from looking at the files on.
     pub(super) manifest: Mutex<Manifest>,
-    /// Locked after the manifest, by the flush thread alone.
-    orders: Mutex<Orders>,
     /// Locked, before the manifest, by whoever tidies.
     pub(super) tidying: Mutex<()>,
     pub(super) counts: Counts,
@@ -169,7 +167,6 @@ impl Inner {
             tidy_wake: Condvar::new(),
             room: Condvar::new(),
             manifest: Mutex::new(manifest),
-            orders: Mutex::default(),
             tidying: Mutex::new(()),
             counts: Counts::default(),
             options,
@@ -395,7 +392,7 @@ impl Inner {
     }
 
     /// Flushes all frozen stores. Returns whether there were any.
-    fn flush_frozen(&self) -> Result<bool, EngineError> {
+    fn flush_frozen(&self, orders: &mut Orders) -> Result<bool, EngineError> {
         self.check_fault()?;
         let of_shards: Vec<Vec<Arc<Frozen>>> =
             self.shards.iter().map(|shard| lock(shard).frozen.clone()).collect();
@@ -417,8 +414,7 @@ impl Inner {
         }
         let (magnetic, catalog) = (&self.magnetic, &*self.catalog);
         let guard = Committing(self);
-        let mut orders = lock(&self.orders);
-        let mut flush = Flush { magnetic, catalog, manifest: &mut manifest, orders: &mut orders };
+        let mut flush = Flush { magnetic, catalog, manifest: &mut manifest, orders };
         let bytes = match flush.run(&frozen, &marks) {
             Ok(bytes) => bytes,
             Err(CommitError::Before(error)) => return Err(error),
@@ -427,7 +423,6 @@ impl Inner {
                 return Err(error);
             }
         };
-        drop(orders);
         drop(guard);
         drop(manifest);
         let rows = frozen.iter().map(|frozen| frozen.rows).sum();
@@ -540,6 +535,8 @@ impl Drop for LastWords<'_> {
 /// The loop of the thread `engine-flush`.
 pub(super) fn run(inner: &Inner) {
     let _last = LastWords(inner);
+    // Nobody else's: whoever looks things up or writes needs no order, and waits for none.
+    let mut orders = Orders::default();
     loop {
         let (is_wanted, end) = inner.wait_for_work();
         if end == Some(End::AtOnce) {
@@ -549,7 +546,7 @@ pub(super) fn run(inner: &Inner) {
             inner.freeze_ready();
             inner.gather();
         }
-        match inner.flush_frozen() {
+        match inner.flush_frozen(&mut orders) {
             Ok(_) => {}
             Err(error) => {
                 let mut signal = lock(&inner.signal);

@@ -10,6 +10,7 @@
 //! | [`flusher`] [`replay`] | the thread `engine-flush`, marks and bounds |
 //! | [`order`] [`flush`] [`file_out`] [`partition`] | frozen stores into files |
 //! | [`compact`] [`tidy`] [`folders`] | the thread `engine-compact`: small files into one, expired days, deleted tables, empty folders |
+//! | [`rewrite`] | a file anew, without some rows |
 //! | [`erase`] | erased rows, out of the files |
 //! | [`commit`] [`manifest`] [`recover`] [`disk`] | when files count, and what a crash leaves |
 //! | [`magnetic`] [`files`] | the files that count, and looking things up in them |
@@ -25,9 +26,10 @@
 //! thread `engine-flush` takes it to freeze and to let go of what was flushed, a scan takes all of
 //! them for the moment of its snapshot. Nothing is written to a disk under such a lock; a late record
 //! may read from one. The manifest's lock is that of whoever commits; the thread `engine-compact`
-//! takes it for as long as a few syncs. The lock of the orders is the flush thread's alone, for as long
-//! as it writes files and lets them count. Order: tidying, manifest, orders, shards by number, then files,
-//! cache, a file's path; the signal and the disk's hook are taken alone.
+//! takes it for as long as a few syncs, the thread `engine-flush` while it writes files and lets them
+//! count; no look-up and no write waits for it. The orders of series are the flush thread's own.
+//! Order: tidying, manifest, shards by number, then files, cache, a file's path; the signal and the
+//! disk's hook are taken alone.
 
 pub mod options;
 mod column;
@@ -52,6 +54,7 @@ mod replay;
 mod compact;
 mod tidy;
 mod folders;
+mod rewrite;
 mod erase;
 mod partition;
 mod magnetic;

@@ -23,9 +23,9 @@ pub struct Options {
     /// Most memory that records may take before they are written to files. 1 MiB to 16 TiB. Too
     /// little: many small files, and writers that wait for the disk. Too much: the system runs out of
     /// memory and kills the process; a restart then replays as much from the log. Beside it, a flush
-    /// takes about 100 MiB and 120 bytes a series, which stay until the next, and a scan as much for its window; a late record that
-    /// belongs into a file takes that file's rows while it is written anew, up to four million; one frame
-    /// of the log may exceed it.
+    /// takes about 100 MiB and 120 bytes a series, which stay until the next, and a scan as much for its
+    /// window; a late record that belongs into a file takes some row groups of 64 MiB while that file is
+    /// written anew, whatever it has; one frame of the log may exceed it.
     pub memory_bytes_max: Bytes,
     /// Memory at which records are written to files; what series take besides is not counted until
     /// all takes three quarters of `memory_bytes_max`. Series stay when their records are written, up to

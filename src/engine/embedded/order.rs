@@ -19,8 +19,7 @@ const SAMPLE_EVERY: usize = 64;
 /// keys and index cost a series as much in each file, and a file cut by time has each series again.
 const ROWS_OF_SERIES_MIN: usize = 8;
 
-/// A file is at most so many times as large for that: a late record may have to write it anew, which
-/// takes memory for all of its rows.
+/// A file is at most so many times as large for that: a late record may have to write all of it anew.
 const LARGEST_FILE: usize = 4;
 
 /// Fewest series of a table whose order is kept until the next flush.
@@ -137,6 +136,7 @@ impl Orders {
 }
 
 impl<'s> Ordered<'s> {
+    #[cfg(test)]
     pub(super) fn new(sources: Vec<&'s TableStore>) -> Self {
         let order = Arc::new(SeriesOrder::of(&sources));
         Self::by(sources, order)

@@ -71,9 +71,10 @@ pub(super) struct TableStore {
     directory: Directory,
     /// By their places in the directory.
     series: Vec<Series>,
-    /// Series that have rows; counted when another store followed.
-    used: usize,
-    /// Their families, likewise.
+    /// Series that have rows, in the order in which they got one: what is done at a freeze follows these and
+    /// not all series that are known.
+    used: Vec<SeriesId>,
+    /// Their families, once another store followed.
     used_families: Option<Vec<Arc<FamilyKey>>>,
     idle_freezes: u32,
     layouts: Layouts,
@@ -152,7 +153,36 @@ impl TableStore {
         SeriesId(self.chunks.get(row.chunk()).series[row.row()])
     }
 
-    /// Freezes in a row at which it and those before it had no rows.
+    /// Bytes of memory that series would take in the store that follows it, if that keeps them: all, or
+    /// where most have no rows about the share of those that have.
+    pub(super) fn series_bytes_kept(&self) -> usize {
+        if self.keeps_all() {
+            return self.series_bytes();
+        }
+        self.series_bytes() / self.series.len() * self.used()
+    }
+
+    /// Whether a store that follows keeps all series, and not only those that have rows.
+    const fn keeps_all(&self) -> bool {
+        self.is_empty() || self.used() * 2 >= self.series.len()
+    }
+
+    /// How many series a store that follows does not know.
+    pub(super) const fn series_let_go(&self, keep: Keep) -> usize {
+        match keep {
+            Keep::Series if self.keeps_all() => 0,
+            Keep::Series => self.series.len() - self.used(),
+            Keep::Nothing => self.series.len(),
+        }
+    }
+
+    /// Hears that it is kept as it is at a freeze, since it has no rows.
+    pub(super) fn note_idle_freeze(&mut self) {
+        assert!(self.is_empty(), "rows are frozen");
+        self.idle_freezes += 1;
+    }
+
+    /// Freezes in a row at which it had no rows.
     pub(super) const fn idle_freezes(&self) -> u32 {
         self.idle_freezes
     }
@@ -167,9 +197,9 @@ impl TableStore {
         self.used_families.as_deref().unwrap_or_else(|| self.directory.families())
     }
 
-    /// How many series have rows, of a store that another followed; of any other how many it knows.
+    /// How many series have rows.
     pub(super) const fn used(&self) -> usize {
-        if self.used_families.is_some() { self.used } else { self.series.len() }
+        self.used.len()
     }
 
     pub(super) fn shapes(&self) -> &[Arc<Shape>] {
@@ -192,9 +222,11 @@ impl TableStore {
     /// Seals every chunk and merges what came late: nothing is appended from now on.
     pub(super) fn seal(&mut self) {
         self.chunks.seal();
-        for at in 0..self.series.len() {
-            self.merge_late(SeriesId(index(at)));
+        let used = std::mem::take(&mut self.used);
+        for &series in &used {
+            self.merge_late(series);
         }
+        self.used = used;
     }
 
     #[inline]
@@ -207,14 +239,13 @@ impl TableStore {
     /// latest time of each series that the new one does not know.
     pub(super) fn followed_by(&mut self, keep: Keep, mut let_go: impl FnMut(u64, i64)) -> Self {
         assert!(self.used_families.is_none(), "one store follows it");
-        self.count_used();
+        self.note_used_families();
         let mut next = Self::default();
-        if keep == Keep::Series && (self.is_empty() || self.used * 2 >= self.series.len()) {
+        if keep == Keep::Series && self.keeps_all() {
             next.directory = self.directory.pass_on();
             next.series =
                 self.series.iter().map(|s| Series::new(s.family, s.time_ns_last)).collect();
             next.bytes = next.series.len() * size_of::<Series>();
-            next.idle_freezes = if self.is_empty() { self.idle_freezes + 1 } else { 0 };
             return next;
         }
         for (series, key) in self.series.iter().zip(self.directory.keys().iter()) {
@@ -227,13 +258,11 @@ impl TableStore {
         next
     }
 
-    fn count_used(&mut self) {
+    fn note_used_families(&mut self) {
         let families = self.directory.families();
         let mut is_used = vec![false; families.len()];
-        self.used = 0;
-        for series in self.series.iter().filter(|series| !series.standing.rows().is_empty()) {
-            self.used += 1;
-            is_used[series.family as usize] = true;
+        for series in &self.used {
+            is_used[self.series[series.0 as usize].family as usize] = true;
         }
         let used = families.iter().zip(is_used).filter(|(_, is_used)| *is_used);
         self.used_families = Some(used.map(|(family, _)| Arc::clone(family)).collect());
@@ -453,6 +482,10 @@ impl TableStore {
         let series = &mut self.series[id.0 as usize];
         debug_assert!(time_ns > series.time_ns_last, "the fast path is for the latest row");
         series.time_ns_last = time_ns;
+        if series.standing.rows().is_empty() {
+            self.used.push(id);
+            self.bytes += size_of::<SeriesId>();
+        }
         self.bytes += series.standing.push(row);
     }
 
@@ -465,6 +498,11 @@ impl TableStore {
         let series = &mut self.series[id.0 as usize];
         series.time_ns_last = series.time_ns_last.max(time_ns);
         if is_last_here {
+            // What came late stands beside rows in order, so that it is no series' first row.
+            if series.standing.rows().is_empty() {
+                self.used.push(id);
+                self.bytes += size_of::<SeriesId>();
+            }
             self.bytes += series.standing.push(row);
             return;
         }
@@ -531,54 +569,4 @@ pub(super) fn index(at: usize) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::record::codec::{Payload, PayloadBuilder};
-    use crate::record::{Attribute, Dimension, Record, TableId};
-
-    /// Goal: of many series a batch's are found as each is alone. Method: a store that knows every other
-    /// host, and of some hosts another series with the same hash.
-    #[test]
-    fn many_series_are_found_as_each_is() {
-        let mut builder = PayloadBuilder::new(1);
-        builder.start(0);
-        let hosts: Vec<String> = (0..500).map(|host| format!("host_{host}")).collect();
-        for host in &hosts {
-            let record = Record {
-                measure_name: "m",
-                dimensions: vec![Dimension { name: "host", value: host }],
-                attributes: vec![Attribute { name: "v", value: Value::Bigint(1) }],
-                ..Record::default()
-            };
-            let ids = (builder.family(TableId(1), &record).0, builder.layout(&record).0);
-            builder.push(ids, &record, 1, 1);
-        }
-        let mut bytes = Vec::new();
-        builder.finish(&mut bytes);
-        let payload = Payload::open(&bytes).unwrap();
-        let (mut families, mut layouts) = (Vec::new(), Vec::new());
-        payload.dictionary(&mut families, &mut layouts).unwrap();
-        let views: Vec<RecordView<'_>> =
-            payload.section(0, &families, &layouts).collect::<Result<_, _>>().unwrap();
-        let mut store = TableStore::default();
-        for (at, view) in views.iter().enumerate().filter(|(at, _)| at % 2 == 0) {
-            let id = store.series(&Wanted::of(view), || i64::MIN);
-            if at % 3 == 0 {
-                let family = Arc::clone(&store.keys().get(id).family);
-                let other = SeriesKey::new(view.series_hash, family, b"\x05other");
-                store.add_series(Arc::new(other), i64::MIN);
-            }
-        }
-        let mut found = Vec::new();
-        store.find_far(&views, &mut found);
-        for (at, (view, found)) in views.iter().zip(&found).enumerate() {
-            let alone = store.find_series(&Wanted::of(view));
-            assert_eq!(alone.is_some(), at % 2 == 0);
-            assert!(*found == alone || found.is_none() && at % 6 == 0, "record {at}");
-        }
-        assert!(
-            found.iter().flatten().count() >= 150,
-            "only where a hash is shared it may be unsure"
-        );
-    }
-}
+mod tests;

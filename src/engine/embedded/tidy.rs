@@ -185,8 +185,10 @@ impl Inner {
         for shard in &self.shards {
             let mut state = lock(shard);
             let before = state.held();
-            state.retain_tables(is_known);
+            let let_go = state.retain_tables(is_known);
             self.account_active(before, state.held());
+            drop(state);
+            drop(let_go);
         }
         let mut manifest = lock(&self.manifest);
         let forgotten: Vec<TableId> =

@@ -114,6 +114,14 @@ impl History {
         self.last = HashTable::new();
     }
 
+    /// Makes room at once for the first series, so many: grown step by step, it would be copied at each. Of
+    /// later ones most may be in it already, and room for them again would be counted as memory.
+    fn reserve_first(&mut self, series: usize) {
+        if self.last.is_empty() {
+            self.last.reserve(series, |entry| entry.0);
+        }
+    }
+
     fn bytes(&self) -> usize {
         self.last.capacity() * HISTORY_ENTRY_BYTES
     }
@@ -171,20 +179,20 @@ impl ShardState {
     }
 
     /// Lets go of what the active store has of tables that are not wanted any more. What is frozen
-    /// of them goes with its flush.
-    pub(super) fn retain_tables(&mut self, is_wanted: impl Fn(TableId) -> bool) {
-        self.active.retain(|&table, store| {
-            let is_kept = is_wanted(table);
-            if !is_kept {
-                self.active_bytes -= store.bytes();
-                self.series_bytes -= store.series_bytes();
-            }
-            is_kept
-        });
+    /// of them goes with its flush. Returns the stores, for the caller to drop behind the lock: one of
+    /// a million series takes its time.
+    #[must_use = "dropped here it would be dropped under the lock"]
+    pub(super) fn retain_tables(&mut self, is_wanted: impl Fn(TableId) -> bool) -> Vec<TableStore> {
+        let gone = self.active.extract_if(|&table, _| !is_wanted(table));
+        let let_go: Vec<TableStore> = gone.map(|(_, store)| store).collect();
+        self.active_bytes -= let_go.iter().map(TableStore::bytes).sum::<usize>();
+        self.series_bytes -= let_go.iter().map(TableStore::series_bytes).sum::<usize>();
         // Not by asking alone: a table that is deleted at this moment is wanted first and then not,
         // and a store is never without its history.
         let active = &self.active;
         self.history.retain(|table, _| active.contains_key(table) || is_wanted(*table));
+        self.history_bytes = self.history.values().map(History::bytes).sum();
+        let_go
     }
 
     /// Writes a batch; see [`crate::engine::TableEngine::write`].
@@ -216,8 +224,10 @@ impl ShardState {
     }
 
     /// Freezes the active stores that have rows; they hold whole frames only. Series are kept, of one
-    /// table after the other as far as `bounds` goes, but where most have no rows; a table without rows
-    /// keeps its series for [`IDLE_FREEZES_MAX`] freezes. Returns whether there was anything to freeze.
+    /// table after the other as far as `bounds` goes, but where most have no rows only those that have; a
+    /// table without rows keeps its series, in the store as it is, for [`IDLE_FREEZES_MAX`] freezes.
+    /// Nothing large is dropped here, under the shard's lock: a store without rows that is not kept goes
+    /// with the frozen ones, to the thread that flushes. Returns whether there was anything to freeze.
     pub(super) fn freeze(&mut self, bounds: Remembered) -> bool {
         assert!(!self.is_mid_frame, "a store is frozen between frames");
         self.is_freeze_wanted = false;
@@ -229,27 +239,32 @@ impl ShardState {
         let mut tables = Tables::default();
         let mut series_bytes_left = bounds.series_bytes_max;
         for (table, mut store) in std::mem::take(&mut self.active) {
-            store.seal();
             let history = self.history.get_mut(&table).expect("made when the store was");
             let has_frozen = self.frozen.iter().any(|frozen| {
                 let number = |store: &TableStore| store.directory().number();
                 frozen.tables.get(&table).is_some_and(|frozen| number(frozen) == number(&store))
             });
             let is_dropped = store.is_empty() && store.idle_freezes() >= IDLE_FREEZES_MAX;
-            let fits = store.series_bytes() <= series_bytes_left;
+            let fits = store.series_bytes_kept() <= series_bytes_left;
             // A frozen store that waits finds its series through this one's directory: a store without
             // rows, which is not frozen itself, must not be dropped then.
             let is_needed = store.is_empty() && has_frozen;
             let is_kept = is_needed || fits && !is_dropped;
+            if store.is_empty() && is_kept {
+                store.note_idle_freeze();
+                series_bytes_left = series_bytes_left.saturating_sub(store.series_bytes());
+                self.active.insert(table, store);
+                continue;
+            }
+            store.seal();
             let keep = if is_kept { Keep::Series } else { Keep::Nothing };
+            history.reserve_first(store.series_let_go(keep));
             let next = store.followed_by(keep, |hash, time_ns| history.note(hash, time_ns));
             series_bytes_left = series_bytes_left.saturating_sub(next.series_bytes());
             if is_kept {
                 self.active.insert(table, next);
             }
-            if !store.is_empty() {
-                tables.insert(table, store);
-            }
+            tables.insert(table, store);
         }
         self.active_bytes = self.active.values().map(TableStore::bytes).sum();
         self.series_bytes = self.active.values().map(TableStore::series_bytes).sum();
@@ -447,82 +462,4 @@ fn carry_out<'a>(standing: &Candidate<'_, 'a>, incoming: &Candidate<'_, 'a>) -> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::disk::Disk;
-    use super::super::recover;
-    use super::*;
-    use crate::engine::catalog::{Catalog, TableSettings};
-    use crate::record::codec::{Payload, PayloadBuilder};
-    use crate::record::request::CommonAttributes;
-    use crate::record::{Attribute, Dimension, Record, Value};
-    use std::cell::Cell;
-
-    const ALL: Remembered =
-        Remembered { series_bytes_max: usize::MAX, history_bytes_max: usize::MAX };
-
-    /// A table's files, of which there are none, and a payload with one record at time 7.
-    fn ground() -> (tempfile::TempDir, Arc<Table>, Magnetic, Vec<u8>) {
-        let dir = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(dir.path()).unwrap();
-        let table = catalog.create("d", "t", &TableSettings::default()).unwrap();
-        let disk = Arc::new(Disk::default());
-        let (magnetic, _) = recover::open(dir.path(), 1 << 20, &catalog, disk).unwrap();
-        let mut builder = PayloadBuilder::new(1);
-        builder.start(0);
-        let record = Record {
-            measure_name: "m",
-            dimensions: vec![Dimension { name: "host", value: "a" }],
-            attributes: vec![Attribute { name: "v", value: Value::Bigint(1) }],
-            ..Record::default()
-        };
-        let ids = (builder.family(table.id, &record).0, builder.layout(&record).0);
-        builder.push(ids, &record, 7, 1);
-        let mut bytes = Vec::new();
-        builder.finish(&mut bytes);
-        (dir, table, magnetic, bytes)
-    }
-
-    fn write(state: &mut ShardState, below: &Below<'_>, bytes: &[u8]) -> Vec<Outcome> {
-        let payload = Payload::open(bytes).unwrap();
-        let (mut families, mut layouts) = (Vec::new(), Vec::new());
-        payload.dictionary(&mut families, &mut layouts).unwrap();
-        let views: Vec<RecordView<'_>> =
-            payload.section(0, &families, &layouts).collect::<Result<_, _>>().unwrap();
-        let common = CommonAttributes::default();
-        let request = WriteRequest { table: below.table.id, common: &common, records: &views };
-        let mut outcomes = Vec::new();
-        state.write(below, &request, &mut outcomes).unwrap();
-        state.is_mid_frame = false;
-        outcomes
-    }
-
-    /// Goal: a writer that asked the catalog before a table was deleted, and comes to its shard after the
-    /// store was let go of, finds what was frozen. Method: these steps, one after the other.
-    #[test]
-    fn rows_that_wait_are_found_when_the_store_after_them_is_gone() {
-        let (_dir, table, magnetic, bytes) = ground();
-        let below = Below { table: &table, magnetic: &magnetic, alive_from_ns: i64::MIN };
-        let mut state = ShardState::default();
-        assert_eq!(write(&mut state, &below, &bytes), [Outcome::Stored]);
-        assert!(state.freeze(ALL));
-        state.retain_tables(|_| false);
-        assert!(state.active.is_empty() && state.history.is_empty());
-        // As where older files have later rows of the table.
-        state.history.insert(table.id, History::new(Some(7)));
-        assert_eq!(write(&mut state, &below, &bytes), [Outcome::Unchanged]);
-    }
-
-    #[test]
-    fn a_table_that_is_deleted_while_it_is_asked_for_can_be_frozen() {
-        let (_dir, table, magnetic, bytes) = ground();
-        let below = Below { table: &table, magnetic: &magnetic, alive_from_ns: i64::MIN };
-        let mut state = ShardState::default();
-        assert_eq!(write(&mut state, &below, &bytes), [Outcome::Stored]);
-        let is_wanted = Cell::new(true);
-        state.retain_tables(|_| is_wanted.replace(false));
-        assert!(!is_wanted.get(), "it was asked for");
-        assert!(state.freeze(ALL));
-        state.retain_tables(|_| is_wanted.get());
-        assert!(state.active.is_empty() && state.history.is_empty());
-    }
-}
+mod tests;

@@ -194,6 +194,7 @@ fn the_last_refusal_of_an_open_one_is_remembered_until_it_is_taken() {
             reason: Reason::VersionLower,
             message: "it is lower".into(),
             existing_version: Some(stood),
+            key: None,
         };
         Ended { refused: [(id, why)].into(), again: true, ..Ended::default() }
     };
@@ -303,7 +304,7 @@ fn a_refusal_that_is_known_is_not_marked_once_more() {
         let sent =
             Resubmitted { lsn: Lsn(lsn), at: Moment(RECEIVED_NS), by: "me".into(), correction };
         let (reason, message) = (Reason::VersionLower, message.to_owned());
-        let why = WhyAgain { reason, message, existing_version: Some(stood) };
+        let why = WhyAgain { reason, message, existing_version: Some(stood), key: None };
         archive.mark(&sent, &Ended { refused: [(id, why)].into(), ..Ended::default() }).unwrap();
         find().refused_again.unwrap().sent.lsn.0
     };

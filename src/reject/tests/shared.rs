@@ -9,7 +9,7 @@ use crate::reject::select::Query;
 fn started(store: &Arc<Store>) -> Reporter {
     let clock = Arc::new(Mender(Box::new(|| unreachable!("the sink is there"))));
     Reporter::new(
-        (Arc::clone(store), "one".to_owned()),
+        Claim::new(Arc::clone(store), "one".to_owned(), Lsn(u64::MAX), SystemClock::shared()),
         clock,
         Metrics::new().unwrap(),
         Arc::default(),

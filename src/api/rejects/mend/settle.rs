@@ -3,6 +3,7 @@
 //! is meant is set in the record afterwards ([`super::Set::apply`]).
 
 use super::{Measure, Set, TYPES};
+use crate::api::rejects::shell::word;
 use crate::record::{Reading, Reason, ValueType};
 
 /// Why something cannot be set, for programs and people.
@@ -82,9 +83,10 @@ impl Measure {
         }
         let (value_type, value) = literal(&self.value).ok_or_else(|| {
             let (name, value) = (&self.name, &self.value);
+            let right = word(&format!("measure.{name}:TYPE={value}"));
             let message = format!(
-                "what stands at {name:?} has no type, and {value:?} could be a text: write \
-                 measure.{name}:TYPE={value}, TYPE being one of {TYPES}"
+                "what stands at {name:?} has no type, and {value:?} could be a text: write {right}, TYPE being one \
+                 of {TYPES}"
             );
             (Reason::InvalidValue, message)
         })?;
