@@ -32,14 +32,14 @@ const FIRST_BYTES: usize = 64 << 10;
 /// connection again. What is longer ends the connection ([`super::linger`]).
 const DISCARDED_BYTES_MAX: u64 = 64 << 10;
 
-/// How long a body is awaited whose sender is not known: as a rule it came with its header, and nobody
-/// unknown shall make us wait.
-const STRANGER_WAIT: Duration = Duration::from_millis(100);
-
 /// The same for a body that was too large or came when there was no memory, in bodies of the largest
 /// size: a client that sees the connection break instead of 413 does not split its batch, and instead
 /// of 503 does not wait.
 const DISCARDED_BODIES_MAX: u64 = 4;
+
+/// How long a body is awaited whose sender is not known: as a rule it came with its header, and nobody
+/// unknown shall make us wait.
+const STRANGER_WAIT: Duration = Duration::from_millis(100);
 
 /// Reads and decompresses `body`.
 ///
@@ -283,7 +283,10 @@ impl<'o> Frames<'o> {
             let Ok(data) = frame.into_data() else { continue };
             self.received += data.len() as u64;
             if self.received > self.options.body_bytes_max.0 {
-                return Err(too_large(self.options, &format!("{} came", self.received)));
+                return Err(too_large(
+                    self.options,
+                    &format!("{} bytes came so far", self.received),
+                ));
             }
             if let Some(digest) = &mut self.digest {
                 digest.update(&data);

@@ -169,9 +169,9 @@ mod tests {
         let (memory, metrics) = memory(4);
         run(async {
             let mut first = memory.admit(2048).await.unwrap();
-            assert!(is_busy(memory.admit(4096).await));
+            assert!(is_busy(&memory.admit(4096).await));
             let second = memory.admit(1024).await.unwrap();
-            assert!(is_busy(first.grow(2048)));
+            assert!(is_busy(&first.grow(2048)));
             drop(second);
             first.grow(2048).unwrap();
             assert_eq!(metrics.ingest_in_flight_bytes.get(), 4096);
@@ -181,27 +181,27 @@ mod tests {
         });
     }
 
-    fn is_busy<T>(asked: Result<T, IngestError>) -> bool {
+    fn is_busy<T>(asked: &Result<T, IngestError>) -> bool {
         matches!(asked, Err(IngestError::Busy { .. }))
     }
 
-    fn never_fits<T>(asked: Result<T, IngestError>, bytes: usize) -> bool {
+    fn never_fits<T>(asked: &Result<T, IngestError>, bytes: usize) -> bool {
         let Err(IngestError::MemoryTooSmall { found, max, setting }) = asked else { return false };
-        (found, max, setting) == (bytes, 4096, "ingest.memory_bytes_max")
+        (*found, *max, *setting) == (bytes, 4096, "ingest.memory_bytes_max")
     }
 
     #[test]
     fn more_than_there_is_at_all_is_refused_for_good_however_it_is_asked_for() {
         let (memory, metrics) = memory(4);
         run(async {
-            assert!(never_fits(memory.admit(4097).await, 4097));
-            assert!(never_fits(memory.admit(usize::MAX).await, usize::MAX));
+            assert!(never_fits(&memory.admit(4097).await, 4097));
+            assert!(never_fits(&memory.admit(usize::MAX).await, usize::MAX));
             let mut first = memory.admit(1024).await.unwrap();
             // Others hold the rest: what cannot be even without them is not busy.
             let _others = memory.admit(3072).await.unwrap();
-            assert!(is_busy(first.grow(3072)));
-            assert!(never_fits(first.grow(3073), 4097));
-            assert!(never_fits(first.grow(usize::MAX), usize::MAX));
+            assert!(is_busy(&first.grow(3072)));
+            assert!(never_fits(&first.grow(3073), 4097));
+            assert!(never_fits(&first.grow(usize::MAX), usize::MAX));
             assert_eq!(metrics.ingest_in_flight_bytes.get(), 4096);
         });
     }
@@ -215,7 +215,7 @@ mod tests {
                 one.grow(1).unwrap();
             }
             assert_eq!(one.reserved(), 4096);
-            assert!(never_fits(one.grow(1), 4097));
+            assert!(never_fits(&one.grow(1), 4097));
         });
     }
 }

@@ -24,6 +24,7 @@ pub(super) fn encode(value: &Value) -> Vec<u8> {
     bytes
 }
 
+#[expect(clippy::big_endian_bytes, reason = "the order of the specification")]
 fn put(bytes: &mut Vec<u8>, value: &Value) {
     match value {
         Value::Null => bytes.push(0xc0),
@@ -36,7 +37,9 @@ fn put(bytes: &mut Vec<u8>, value: &Value) {
         Value::String(text) => put_text(bytes, text),
         Value::Array(items) => {
             put_with(bytes, 0xdd, &count(items.len()));
-            items.iter().for_each(|item| put(bytes, item));
+            for item in items {
+                put(bytes, item);
+            }
         }
         Value::Object(members) => {
             put_with(bytes, 0xdf, &count(members.len()));
@@ -58,6 +61,7 @@ fn put_with(bytes: &mut Vec<u8>, format: u8, what: &[u8]) {
     bytes.extend_from_slice(what);
 }
 
+#[expect(clippy::big_endian_bytes, reason = "the order of the specification")]
 fn count(items: usize) -> [u8; 4] {
     u32::try_from(items).expect("an answer is smaller than 4 GiB").to_be_bytes()
 }
