@@ -165,7 +165,7 @@ fn a_database_is_there_without_tables_and_lists_what_it_has() {
     server.client().post("/write?db=iot&rp=weekly", &[], b"weather,site=a v=1").unwrap();
     server.kill();
     let server = place.start();
-    assert_eq!(shown(&server, "", "SHOW DATABASES"), json!([["empty"], ["iot"], ["iot/weekly"]]));
+    assert_eq!(shown(&server, "", "SHOW DATABASES"), json!([["empty"], ["iot"]]));
     assert_eq!(shown(&server, "iot", "SHOW MEASUREMENTS"), json!([["pump"], ["weather"]]));
     assert_eq!(shown(&server, "", "SHOW MEASUREMENTS ON empty"), Json::Null);
     let policies = shown(&server, "iot", "SHOW RETENTION POLICIES");

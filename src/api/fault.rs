@@ -175,7 +175,9 @@ impl From<IngestError> for Fault {
     fn from(error: IngestError) -> Self {
         let kind = match (error.class(), &error) {
             (_, IngestError::Busy { retry_after, .. }) => Kind::Busy { retry_after: *retry_after },
-            (_, IngestError::TooLarge { .. }) => Kind::TooLarge,
+            (_, IngestError::TooLarge { .. } | IngestError::MemoryTooSmall { .. }) => {
+                Kind::TooLarge
+            }
             (_, IngestError::DatabaseNotFound { .. }) => Kind::NotFound,
             (Class::Refused, _) => Kind::Invalid,
             (Class::Busy | Class::Fault, _) => Kind::Internal,

@@ -2,12 +2,17 @@
 //! deleting databases and measurements. Reading is [`super::export`]'s; every other query is an error
 //! that says so.
 //!
+//! Clients that ask for `MessagePack` get it ([`msgpack`]): the one for Python asks by default and reads JSON as
+//! well, the one for Java takes JSON for a result without rows.
+//!
 //! A retention policy other than the default is a database of its own here, `database/policy`; so
 //! what drops a database or a measurement of it drops it there too, and `SHOW RETENTION POLICIES` lists them.
 
+mod msgpack;
 mod parse;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -19,6 +24,7 @@ use super::fault::{Family, Fault, Kind};
 use super::params::Params;
 use super::reply::Reply;
 use super::write::check_may_write;
+use crate::ingest::is_system;
 use parse::{On, Query};
 
 /// The retention policy that every database has, as `InfluxDB` 1 names it.
@@ -51,14 +57,27 @@ impl Intent {
 pub fn answer(app: &App, call: &Call<'_>, intent: Intent, form: &[u8]) -> Result<Reply, Fault> {
     let form = Params::parse(&String::from_utf8_lossy(form)).unwrap_or_default();
     let parameter = |name| call.params.get(name).or_else(|| form.get(name));
-    let text = parameter("q").ok_or_else(|| Fault::invalid("missing required parameter \"q\""))?;
+    let text = parameter("q").ok_or_else(|| Fault::invalid(missing_query(call)))?;
     let mut all = Vec::new();
     for query in parse::statements(text)? {
         let step = Step::of(query, parameter("db"))?;
         step.check(call)?;
         all.push(step);
     }
-    Ok(Reply::json(StatusCode::OK, &json!({ "results": execute(app, call, intent, &all)? })))
+    let answer = json!({ "results": execute(app, call, intent, &all)? });
+    if msgpack::is_asked_for(call.header("accept").unwrap_or_default()) {
+        return Ok(Reply::full(StatusCode::OK, msgpack::CONTENT_TYPE, msgpack::encode(&answer)));
+    }
+    Ok(Reply::json(StatusCode::OK, &answer))
+}
+
+/// What is said of a request without a query.
+fn missing_query(call: &Call<'_>) -> &'static str {
+    if call.header("content-type").is_some_and(|found| found.starts_with("multipart/form-data")) {
+        return "missing required parameter \"q\": found a form of multipart/form-data, which is not read; \
+                send q in the URL, or the form as application/x-www-form-urlencoded";
+    }
+    "missing required parameter \"q\""
 }
 
 /// Executes all, in their order. Source: `InfluxDB` 1.8, `query/executor.go`, for what follows an error.
@@ -204,11 +223,19 @@ fn is_visible(call: &Call<'_>, database: &str) -> bool {
 }
 
 fn show_databases(app: &App, call: &Call<'_>) -> Value {
-    let names = app.tables.databases().into_iter().filter(|name| is_visible(call, name));
-    let names: Vec<[String; 1]> = names.map(|name| [name]).collect();
+    let all = app.tables.databases();
+    let visible = all.iter().filter(|name| is_visible(call, name) && !is_system(name));
+    // A policy is no database to its clients; one whose database has nothing else names it.
+    let names: BTreeSet<&str> = visible.map(|name| without_policy(name)).collect();
+    let names: Vec<[&str; 1]> = names.into_iter().map(|name| [name]).collect();
     json!({
         "series": [{ "name": "databases", "columns": ["name"], "values": names }],
     })
+}
+
+/// The database that a name is about, with or without a retention policy.
+fn without_policy(name: &str) -> &str {
+    name.split_once('/').map_or(name, |(database, _)| database)
 }
 
 /// The tables of a database; without any, `InfluxDB` 1 answers without a series.

@@ -1,7 +1,10 @@
 //! Probes, metrics, and the page that names the endpoints.
 
+use std::time::Duration;
+
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, VARY};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::call::Call;
@@ -86,16 +89,32 @@ fn health_of(components: &[Component]) -> Reply {
 
 /// Answers `/ready`: 200 while writes can be taken, else 503 with the reason.
 pub fn ready(app: &App) -> Reply {
-    ready_of(app.status.readiness())
+    ready_of(app.status.readiness(), app.clock.wall_ns(), app.clock.monotonic())
 }
 
-fn ready_of(readiness: Readiness) -> Reply {
-    match readiness {
-        Readiness::Ready => Reply::json(StatusCode::OK, &json!({ "status": "ready" })),
-        Readiness::NotReady { why } => Reply::json(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &json!({ "status": "not ready", "message": why }),
-        ),
+/// With the members that clients of `InfluxDB` 2 have in their structures: since when, and for how long.
+fn ready_of(readiness: Readiness, now_ns: i64, up: Duration) -> Reply {
+    let started_ns = i128::from(now_ns) - i128::try_from(up.as_nanos()).unwrap_or_default();
+    let started = Timestamp::from_nanosecond(started_ns).unwrap_or(Timestamp::UNIX_EPOCH);
+    let (status, mut body) = match readiness {
+        Readiness::Ready => (StatusCode::OK, json!({ "status": "ready" })),
+        Readiness::NotReady { why } => {
+            (StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "not ready", "message": why }))
+        }
+    };
+    body["started"] = started.to_string().into();
+    body["up"] = in_gos_words(up).into();
+    Reply::json(status, &body)
+}
+
+/// A duration as Go writes it, in whole seconds: `1h2m3s`. Source: Go, `time.Duration.String`.
+fn in_gos_words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, _) => format!("{minutes}m{seconds}s"),
+        _ => format!("{hours}h{minutes}m{seconds}s"),
     }
 }
 
@@ -168,8 +187,28 @@ mod tests {
 
     #[test]
     fn who_is_not_ready_says_why() {
-        assert_eq!(shown(&ready_of(Readiness::Ready)).0, 200);
-        let (status, body) = shown(&ready_of(Readiness::NotReady { why: "replaying".into() }));
+        let (now_ns, up) = (1_700_000_003_000_000_000, Duration::from_millis(3500));
+        let (status, body) = shown(&ready_of(Readiness::Ready, now_ns, up));
+        let expected =
+            json!({ "status": "ready", "started": "2023-11-14T22:13:19.5Z", "up": "3s" });
+        assert_eq!((status, body), (200, expected));
+        let not_ready = Readiness::NotReady { why: "replaying".into() };
+        let (status, body) = shown(&ready_of(not_ready, now_ns, up));
         assert_eq!((status, &body["message"]), (503, &"replaying".into()));
+        assert_eq!((&body["status"], &body["up"]), (&"not ready".into(), &"3s".into()));
+    }
+
+    #[test]
+    fn a_duration_is_written_as_go_does_it() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1m0s"),
+            (3599, "59m59s"),
+            (3723, "1h2m3s"),
+            (360_000, "100h0m0s"),
+        ] {
+            assert_eq!(in_gos_words(Duration::from_secs(seconds)), text);
+        }
     }
 }

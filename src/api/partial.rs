@@ -108,11 +108,11 @@ fn native(plan: &Plan, receipt: &Receipt) -> Reply {
         .map(|refusal| {
             let mut named = json!({
                 place: refusal.number,
-                "column": refusal.column,
                 "reason": refusal.reason.code(),
                 "message": refusal.message,
                 "text": refusal.text,
             });
+            put_column(&mut named, refusal);
             if let Some(version) = refusal.existing_version {
                 named["existing_version"] = version.into();
             }
@@ -218,16 +218,24 @@ fn text_of(plan: &Plan, refusal: &NamedRefusal) -> String {
 }
 
 fn line_of(plan: &Plan, refusal: &NamedRefusal) -> Value {
-    json!({
+    let mut line = json!({
         "line_number": refusal.number,
-        "column": refusal.column,
         "original_line": refusal.text,
         "error_message": match plan.family {
             Family::V3 => refusal.message.clone(),
             _ => text_of(plan, refusal),
         },
         "reason": refusal.reason.code(),
-    })
+    });
+    put_column(&mut line, refusal);
+    line
+}
+
+/// Names the column, where one is to blame.
+fn put_column(of: &mut Value, refusal: &NamedRefusal) {
+    if refusal.column > 0 {
+        of["column"] = refusal.column.into();
+    }
 }
 
 #[cfg(test)]

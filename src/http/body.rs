@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep_until};
 
 use super::auth::sigv4::BodyDigest;
+use super::guard::Phase;
 use super::hush;
 use super::inflate::{Encoding, Inflate, InflateError, Reserve};
 use super::options::Options;
@@ -27,14 +28,18 @@ use crate::ingest::{Admission, IngestError};
 /// Bytes that are reserved for a body that does not tell its size, to begin with.
 const FIRST_BYTES: usize = 64 << 10;
 
-/// Most bytes of a body that nobody wants, read away so that its sender sees the answer and can use
-/// the connection again.
+/// Most bytes of a body that nobody wants, read away before the answer so that its sender can use the
+/// connection again. What is longer ends the connection ([`super::linger`]).
 const DISCARDED_BYTES_MAX: u64 = 64 << 10;
 
 /// The same for a body that was too large or came when there was no memory, in bodies of the largest
 /// size: a client that sees the connection break instead of 413 does not split its batch, and instead
 /// of 503 does not wait.
 const DISCARDED_BODIES_MAX: u64 = 4;
+
+/// How long a body is awaited whose sender is not known: as a rule it came with its header, and nobody
+/// unknown shall make us wait.
+const STRANGER_WAIT: Duration = Duration::from_millis(100);
 
 /// Reads and decompresses `body`.
 ///
@@ -44,11 +49,11 @@ const DISCARDED_BODIES_MAX: u64 = 4;
 /// too slow, 503 no memory.
 pub async fn read(
     app: &App,
-    options: &Options,
+    (options, phase): (&Options, &Phase),
     headers: &HeaderMap,
     body: Incoming,
 ) -> Result<Body, Fault> {
-    read_frames(app, options, headers, &mut Frames::new(body, headers, options)).await
+    read_frames(app, options, headers, &mut Frames::new(body, headers, (options, phase))).await
 }
 
 async fn read_frames(
@@ -76,11 +81,11 @@ async fn read_frames(
 /// As [`read`].
 pub async fn read_digested(
     app: &App,
-    options: &Options,
+    (options, phase): (&Options, &Phase),
     headers: &HeaderMap,
     body: Incoming,
 ) -> Result<(Body, BodyDigest), Fault> {
-    let mut frames = Frames::new(body, headers, options);
+    let mut frames = Frames::new(body, headers, (options, phase));
     frames.digest = Some(Sha256::new());
     let body = read_frames(app, options, headers, &mut frames).await?;
     let digest = frames.digest.take().expect("nobody else takes it");
@@ -88,8 +93,15 @@ pub async fn read_digested(
 }
 
 /// Reads `body` away where it is small, after an answer was found without it.
-pub async fn discard(options: &Options, headers: &HeaderMap, body: Incoming) {
-    Frames::new(body, headers, options).discard(DISCARDED_BYTES_MAX).await;
+pub async fn discard(watched: (&Options, &Phase), headers: &HeaderMap, body: Incoming) {
+    Frames::new(body, headers, watched).discard(DISCARDED_BYTES_MAX).await;
+}
+
+/// The same where nobody knows who sends it, without waiting for it.
+pub async fn discard_of_stranger(watched: (&Options, &Phase), headers: &HeaderMap, body: Incoming) {
+    let discarded = tokio::time::timeout(STRANGER_WAIT, discard(watched, headers, body)).await;
+    // What did not come in time is what the connection ends with.
+    drop(discarded);
 }
 
 async fn collect(
@@ -100,24 +112,25 @@ async fn collect(
 ) -> Result<Body, Fault> {
     let encoding = encoding_of(headers)?;
     let size = frames.body.size_hint().exact();
-    if size.is_some_and(|size| size > options.body_bytes_max.0) {
-        return Err(too_large(options));
+    if let Some(size) = size.filter(|size| *size > options.body_bytes_max.0) {
+        return Err(too_large(options, &format!("it has {size} bytes")));
     }
     let size = size.map(|size| usize::try_from(size).expect("bounded by a setting that fits"));
     let first = size.unwrap_or(FIRST_BYTES);
     let admission = app.ingest.admit(first).await?;
     let mut memory = Memory { admission, credit_bytes: first };
     let bytes = match encoding {
-        None => plain(frames, size, &mut memory).await?,
+        None => plain(frames, (size, options.body_bytes_max.as_usize()), &mut memory).await?,
         Some(encoding) => Box::pin(inflated(frames, encoding, options, &mut memory)).await?,
     };
     Ok(Body { bytes, admission: memory.admission })
 }
 
-/// A body that came as it is. One that arrived in one piece is not copied.
+/// A body that came as it is, of the size that it told, or at most so many bytes. One that arrived in one
+/// piece is not copied.
 async fn plain(
     frames: &mut Frames<'_>,
-    size: Option<usize>,
+    (size, bytes_max): (Option<usize>, usize),
     memory: &mut Memory,
 ) -> Result<Bytes, Fault> {
     let Some(first) = frames.next().await? else { return Ok(Bytes::new()) };
@@ -132,9 +145,12 @@ async fn plain(
     }
     while let Some(frame) = next {
         if all.capacity() - all.len() < frame.len() {
-            let wanted = frame.len().max(all.capacity()).max(FIRST_BYTES);
-            memory.reserve(wanted)?;
-            all.reserve_exact(wanted);
+            // Never beyond the largest body, for which there is memory: the double of what is there may be
+            // more than all requests have together.
+            let doubled = all.capacity().saturating_mul(2).max(FIRST_BYTES).min(bytes_max);
+            let wanted = doubled.max(all.len() + frame.len());
+            memory.reserve(wanted - all.capacity())?;
+            all.reserve_exact(wanted - all.len());
         }
         all.extend_from_slice(&frame);
         next = frames.next().await?;
@@ -191,9 +207,9 @@ fn encoding_of(headers: &HeaderMap) -> Result<Option<Encoding>, Fault> {
     Ok(found)
 }
 
-fn too_large(options: &Options) -> Fault {
+fn too_large(options: &Options, found: &str) -> Fault {
     let message = format!(
-        "Request Entity Too Large: the body is larger than {} bytes",
+        "Request Entity Too Large: the body is larger than {} bytes (server.body_bytes_max): {found}",
         options.body_bytes_max.0
     );
     Fault::new(Kind::TooLarge, message)
@@ -222,6 +238,8 @@ impl Reserve for Memory {
 struct Frames<'o> {
     body: Incoming,
     options: &'o Options,
+    /// Of the connection, which must know whether the body was read to its end.
+    phase: &'o Phase,
     /// When the first frame was waited for, if it was.
     started: Option<Instant>,
     /// Bytes so far, on the wire.
@@ -235,10 +253,14 @@ struct Frames<'o> {
 }
 
 impl<'o> Frames<'o> {
-    fn new(body: Incoming, headers: &HeaderMap, options: &'o Options) -> Self {
+    fn new(
+        body: Incoming,
+        headers: &HeaderMap,
+        (options, phase): (&'o Options, &'o Phase),
+    ) -> Self {
         let is_over = body.is_end_stream();
         let is_awaited = headers.contains_key(EXPECT);
-        Self { body, options, started: None, received: 0, is_awaited, is_over, digest: None }
+        Self { body, options, phase, started: None, received: 0, is_awaited, is_over, digest: None }
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
@@ -261,7 +283,10 @@ impl<'o> Frames<'o> {
             let Ok(data) = frame.into_data() else { continue };
             self.received += data.len() as u64;
             if self.received > self.options.body_bytes_max.0 {
-                return Err(too_large(self.options));
+                return Err(too_large(
+                    self.options,
+                    &format!("{} bytes came so far", self.received),
+                ));
             }
             if let Some(digest) = &mut self.digest {
                 digest.update(&data);
@@ -277,6 +302,10 @@ impl<'o> Frames<'o> {
         let mut timer = None;
         let frame = poll_fn(|cx| {
             if let Poll::Ready(frame) = hush::poll_frame(cx, &mut self.body) {
+                let is_broken = matches!(frame, Some(Err(_)));
+                if frame.is_none() || (!is_broken && self.body.is_end_stream()) {
+                    self.phase.body_read();
+                }
                 return Poll::Ready(Some(frame));
             }
             let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(self.deadline())));

@@ -8,7 +8,7 @@
 //! wait looks at all places, which happens only where there is no room.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -17,6 +17,10 @@ use tokio::time::Instant;
 
 /// A connection that has been idle for less than this keeps its place: it may be between two requests.
 pub const IDLE_KEPT: Duration = Duration::from_secs(1);
+
+/// Most connections that linger at once ([`super::linger`]). One more is closed at once, as all were if there
+/// were no lingering: so those that strangers leave behind cost no more than these.
+pub const LINGERING_MAX: usize = 256;
 
 /// In place of a moment: the connection is busy.
 const BUSY: u64 = u64::MAX;
@@ -47,6 +51,8 @@ impl Told {
 pub struct Crowd {
     places: Mutex<Places>,
     began: Instant,
+    /// How many linger. Relaxed: the count orders nothing else.
+    lingering: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -80,6 +86,10 @@ pub struct Seat {
     number: u64,
 }
 
+/// Leave to linger, given back when it is dropped.
+#[derive(Debug)]
+pub struct Lingering(Arc<Crowd>);
+
 /// Where a connection hears what it is told.
 #[derive(Debug)]
 pub struct Ear {
@@ -93,7 +103,8 @@ impl Crowd {
     /// Nobody.
     pub fn new() -> Self {
         let places = Places { taken: HashMap::new(), next: 0, told: Told::Nothing };
-        Self { places: Mutex::new(places), began: Instant::now() }
+        let lingering = AtomicUsize::new(0);
+        Self { places: Mutex::new(places), began: Instant::now(), lingering }
     }
 
     /// A place for one connection, which is busy at first.
@@ -185,6 +196,17 @@ impl Seat {
         self.place.idle_since_ns.store(BUSY, Ordering::Relaxed);
     }
 
+    /// Leave to stay open for a client that is still sending, unless [`LINGERING_MAX`] others do. The
+    /// connection counts as idle meanwhile: it gives way to newcomers.
+    pub fn lingering(&self) -> Option<Lingering> {
+        let lingering = Lingering(Arc::clone(&self.crowd));
+        if self.crowd.lingering.fetch_add(1, Ordering::Relaxed) >= LINGERING_MAX {
+            return None;
+        }
+        self.sit();
+        Some(lingering)
+    }
+
     /// Where the connection hears what it is told.
     pub fn ear(&self) -> Ear {
         Ear { place: Arc::clone(&self.place), heard: Told::Nothing, waker: None }
@@ -194,6 +216,12 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.crowd.lock().taken.remove(&self.number);
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        self.0.lingering.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -257,6 +285,17 @@ mod tests {
         assert!(!crowd.ask_at(later));
         drop((first, busy, second));
         assert!(crowd.lock().taken.is_empty());
+    }
+
+    #[test]
+    fn so_many_may_linger_and_each_that_ends_makes_room_for_one() {
+        let crowd = Arc::new(Crowd::new());
+        let seat = crowd.seat();
+        let mut all: Vec<_> = (0..LINGERING_MAX).map(|_| seat.lingering().unwrap()).collect();
+        assert!(seat.lingering().is_none() && seat.lingering().is_none());
+        drop(all.pop());
+        all.push(seat.lingering().unwrap());
+        assert!(seat.lingering().is_none());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::crowd::Seat;
+use super::crowd::{Lingering, Seat};
 use super::options::Options;
 use crate::metrics::Metrics;
 
@@ -30,6 +30,8 @@ pub struct Phase(Arc<State>);
 struct State {
     /// Relaxed: socket and service run in the task of one connection, and the value orders nothing else.
     at: AtomicU8,
+    /// Whether a request has a body of which something may still come. Relaxed, as `at`.
+    is_unread: AtomicBool,
     seat: Seat,
     in_flight: IntGauge,
     /// The timer of [`Phase::within`], between two requests.
@@ -40,8 +42,13 @@ impl Phase {
     /// The connection is open, and idle.
     pub fn new(seat: Seat, metrics: &Metrics) -> Self {
         seat.sit();
-        let in_flight = metrics.http_in_flight.clone();
-        Self(Arc::new(State { at: AtomicU8::new(IDLE), seat, in_flight, timer: Mutex::default() }))
+        Self(Arc::new(State {
+            at: AtomicU8::new(IDLE),
+            is_unread: AtomicBool::new(false),
+            seat,
+            in_flight: metrics.http_in_flight.clone(),
+            timer: Mutex::default(),
+        }))
     }
 
     /// A header has been read: the body reader and the request timeout watch from here.
@@ -56,6 +63,27 @@ impl Phase {
         self.0.at.store(IDLE, Ordering::Relaxed);
         self.0.seat.sit();
         self.0.in_flight.dec();
+    }
+
+    /// The request has a body, which is to be read.
+    pub fn body_begun(&self) {
+        self.0.is_unread.store(true, Ordering::Relaxed);
+    }
+
+    /// The body was read to its end.
+    pub fn body_read(&self) {
+        self.0.is_unread.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether something of a body was not read: nothing that follows it can be told from it, so the
+    /// connection ends with the answer.
+    pub fn is_unread(&self) -> bool {
+        self.0.is_unread.load(Ordering::Relaxed)
+    }
+
+    /// Leave to linger, if there is any left; see [`super::linger`].
+    pub fn lingering(&self) -> Option<Lingering> {
+        self.0.seat.lingering()
     }
 
     /// Whether a request is being answered.

@@ -43,7 +43,9 @@ pub enum InflateError<E> {
         name: &'static str,
     },
     /// More output than allowed.
-    #[error("body is larger than {bytes_max} bytes after decompression")]
+    #[error(
+        "body is larger than {bytes_max} bytes after decompression (server.inflated_bytes_max)"
+    )]
     TooLarge {
         /// Most bytes of output.
         bytes_max: usize,
@@ -223,14 +225,15 @@ impl Inflate {
         if self.out.len() < capacity {
             return Ok(());
         }
-        // One byte more than allowed, so that a body of just that size can end.
-        let most = self.bytes_max + 1;
         if self.out.len() > self.bytes_max {
             return Err(InflateError::TooLarge { bytes_max: self.bytes_max });
         }
-        let wanted = capacity.max(FIRST_OUTPUT_BYTES).min(most - capacity);
-        memory.reserve(wanted).map_err(InflateError::Refused)?;
-        self.out.reserve_exact(wanted);
+        let doubled = capacity.saturating_mul(2).max(FIRST_OUTPUT_BYTES).min(self.bytes_max);
+        memory.reserve(doubled.saturating_sub(capacity)).map_err(InflateError::Refused)?;
+        // One byte more than allowed, so that a body of just that size can end. It is not asked for: where the
+        // memory for all requests is no more than one may take, the largest would never get it.
+        let spare = usize::from(doubled == self.bytes_max);
+        self.out.reserve_exact(doubled + spare - capacity);
         Ok(())
     }
 

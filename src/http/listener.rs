@@ -24,6 +24,7 @@ use super::crowd::{Crowd, Ear, Seat, Told};
 use super::current::Current;
 use super::guard::{Guarded, Phase};
 use super::hush::Deaf;
+use super::linger;
 use super::socket::{Socket, Watch};
 use super::tls::Tls;
 use crate::metrics::Metrics;
@@ -163,7 +164,7 @@ async fn connection(
     }
     let Some(tls) = current.tls() else {
         let (socket, watch) = Socket::new(stream);
-        return serve_http(socket, &watch, &current, seat).await;
+        return serve_http(socket, watch, &current, seat).await;
     };
     let timeout = service.options.tls.handshake_timeout.0;
     // Boxed: a connection in clear text would pay for its size as well.
@@ -172,7 +173,7 @@ async fn connection(
     let next = first(shaken.as_mut(), pin!(told(&mut ear))).await;
     let error = match next {
         First::Left(Ok(Ok((stream, watch)))) => {
-            return Box::pin(serve_http(stream, &watch, &current, seat)).await;
+            return Box::pin(serve_http(stream, watch, &current, seat)).await;
         }
         First::Left(Ok(Err(error))) => error,
         First::Left(Err(_elapsed)) => io::ErrorKind::TimedOut.into(),
@@ -195,15 +196,42 @@ async fn handshake(mut stream: TcpStream, tls: &Tls) -> io::Result<(TlsStream<So
     Ok((TlsAcceptor::from(tls.config()).accept(socket).await?, watch))
 }
 
-async fn serve_http<S>(stream: S, watch: &Watch, current: &Current, seat: Seat)
+async fn serve_http<S>(stream: S, watch: Watch, current: &Current, seat: Seat)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut ear = seat.ear();
-    let service = current.service();
-    let phase = Phase::new(seat, &service.app.metrics);
-    let io = TokioIo::new(Guarded::new(stream, phase.clone(), &service.options));
-    drop(service);
+    let phase = Phase::new(seat, &current.service().app.metrics);
+    let ended = serve_requests(stream, &watch, current, (&phase, &mut ear)).await;
+    if ended == Ended::Answered
+        && phase.is_unread()
+        && let Some(_leave) = phase.lingering()
+    {
+        // Boxed: few connections come here, and all would have room for it.
+        let lingering = Box::pin(linger::linger(watch));
+        first(pin!(lingering), pin!(told(&mut ear))).await;
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// With a whole answer, or between two requests.
+    Answered,
+    /// It broke, or was cut.
+    Broken,
+}
+
+async fn serve_requests<S>(
+    stream: S,
+    watch: &Watch,
+    current: &Current,
+    (phase, ear): (&Phase, &mut Ear),
+) -> Ended
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let io = TokioIo::new(Guarded::new(stream, phase.clone(), &current.service().options));
     let is_encrypted = current.tls().is_some();
     let answer = service_fn(|request| {
         let (service, phase) = (current.service(), phase.clone());
@@ -234,18 +262,19 @@ where
     }));
     loop {
         // hyper first: the poll that begins a request is the one in which its client is begun to be watched.
-        let mut told = pin!(told(&mut ear));
+        let mut told = pin!(told(ear));
         let others = pin!(first(gone.as_mut(), told.as_mut()));
         let next = first(pin!(deaf.poll(served.as_mut())), others).await;
         match next {
-            First::Left(Ok(())) | First::Right(First::Right(Told::Cut)) => break,
+            First::Left(Ok(())) => return Ended::Answered,
+            First::Right(First::Right(Told::Cut)) => return Ended::Broken,
             First::Right(First::Left(())) => {
                 debug!("connection reset");
-                break;
+                return Ended::Broken;
             }
             First::Left(Err(error)) => {
                 debug!(%error, "connection lost");
-                break;
+                return Ended::Broken;
             }
             // A request that has begun meanwhile is answered first.
             First::Right(First::Right(Told::End | Told::Nothing)) => {

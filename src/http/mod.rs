@@ -5,6 +5,7 @@
 //! | [`listener`] | accepts connections, at most so many, and drains them at the end |
 //! | [`tls`] | certificate and key, and what handshakes use |
 //! | [`guard`] [`crowd`] | ends connections that stand still, and idle ones where there is no room |
+//! | [`linger`] | lets a client that is still sending hear its answer |
 //! | [`socket`] | hears that a client is gone while nobody reads |
 //! | [`hush`] | keeps back what hyper says to itself |
 //! | [`current`] | the service as the settings stand now |
@@ -28,6 +29,7 @@ pub mod current;
 pub mod crowd;
 pub mod guard;
 mod socket;
+mod linger;
 pub mod listener;
 
 pub use current::Current;

@@ -225,7 +225,10 @@ fn not_allowed(method: &Method, allow: &'static str) -> Fault {
 /// The paths of `DataZone` hold the names of things.
 fn find_in_datazone(method: &Method, path: &str) -> Result<Way, Fault> {
     let shape = datazone::path::Shape::of(path).ok_or_else(|| {
-        let message = "not found: of DataZone's API the time-series-data-points are here";
+        let message = format!(
+            "no operation at {method} {path}: of DataZone's API, PostTimeSeriesDataPoints, \
+             ListTimeSeriesDataPoints, GetTimeSeriesDataPoint and DeleteTimeSeriesDataPoints are here"
+        );
         Fault::new(Kind::NotFound, message)
     })?;
     let allow = shape.allow();
@@ -266,6 +269,9 @@ mod tests {
             ("/api/v1", Family::V1),
             ("/äöü/äöü", Family::V1),
             ("/", Family::Timestream),
+            ("/v2/domains", Family::DataZone),
+            ("/v2/domains/dzd_a/projects", Family::DataZone),
+            ("/v2/domainsx", Family::V1),
         ] {
             assert_eq!(family_of(&Method::POST, path), family, "{path}");
         }

@@ -4,8 +4,8 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::header::{ALLOW, HeaderValue};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{ALLOW, CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use prometheus::IntCounter;
@@ -90,6 +90,9 @@ impl Service {
         phase: Phase,
     ) -> Response<Outgoing<End>> {
         phase.request();
+        if !body.is_end_stream() {
+            phase.body_begun();
+        }
         let metrics = &self.app.metrics;
         let end = End(phase);
         let started = self.app.clock.monotonic();
@@ -101,7 +104,7 @@ impl Service {
         let result = match way {
             Ok(way) => self.run(&end.0, way, head, body).await,
             Err(fault) => {
-                Box::pin(body::discard(&self.options, &head.headers, body)).await;
+                Box::pin(body::discard((&self.options, &end.0), &head.headers, body)).await;
                 Err(fault)
             }
         };
@@ -114,6 +117,12 @@ impl Service {
         let reply = match family {
             Family::Timestream | Family::DataZone => reply.with(X_AMZN_REQUESTID, self.ids.amzn()),
             _ => reply,
+        };
+        // Else its client sends the next request into a connection that ends.
+        let reply = if end.0.is_unread() {
+            reply.with(CONNECTION, HeaderValue::from_static("close"))
+        } else {
+            reply
         };
         debug!(endpoint = label, request_id = ?id, status = reply.status.as_u16(), "answered");
         self.answered.count(metrics, endpoint, reply.status);
@@ -132,16 +141,18 @@ impl Service {
         let (work, call) = match self.plan(way, head) {
             Ok(planned) => planned,
             Err(fault) => {
-                // Whoever is not known shall not make us read.
-                if fault.kind != Kind::Unauthorized {
-                    Box::pin(body::discard(&self.options, &head.headers, body)).await;
+                let watched = (&self.options, phase);
+                if fault.kind == Kind::Unauthorized {
+                    Box::pin(body::discard_of_stranger(watched, &head.headers, body)).await;
+                } else {
+                    Box::pin(body::discard(watched, &head.headers, body)).await;
                 }
                 return Err(fault);
             }
         };
         match work {
             Work::Write(plan) => {
-                let read = body::read(&self.app, &self.options, &head.headers, body);
+                let read = body::read(&self.app, (&self.options, phase), &head.headers, body);
                 let body = Box::pin(read).await?;
                 let mut written = Box::pin(write::run(&self.app, &call.caller, &plan, body));
                 self.in_time(phase, written.as_mut()).await
@@ -161,7 +172,7 @@ impl Service {
         match work {
             Work::Write(_) => unreachable!("it was run"),
             Work::Timestream(operation, proof) => {
-                let proved = self.proved(head, body, *proof, timestream::SERVICE).await?;
+                let proved = self.proved(phase, (head, body), *proof, timestream::SERVICE).await?;
                 Ok(match proved {
                     Ok((caller, body)) => {
                         self.timestream(phase, operation, head, caller, body).await
@@ -170,7 +181,7 @@ impl Service {
                 })
             }
             Work::DataZone(proof) => {
-                let proved = self.proved(head, body, *proof, datazone::SERVICE).await?;
+                let proved = self.proved(phase, (head, body), *proof, datazone::SERVICE).await?;
                 Ok(match proved {
                     Ok((caller, body)) => {
                         self.datazone(phase, head, call.params, caller, body).await
@@ -179,41 +190,41 @@ impl Service {
                 })
             }
             Work::Query => {
-                let form = self.read(head, body).await?;
+                let form = self.read(phase, head, body).await?;
                 influxql::answer(&self.app, &call, Intent::of(&head.method), &form.bytes)
             }
             Work::Rejects(asked) => {
-                body::discard(&self.options, &head.headers, body).await;
+                body::discard((&self.options, phase), &head.headers, body).await;
                 let answer = pin!(rejects::answer(&self.app, &call.caller, *asked));
                 self.in_time(phase, answer).await
             }
             Work::Resubmit => {
-                let body = self.read(head, body).await?;
+                let body = self.read(phase, head, body).await?;
                 let (app, caller) = (Arc::clone(&self.app), Arc::clone(&call.caller));
                 let longest = self.options.request_timeout.0;
                 let answer = pin!(rejects::resubmit::answer(app, caller, body, longest));
                 self.in_time(phase, answer).await
             }
             Work::Answered(reply) => {
-                body::discard(&self.options, &head.headers, body).await;
+                body::discard((&self.options, phase), &head.headers, body).await;
                 Ok(*reply)
             }
         }
     }
 
-    async fn read(&self, head: &Parts, body: Incoming) -> Result<Body, Fault> {
-        body::read(&self.app, &self.options, &head.headers, body).await
+    async fn read(&self, phase: &Phase, head: &Parts, body: Incoming) -> Result<Body, Fault> {
+        body::read(&self.app, (&self.options, phase), &head.headers, body).await
     }
 
     /// Reads the body, and finds who has signed it.
     async fn proved(
         &self,
-        head: &Parts,
-        body: Incoming,
+        phase: &Phase,
+        (head, body): (&Parts, Incoming),
         proof: Proof,
         service: &str,
     ) -> Result<Result<(Arc<Caller>, Body), Exception>, Fault> {
-        let (app, options) = (&self.app, &self.options);
+        let (app, options) = (&self.app, (&self.options, phase));
         let (body, digest) = if proof.is_signed() {
             body::read_digested(app, options, &head.headers, body).await?
         } else {

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
@@ -22,6 +22,14 @@ pub(super) struct Socket {
 /// What is watched.
 #[derive(Debug)]
 pub(super) struct Watch(Arc<OwnedWriteHalf>);
+
+/// What is left of a connection once its socket was let go of: the client hears nothing more, and may still
+/// send.
+#[derive(Debug)]
+pub(super) struct Rest(OwnedWriteHalf);
+
+/// Bytes that are dropped at once.
+const DROPPED_BYTES: usize = 16 << 10;
 
 impl Socket {
     /// `stream`, and its watch.
@@ -42,6 +50,33 @@ impl Watch {
             pending::<()>().await;
         }
     }
+
+    /// Tells the client that nothing more comes. `None` where the socket is in use still, or the connection
+    /// is gone.
+    pub(super) async fn into_rest(self) -> Option<Rest> {
+        let mut writer = Arc::into_inner(self.0)?;
+        writer.shutdown().await.ok()?;
+        Some(Rest(writer))
+    }
+}
+
+impl Rest {
+    /// Waits for bytes and drops them; how many there were, none at the end.
+    pub(super) async fn drop_some(&self) -> io::Result<usize> {
+        let stream: &TcpStream = self.0.as_ref();
+        loop {
+            stream.readable().await?;
+            match drop_ready(stream) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+        }
+    }
+}
+
+/// Apart, so that the buffer is on the stack while it is filled and not in the task while it waits.
+fn drop_ready(stream: &TcpStream) -> io::Result<usize> {
+    stream.try_read(&mut [0; DROPPED_BYTES])
 }
 
 impl AsyncRead for Socket {

@@ -290,6 +290,19 @@ impl<'e> Encoder<'e> {
         made.map_err(|error: CatalogError| broken(&error))
     }
 
+    /// Where in its line the value stands whose type the table's column does not have; 0 where it is not
+    /// known. Looked for again, since the verdict on a layout is one for many lines.
+    fn column_to_blame(&self, record: &Record<'_>, reason: Reason) -> u64 {
+        let resolved = self.known.tables.get(self.table_hint).map(|resolved| &resolved.table);
+        match resolved {
+            Some(Ok(found)) if reason == Reason::TypeConflict => {
+                let fits = |column: (&str, ValueType)| found.table.fits(&[column]).is_ok();
+                column_to_blame(self.ask, record, fits)
+            }
+            _ => 0,
+        }
+    }
+
     fn refuse_named(&mut self, database: &str, refusal: &Refusal<'_>) {
         self.outcome.refuse(refusal, self.ask.protocol.named_max());
         // A batch load reports what was refused by the lines of its files.
@@ -335,6 +348,30 @@ pub(super) fn check_not_system(record: &Record<'_>, ask: &Ask<'_>) -> Result<(),
     Err((Reason::Forbidden, message))
 }
 
+/// The column of the first value of a line that does not fit, from 1; 0 where it is not known: a key with an
+/// escape in it stands elsewhere.
+pub(super) fn column_to_blame(
+    ask: &Ask<'_>,
+    record: &Record<'_>,
+    fits: impl Fn((&str, ValueType)) -> bool,
+) -> u64 {
+    if ask.protocol != Protocol::Line {
+        return 0;
+    }
+    let unfit = columns(record).into_iter().find(|column| !fits(*column));
+    let place = unfit.and_then(|(key, _)| place_behind(record.origin.text, key.as_bytes()));
+    // The value follows the equals sign behind its key; columns count from 1.
+    let value = place.filter(|place| record.origin.text.get(*place) == Some(&b'='));
+    value.map_or(0, |place| place as u64 + 2)
+}
+
+/// Where `text` goes on behind `part`, if that is a piece of it.
+fn place_behind(text: &[u8], part: &[u8]) -> Option<usize> {
+    let start = part.as_ptr().addr().checked_sub(text.as_ptr().addr())?;
+    let end = start.checked_add(part.len())?;
+    (end <= text.len()).then_some(end)
+}
+
 pub(super) fn not_found(record: &Record<'_>) -> Broken {
     let message = format!("table not found: {:?} in {:?}", record.table, record.database);
     (Reason::TableNotFound, message)
@@ -352,7 +389,8 @@ impl RecordSink for Encoder<'_> {
         if let Some(whole) = &whole {
             origin.text = whole.as_bytes();
         }
-        self.refuse_named(database, &Refusal { origin, column: 0, reason, message });
+        let column = self.column_to_blame(record, reason);
+        self.refuse_named(database, &Refusal { origin, column, reason, message });
     }
 
     fn refuse(&mut self, refusal: Refusal<'_>) {

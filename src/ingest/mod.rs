@@ -155,6 +155,18 @@ pub enum IngestError {
         /// Most that fit.
         max: usize,
     },
+    /// The request needs more memory than all requests may have together.
+    #[error(
+        "request needs {found} bytes of memory, all requests have {max} ({setting}): send less at once"
+    )]
+    MemoryTooSmall {
+        /// Bytes that it needs so far.
+        found: usize,
+        /// Bytes that there are.
+        max: usize,
+        /// What sets them.
+        setting: &'static str,
+    },
     /// The database does not exist and must not be made.
     #[error("database not found: {database:?}")]
     DatabaseNotFound {
@@ -180,7 +192,9 @@ impl IngestError {
     pub const fn class(&self) -> Class {
         match self {
             Self::Busy { .. } => Class::Busy,
-            Self::TooLarge { .. } | Self::DatabaseNotFound { .. } => Class::Refused,
+            Self::TooLarge { .. } | Self::MemoryTooSmall { .. } | Self::DatabaseNotFound { .. } => {
+                Class::Refused
+            }
             Self::Fault { .. } | Self::Poisoned { .. } => Class::Fault,
         }
     }
@@ -268,16 +282,19 @@ impl Ingest {
     ///
     /// # Errors
     ///
-    /// [`IngestError::Busy`] when there still is none, or the server stops; nothing is reserved.
+    /// [`IngestError::Busy`] when there still is none, or the server stops; [`IngestError::MemoryTooSmall`]
+    /// when there never will be. Nothing is reserved.
     pub async fn admit(&self, bytes: usize) -> Result<Admission, IngestError> {
         // Relaxed: a request that slips past a stop is answered by the log.
         if self.shared.parts.stopping.load(Ordering::Relaxed) {
             return Err(self.shared.busy("stopping"));
         }
-        match self.shared.memory.admit(bytes).await {
-            Some(admission) => Ok(admission),
-            None => Err(self.shared.busy("memory")),
-        }
+        let admitted = self.shared.memory.admit(bytes).await;
+        admitted.map_err(|error| match error {
+            // Counted.
+            IngestError::Busy { cause, .. } => self.shared.busy(cause),
+            other => other,
+        })
     }
 
     /// The time of receipt for a request that arrives now, ns.

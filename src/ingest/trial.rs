@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::encoder::{Outcome, check_not_system, columns, new_table, not_found};
+use super::encoder::{Outcome, check_not_system, column_to_blame, columns, new_table, not_found};
 use super::rules::{Rules, broken};
 use super::{Ask, Options};
 use crate::engine::catalog::{Catalog, Others, Table};
 use crate::record::validate::Broken;
-use crate::record::{Reason, Record, RecordSink, Refusal, TableId};
+use crate::record::{Reason, Record, RecordSink, Refusal, TableId, ValueType};
 
 /// Finds out what would be refused of a request before the log, and leaves no trace: no table, no column.
 #[derive(Debug)]
@@ -140,6 +140,20 @@ impl<'e> Trial<'e> {
         Ok(made.map(|table| table.id))
     }
 
+    /// As the encoder's; here the table is one that may have changed ahead of it.
+    fn column_to_blame(&self, record: &Record<'_>, reason: Reason) -> u64 {
+        if reason != Reason::TypeConflict {
+            return 0;
+        }
+        let ahead =
+            self.ahead.get(record.database, record.table).map(|known| Arc::clone(&known.table));
+        let table = ahead.or_else(|| self.catalog.resolve(record.database, record.table));
+        let fits = |column: (&str, ValueType)| {
+            table.as_ref().is_none_or(|table| table.fits(&[column]).is_ok())
+        };
+        column_to_blame(self.ask, record, fits)
+    }
+
     /// Whether the record's table keeps records of its time. One that does not takes them and forgets them.
     ///
     /// # Errors
@@ -182,7 +196,8 @@ impl RecordSink for Trial<'_> {
                 self.outcome.accepted += 1;
             }
             Err((reason, message)) => {
-                self.refuse(Refusal { origin: record.origin, column: 0, reason, message });
+                let column = self.column_to_blame(record, reason);
+                self.refuse(Refusal { origin: record.origin, column, reason, message });
             }
         }
     }

@@ -6,8 +6,11 @@ use super::exception::invalid;
 use crate::api::timestream::exception::Exception;
 use crate::protocol::timestream::coral::Violations;
 
-/// What every path of `DataZone`'s API begins with.
+/// What every path of `DataZone`'s API begins with that is about one domain.
 const BEGIN: &str = "/v2/domains/";
+
+/// The path that is about all domains.
+const ALL: &str = "/v2/domains";
 
 const ENTITIES: &str = "entities";
 const POINTS: &str = "time-series-data-points";
@@ -43,7 +46,7 @@ pub struct Entity {
 
 /// Whether a path is of this API, whether or not there is anything.
 pub fn is_inside(path: &str) -> bool {
-    path.starts_with(BEGIN)
+    path == ALL || path.starts_with(BEGIN)
 }
 
 /// The segments of a path: domain, type, entity, point.

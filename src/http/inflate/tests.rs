@@ -59,7 +59,10 @@ fn inflate(
         inflate.push(part, &mut memory)?;
     }
     let out = inflate.finish()?;
-    assert!(memory.given >= out.capacity(), "memory is asked for before it is used");
+    // The one byte by which a body ends that is just as long as it may be.
+    let asked = out.capacity().min(bytes_max);
+    assert!(memory.given >= asked, "memory is asked for before it is used");
+    assert!(memory.given <= bytes_max && out.capacity() <= bytes_max + 1);
     Ok(out)
 }
 

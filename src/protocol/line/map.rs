@@ -5,7 +5,7 @@ use std::mem;
 use super::raw::{Field, FieldValue, RawLine};
 use super::reader::column;
 use super::recover::{self, FieldPart};
-use super::{MeasureName, Options, VersionField, Wrong};
+use super::{MeasureName, Options, Precision, VersionField, Wrong};
 use crate::record::{Attribute, MeasureKind, Origin, Reason, Record, Refusal, Value};
 
 /// The key that stands for the time in every query language, so that no tag or field can have it.
@@ -72,7 +72,11 @@ impl<'o> Mapper<'o> {
             None => Some(self.default_time_ns),
             Some(timestamp) => self.options.precision.to_ns(timestamp),
         };
-        if record.time_ns.is_none() { Err(refuse_time(line)) } else { Ok(()) }
+        if record.time_ns.is_none() {
+            Err(refuse_time(line, self.options.precision))
+        } else {
+            Ok(())
+        }
     }
 
     #[inline]
@@ -209,13 +213,18 @@ fn refuse_unsigned<'a>(line: &RawLine<'a>, number: usize, value: u64) -> Refusal
 }
 
 #[cold]
-fn refuse_time<'a>(line: &RawLine<'a>) -> Refusal<'a> {
+fn refuse_time<'a>(line: &RawLine<'a>, precision: Precision) -> Refusal<'a> {
     let place = recover::timestamp_place(line.text);
     let timestamp = line.timestamp.unwrap_or_default();
-    let message = format!(
-        "found the timestamp {timestamp}, but in the precision of the request it is no time between \
-         the years 1677 and 2262"
+    let mut message = format!(
+        "found the timestamp {timestamp}, but in the precision of the request ({}) it is no time between \
+         the years 1677 and 2262",
+        precision.name()
     );
+    // The Go client for InfluxDB 1 says `precision=us` of nanoseconds.
+    if precision != Precision::Nanoseconds && Precision::Nanoseconds.to_ns(timestamp).is_some() {
+        message.push_str("; if it counts nanoseconds, send precision=ns");
+    }
     Wrong { reason: Reason::InvalidTime, message }.refuse(line, column(place))
 }
 
