@@ -377,6 +377,42 @@ fn a_log_that_lost_what_is_reported_does_not_write_over_it() {
     assert_eq!(wait_for_rejections(&place, "lines", 5).len(), 5);
 }
 
+/// A copy of a running gateway's log, put back after a crash: the sink was not told of what was reported since.
+#[test]
+fn an_older_copy_meets_what_was_reported_and_does_not_write_over_it() {
+    let place = Place::new("");
+    let server = place.start();
+    refuse(&server, "first");
+    let copy = place.file("copy");
+    copy_folder(&place.data().join("wal"), &copy);
+    refuse(&server, "second");
+    refuse(&server, "third");
+    server.kill();
+    let wal = place.data().join("wal");
+    std::fs::remove_dir_all(&wal).unwrap();
+    copy_folder(&copy, &wal);
+    let server = place.start();
+    let reply = server.client().post("/api/v2/write?bucket=iot", &[], b"another");
+    assert_eq!(reply.expect("it is answered").status, 400);
+    let health = wait_for("the reports to be met", REPORT_MAX, || {
+        let health = server.client().get("/health").ok()?.text();
+        health.contains("the log lost its end, or is an older copy").then_some(health)
+    });
+    assert!(health.contains("it has reports of frames up to "), "{health}");
+    let lines: Vec<Json> =
+        rejections(&place, "lines").into_values().map(|one| one["line"].clone()).collect();
+    assert_eq!(lines, ["first", "second", "third"]);
+    server.kill();
+
+    // As the message says.
+    place.configure(&format!("[rejects]\nurl = {:?}\n", place.file("own").display().to_string()));
+    let server = place.start();
+    server.settle();
+    let reply = server.client().get("/api/v1/rejects").expect("a list is answered");
+    assert!(reply.text().contains("another"), "nothing is lost: {}", reply.text());
+    server.stop();
+}
+
 fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a folder can be made");
     for entry in std::fs::read_dir(from).expect("a folder can be read") {

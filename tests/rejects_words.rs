@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value as Json, json};
 
 use common::client::Reply;
-use common::gateway::{Gateway, Place};
+use common::gateway::{Gateway, Place, without_settings};
 
 const TIME_NS: i64 = 1_793_491_200_000_000_001;
 const APPLIED: (&str, &str) = ("X-Tidegate-Durability", "applied");
@@ -110,8 +110,9 @@ fn a_correction_is_shown_as_it_can_be_pasted() {
             .collect();
         let script = format!("{} resubmit --url {url} {id} {pasted}", words.join(" "));
         let directory = command.get_current_dir().expect("it has one");
-        let again = Command::new("sh").args(["-c", &script]).current_dir(directory).output();
-        let again = again.expect("a shell runs");
+        let mut shell = Command::new("sh");
+        without_settings(shell.args(["-c", &script]).current_dir(directory));
+        let again = shell.output().expect("a shell runs");
         assert!(
             again.status.success() && text(&again).contains("1 already taken"),
             "{script}: {}",

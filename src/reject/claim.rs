@@ -15,7 +15,10 @@
 //! reserved.** Numbers are reserved a million ahead, so that this costs a write now and then. A log that takes over the
 //! sink begins behind what is reserved: whatever the gateway before it still writes, their names never meet.
 //! `reported` is a frame that was given when the object was written: a log that ends before it lost its end, or is an
-//! older copy, and would give the numbers of reported frames again.
+//! older copy, and would give the numbers of reported frames again. It is written with the first new frame that a
+//! process reports, every ten seconds while it reports, and when it stops. What is reported in between, an older copy
+//! of the log meets in the objects themselves: a rejection of a new frame that is there already, and says something
+//! else, is not written over ([`super::shared`]).
 //!
 //! | who asks | when it is another's, or has what this log never gave |
 //! |---|---|
@@ -26,7 +29,7 @@
 //! | a look at the sink itself (`rejects ls --config ..`), `export` | is served |
 //!
 //! A sink that is away at the start is asked again before the first write. The owner is looked up again with the
-//! first write a minute later, so that a gateway whose sink was taken over says so. A copy of a data folder has the
+//! first write ten seconds later, so that a gateway whose sink was taken over says so. A copy of a data folder has the
 //! same name as the original, and is not told from it.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -50,8 +53,8 @@ const OWNER_BYTES_MAX: u64 = 4096;
 /// How many numbers are reserved ahead: at 60,000 frames/s with a rejection each, a write in seventeen seconds.
 const RESERVED_AHEAD: u64 = 1 << 20;
 
-/// How long a look at the owner holds good.
-const LOOK_AGAIN: Duration = Duration::from_mins(1);
+/// How long a look at the owner holds good, and after how long the sink is told of new frames.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Longest time that a look waits for an answer of the sink, a call.
 const LOOK_WAITS: Duration = Duration::from_secs(10);
@@ -70,9 +73,10 @@ pub struct Owner {
     /// Since when, RFC 3339; for people.
     #[serde(default)]
     pub since: String,
-    /// A frame that its log had given when this was written.
+    /// A frame that its log had given when this was written; absent where somebody wrote this by hand, so that the
+    /// reports themselves must tell.
     #[serde(default)]
-    pub reported: Lsn,
+    pub reported: Option<Lsn>,
     /// Frames up to this one may have reports and marks.
     #[serde(default)]
     pub reserved: Lsn,
@@ -165,6 +169,9 @@ struct State {
     was_held: bool,
     /// Whether it has told the sink of a frame: what a copy of its folder lacks should show soon.
     has_told: bool,
+    /// The last frame that was asked for, and the last that the sink was told of.
+    last: Lsn,
+    told: Lsn,
     /// Whether a thread asks the sink: the others wait for what it hears.
     is_asking: bool,
     /// How the last look failed.
@@ -250,7 +257,8 @@ impl Claim {
         loop {
             let now = self.clock.monotonic();
             let is_fresh = |held: Held| now.saturating_sub(held.at) < LOOK_AGAIN;
-            let is_told = lsn == Lsn::ZERO || state.has_told;
+            let is_told = lsn <= self.ended || state.has_told;
+            state.last = state.last.max(lsn);
             if is_told && state.held.is_some_and(|held| held.reserved >= lsn && is_fresh(held)) {
                 return Ok(());
             }
@@ -279,7 +287,11 @@ impl Claim {
         let now = self.clock.monotonic();
         state.held = found.as_ref().ok().map(|reserved| Held { reserved: *reserved, at: now });
         state.was_held |= state.held.is_some();
-        state.has_told |= state.held.is_some() && lsn > Lsn::ZERO;
+        // A frame that is replayed is none that a copy lacks.
+        state.has_told |= state.held.is_some() && lsn > self.ended;
+        if state.held.is_some() {
+            state.told = state.told.max(lsn);
+        }
         state.failure = found.as_ref().err().map(Failure::of);
         drop(state);
         drop(asking);
@@ -306,16 +318,18 @@ impl Claim {
         if owner.gateway != self.gateway {
             return Err(taken(store, Taken::Another(owner)));
         }
+        let known = owner.reported.map_or_else(|| super::last_reported(&self.store), Ok)?;
         if !was_held {
-            self.check_given(store, owner.reported)?;
+            self.check_given(store, known)?;
         }
         // At a start: frames that the log has, and of which there may be reports.
-        let reported = lsn.max(self.ended.min(owner.reserved));
-        if reported <= owner.reported {
+        let reported = lsn.max(self.ended.min(owner.reserved)).max(known);
+        if Some(reported) == owner.reported {
             return Ok(owner.reserved);
         }
-        let ahead = if lsn > owner.reported { ahead_of(lsn) } else { Lsn::ZERO };
-        let owner = Owner { reported, reserved: owner.reserved.max(ahead), ..owner };
+        let ahead = if lsn > known { ahead_of(lsn) } else { known };
+        let reserved = owner.reserved.max(ahead);
+        let owner = Owner { reported: Some(reported), reserved, ..owner };
         store.put(OWNER, json(&owner))?;
         Ok(owner.reserved)
     }
@@ -347,6 +361,33 @@ impl Claim {
         }
     }
 
+    /// Tells the sink of the last frame that was reported, at an orderly stop: a copy of the folder from before is
+    /// found out then. What fails is told by the next start's look at the reports that it meets.
+    pub(super) fn tell(&self) {
+        let (is_held, last) = {
+            let mut state = self.state();
+            let is_new = state.last > state.told;
+            if is_new {
+                // Else the last look would do.
+                state.held = None;
+            }
+            (is_new && state.was_held, state.last)
+        };
+        if is_held && let Err(error) = self.settle(last, START_WAITS) {
+            warn!(%error, "the reject sink was not told of the last frames that it has");
+        }
+    }
+
+    /// The last frame of the log when it was opened.
+    pub(super) const fn ended(&self) -> Lsn {
+        self.ended
+    }
+
+    /// That the sink has a rejection of frame `lsn`, which this log has only just given.
+    pub(super) fn ahead(&self, lsn: Lsn) -> ObjectError {
+        taken(&self.store, Taken::Ahead { reported: lsn, ended: self.ended })
+    }
+
     /// Refuses a sink that knows frames which the log has not given.
     fn check_given(&self, store: &Store, reported: Lsn) -> Result<(), ObjectError> {
         if reported <= self.ended {
@@ -370,7 +411,7 @@ impl Claim {
             gateway: self.gateway.clone(),
             host: host.trim().to_owned(),
             since: Moment(self.clock.wall_ns()).to_string(),
-            reported,
+            reported: Some(reported),
             reserved,
         }
     }
@@ -396,8 +437,14 @@ pub fn look(store: &Store) -> Result<Found, ObjectError> {
     let Some(bytes) = bytes else {
         return Ok(Found::Unreadable(format!("it has more than {OWNER_BYTES_MAX} bytes")));
     };
-    let read = serde_json::from_slice(&bytes);
-    Ok(read.map_or_else(|error| Found::Unreadable(error.to_string()), Found::Owner))
+    let read = serde_json::from_slice::<Owner>(&bytes);
+    Ok(match read {
+        Ok(owner) if owner.gateway.trim().is_empty() => {
+            Found::Unreadable("it names nobody".to_owned())
+        }
+        Ok(owner) => Found::Owner(owner),
+        Err(error) => Found::Unreadable(error.to_string()),
+    })
 }
 
 /// Where a log begins that takes over a sink of which frames up to `known` may be written: in a block of its own,

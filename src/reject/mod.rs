@@ -165,6 +165,11 @@ impl Reporter {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Tells the sink at an orderly stop how far its reports go.
+    pub fn tell_owner(&self) {
+        self.claim.tell();
+    }
+
     /// Where reports go, for people.
     pub fn place(&self) -> &str {
         self.store.place()

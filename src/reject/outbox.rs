@@ -138,6 +138,9 @@ impl Reporter {
         let mut grown = Vec::with_capacity(outbox.shared.len());
         for (key, waiting) in &outbox.shared {
             let mut shared = self.shared.take(&self.store, key)?;
+            if let Some(id) = shared.contradicts(waiting, self.claim.ended()) {
+                return Err(self.claim.ahead(id.lsn));
+            }
             shared.merge(waiting);
             grown.push((key.clone(), shared));
         }

@@ -28,6 +28,7 @@ use tracing::error;
 use super::entry::{Id, sheet};
 use super::key::Block;
 use super::report::Report;
+use crate::base::lsn::Lsn;
 use crate::object::{ObjectError, Store, Trouble};
 
 /// Bytes of objects that are kept in memory at most.
@@ -100,6 +101,16 @@ impl Shared {
                 self.bytes -= before.len() + ENTRY_BYTES;
             }
         }
+    }
+
+    /// The first rejection of a frame behind `ended` of which this says something else than `other`. Frames up to
+    /// there were given by an earlier process, whose words may have been others.
+    pub(super) fn contradicts(&self, other: &Self, ended: Lsn) -> Option<Id> {
+        let mut new = other.entries.iter().filter(|(id, _)| id.lsn > ended);
+        new.find_map(|(id, json)| {
+            let known = self.entries.get(id)?;
+            (known != json).then_some(*id)
+        })
     }
 
     /// Adds what another says of the same database and table.

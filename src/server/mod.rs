@@ -230,6 +230,7 @@ impl Core {
         self.wal.close();
         // Last: it may wait for a sink that is slow, and nothing of what is stored waits for it.
         drop(self.sweeper.take());
+        self.reporter.tell_owner();
     }
 }
 

@@ -41,7 +41,8 @@ pub(super) struct BeginArgs {
     #[arg(long, value_name = "LSN")]
     after: Option<u64>,
     /// Takes over the reject sink of another gateway, which is gone for good: its rejections become this
-    /// one's, to be shown and sent again. A gateway that still runs would stop reporting to it.
+    /// one's, to be shown and sent again. One that still runs reports there for another ten seconds at most, under
+    /// numbers that this log does not use, and then keeps what it refuses in its log.
     #[arg(long)]
     take_rejects: bool,
 }
@@ -66,7 +67,7 @@ pub(super) fn run(args: &BeginArgs, of_wal: &SettingsArgs) -> Result<(), Failure
     let after = args.after.map_or_else(|| known.max(beginning.begun_after()), Lsn);
     if after < known {
         return Err(Failure::failed(format!(
-            "frames up to LSN {known} were stored or reported; a log that begins after {after} would \
+            "frames up to LSN {known} are stored, or reserved for reports; a log that begins after {after} would \
              give their numbers again, and the tables would take new records for stored ones"
         )));
     }
