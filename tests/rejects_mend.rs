@@ -259,7 +259,9 @@ fn an_answer_quotes_what_the_engine_refused() {
         assert_eq!(lines[1], (&json!(3), &json!(line(2))), "{path}: {reply}");
         let members =
             |one: &Json| one.as_object().expect("members").keys().cloned().collect::<BTreeSet<_>>();
-        let (by_parser, mut by_engine) = (members(&told[0]), members(&told[1]));
+        let (mut by_parser, mut by_engine) = (members(&told[0]), members(&told[1]));
+        // Where in the line, the engine cannot know; which version stood, the parser.
+        by_parser.remove("column");
         by_engine.remove("existing_version");
         assert_eq!(by_parser, by_engine, "{path}");
     }
